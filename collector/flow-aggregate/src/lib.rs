@@ -1,1 +1,8 @@
-//! weir-flow-aggregate
+//! Sums flow records per target and second.
+
+mod summary;
+
+pub use summary::{
+    AggregateCounters, Bucket, ExporterCoverage, Interesting, Series, TargetScope, WatchList,
+    WindowSummary, ZonePrefixes,
+};

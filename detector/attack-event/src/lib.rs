@@ -1,1 +1,17 @@
-//! weir-attack-event
+//! What detector, DOTS client, event files and scoring share: [`AttackEvent`], the attack catalogue, and
+//! [`MitigationReport`], the upstream's word on an attack.
+//!
+//! The JSON form of an event is fixed (design, "Formats that checks rely on") and described by the JSON Schema
+//! `detector/attack-event/attack-event.schema.json`. This crate judges nothing.
+
+mod catalogue;
+mod event;
+mod findings;
+mod mitigation;
+
+pub use catalogue::{Severity, VectorShare, description};
+pub use event::{
+    AttackEvent, AttackId, BaselineRef, Coverage, EventKind, Gauge, Reason, Target, Traffic,
+};
+pub use findings::{DrillDown, Findings, PortShare, PortSide, ProtocolShare, TopTalker};
+pub use mitigation::{MitigationReport, MitigationStatus};

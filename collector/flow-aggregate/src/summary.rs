@@ -1,0 +1,225 @@
+use ipnet::IpNet;
+use weir_flow_record::{Direction, ExporterId, ReceivedAt, TargetKey, Timestamp, Vector, ZoneId};
+
+/// Sums of one target and one second of event time, scaled by the sampling rates (a rate unknown counts as 1 and is told
+/// apart in [`Series::unknown_rate_from`]).
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Bucket {
+    /// Octets.
+    pub octets: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Flows that began in this second.
+    pub flows: u64,
+    /// Variance of `octets` by sampling: Σ (octets per packet)² · packets · w(w−1), spread like the octets.
+    pub octets_variance: f64,
+    /// Variance of `packets` by sampling: Σ packets · w(w−1).
+    pub packets_variance: f64,
+}
+
+impl Bucket {
+    /// Adds the sums of another part of the same target and second.
+    pub fn add(&mut self, other: &Self) {
+        self.octets = self.octets.saturating_add(other.octets);
+        self.packets = self.packets.saturating_add(other.packets);
+        self.flows = self.flows.saturating_add(other.flows);
+        self.octets_variance += other.octets_variance;
+        self.packets_variance += other.packets_variance;
+    }
+}
+
+/// How wide a target is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TargetScope {
+    /// A single address.
+    Host,
+    /// A configured prefix length inside a zone.
+    Prefix,
+    /// A whole zone; the key's prefix is the zone's first.
+    Zone,
+}
+
+/// A target's seconds. Values are absolute, not increments: a later series of the same target and shard replaces what an
+/// earlier one said of the seconds that it holds; seconds before `first_second` are as they were told before.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Series {
+    /// The target.
+    pub target: TargetKey,
+    /// Host, prefix or zone.
+    pub scope: TargetScope,
+    /// Second since the epoch of the first bucket; buckets follow each other without gaps.
+    pub first_second: i64,
+    /// Everything.
+    pub total: Vec<Bucket>,
+    /// Per vector, as many buckets each as `total`; vectors without traffic are left out. `None` for cold hosts.
+    pub vectors: Option<Vec<(Vector, Vec<Bucket>)>>,
+    /// Whether records without a known sampling rate are among these: then sums are lower bounds.
+    pub unknown_rate: bool,
+    /// Largest sampling rate among the records.
+    pub max_sampling_rate: u32,
+}
+
+impl Series {
+    /// Adds another shard's part of the same target; the result covers both spans.
+    pub fn merge(&mut self, other: &Self) {
+        let first = self.first_second.min(other.first_second);
+        let end = (self.first_second + self.total.len() as i64)
+            .max(other.first_second + other.total.len() as i64);
+        let length = usize::try_from(end - first).unwrap_or(0);
+        let (own, others) = (self.first_second - first, other.first_second - first);
+        widen(&mut self.total, own, length);
+        add_at(&mut self.total, others, &other.total);
+        if let Some(theirs) = &other.vectors {
+            let vectors = self.vectors.get_or_insert_default();
+            for (_, buckets) in vectors.iter_mut() {
+                widen(buckets, own, length);
+            }
+            for (vector, buckets) in theirs {
+                let index = match vectors.binary_search_by_key(vector, |(v, _)| *v) {
+                    Ok(index) => index,
+                    Err(index) => {
+                        vectors.insert(index, (*vector, vec![Bucket::default(); length]));
+                        index
+                    }
+                };
+                add_at(&mut vectors[index].1, others, buckets);
+            }
+        } else if let Some(vectors) = &mut self.vectors {
+            for (_, buckets) in vectors.iter_mut() {
+                widen(buckets, own, length);
+            }
+        }
+        self.first_second = first;
+        self.unknown_rate |= other.unknown_rate;
+        self.max_sampling_rate = self.max_sampling_rate.max(other.max_sampling_rate);
+    }
+}
+
+fn widen(buckets: &mut Vec<Bucket>, before: i64, length: usize) {
+    let before = usize::try_from(before).unwrap_or(0);
+    buckets.splice(0..0, std::iter::repeat_n(Bucket::default(), before));
+    buckets.resize(length, Bucket::default());
+}
+
+fn add_at(buckets: &mut [Bucket], offset: i64, other: &[Bucket]) {
+    let offset = usize::try_from(offset).unwrap_or(0);
+    for (sum, part) in buckets[offset..].iter_mut().zip(other) {
+        sum.add(part);
+    }
+}
+
+/// What is known of one exporter's losses in a tick.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ExporterCoverage {
+    /// The exporter.
+    pub exporter: ExporterId,
+    /// Records decoded since the start.
+    pub records: u64,
+    /// Records that sequence gaps say are missing, since the start.
+    pub missing_records: u64,
+}
+
+/// Where octets and records went that are in no bucket, and what tables refused: all since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct AggregateCounters {
+    /// Records handled.
+    pub records: u64,
+    /// Records of no zone.
+    pub outside_records: u64,
+    /// Scaled octets that fell into buckets of hosts.
+    pub counted_octets: u64,
+    /// Scaled octets of shares older than the history.
+    pub late_octets: u64,
+    /// Records with a late share.
+    pub late_records: u64,
+    /// Records that end more than 1 s after their export time (counted at receipt all the same).
+    pub early_records: u64,
+    /// Scaled octets whose host found no room in the table; they count for the zone.
+    pub refused_octets: u64,
+    /// Records of these.
+    pub refused_records: u64,
+    /// Records without a known sampling rate.
+    pub unknown_rate_records: u64,
+    /// Hosts that should be watched and found no room.
+    pub refused_watches: u64,
+}
+
+/// What a shard says at a tick.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WindowSummary {
+    /// The shard.
+    pub shard: u16,
+    /// Number of the tick.
+    pub tick: u64,
+    /// Received time of the tick.
+    pub now: ReceivedAt,
+    /// Buckets of seconds before this one are settled: complete but for late records.
+    pub settled_until: i64,
+    /// Zones that changed since the last tick.
+    pub zones: Vec<Series>,
+    /// Configured prefixes that changed.
+    pub prefixes: Vec<Series>,
+    /// Watched and newly interesting hosts that changed.
+    pub hosts: Vec<Series>,
+    /// Losses.
+    pub coverage: Vec<ExporterCoverage>,
+    /// Counters.
+    pub counters: AggregateCounters,
+}
+
+/// Targets that the detector wants to see at every tick, whatever their rate.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct WatchList {
+    /// Added to the list.
+    pub watch: Vec<TargetKey>,
+    /// Taken from the list.
+    pub release: Vec<TargetKey>,
+}
+
+/// A zone as the aggregator needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ZonePrefixes {
+    /// Its number: the place in the configuration.
+    pub zone: ZoneId,
+    /// Its prefixes, at least one.
+    pub prefixes: Vec<IpNet>,
+    /// Host limits in each direction that make a host worth watching (the lowest over all vectors); `None` = none.
+    pub interesting: Vec<Interesting>,
+    /// Prefix lengths (IPv4, IPv6) that are summed in each direction.
+    pub prefix_lengths: Vec<(Direction, u8, u8)>,
+}
+
+/// Rates of one second from which on a host is watched: half of the lowest limit, divided by the number of shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interesting {
+    /// In which direction.
+    pub direction: Direction,
+    /// Octets in one second.
+    pub octets: Option<u64>,
+    /// Packets in one second.
+    pub packets: Option<u64>,
+    /// New flows in one second.
+    pub flows: Option<u64>,
+}
+
+impl WindowSummary {
+    /// An empty summary of a tick.
+    pub fn new(shard: u16, tick: u64, now: ReceivedAt, settled_until: i64) -> Self {
+        Self {
+            shard,
+            tick,
+            now,
+            settled_until,
+            zones: Vec::new(),
+            prefixes: Vec::new(),
+            hosts: Vec::new(),
+            coverage: Vec::new(),
+            counters: AggregateCounters::default(),
+        }
+    }
+
+    /// The time of the tick.
+    pub fn time(&self) -> Timestamp {
+        self.now.0
+    }
+}
