@@ -1,2 +1,3 @@
 //! weir
+mod config;
 fn main() {}

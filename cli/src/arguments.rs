@@ -1,0 +1,213 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+/// Flow telemetry and DDoS detection with a DOTS client.
+///
+/// Exit status: 0 done, 1 failed, 2 wrong usage, 78 bad configuration.
+#[derive(Parser, Debug)]
+#[command(name = "weir", version, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Shows the whole way on this machine: traffic, attack, detection, mitigation over DOTS, end.
+    ///
+    /// Needs no privileges and no configuration, uses loopback only, and takes less than a minute. Exit status 0 only if
+    /// every step was really seen.
+    Demo(DemoArguments),
+    /// Runs the daemon: collects flow exports, detects attacks, asks for mitigation.
+    ///
+    /// SIGHUP reloads the configuration (a bad one is refused and the old one kept), SIGTERM drains and saves.
+    Run(ConfigArgument),
+    /// Checks a configuration and says every mistake with its line.
+    Check(CheckArguments),
+    /// Decodes export datagrams in pcap or pcapng files to flow records on standard output.
+    Decode(DecodeArguments),
+    /// Runs the production pipeline over captures in the data's own time, as fast as it goes.
+    ///
+    /// It opens no socket and reads no credentials; each request that it would have sent counts as accepted with nothing
+    /// dropped, so quiet traffic alone ends an attack.
+    Replay(ReplayArguments),
+    /// Lists who exports to the running daemon: protocol, rates, gaps, skew, templates, drops.
+    Exporters(ExportersArguments),
+    /// The DOTS panic button and the lab.
+    #[command(subcommand)]
+    Dots(DotsCommand),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgument {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArguments {
+    /// Prints the configuration that the demo uses, and ends.
+    #[arg(long)]
+    pub(crate) show_config: bool,
+    /// Seed of the simulated traffic.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Prints the effective configuration, defaults and overrides from the environment included.
+    #[arg(long)]
+    pub(crate) dump: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DecodeArguments {
+    /// Captures with export datagrams.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// How records are written.
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub(crate) format: RecordFormat,
+    /// Where to write; standard output by default.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Prints one JSON object of figures for each file instead of records.
+    #[arg(long, conflicts_with_all = ["all_fields", "format"])]
+    pub(crate) summary: bool,
+    /// Prints every information element by its name, decoded by another decoder (netflow_parser): the second opinion.
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) all_fields: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum RecordFormat {
+    /// One JSON object a line, with goflow2's field names.
+    Ndjson,
+    /// The same fields with a header line.
+    Csv,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Captures with export datagrams; several are merged by time stamp.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Writes attack events to this file, one JSON object a line; standard output by default.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// Writes the bodies of the DOTS requests that would have been sent to this folder, with index.ndjson.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) telemetry: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportersArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum DotsCommand {
+    /// Makes a lab CA with certificates for a server and a client.
+    Keys(KeysArguments),
+    /// Runs the DOTS server of `[dots_server]` alone.
+    Serve(ConfigArgument),
+    /// Asks an upstream for mitigation: the panic button.
+    Request(RequestArguments),
+    /// Shows the mitigations that an upstream holds for this client.
+    Status(StatusArguments),
+    /// Withdraws a mitigation.
+    Withdraw(WithdrawArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeysArguments {
+    /// Folder for ca.pem, server.pem, server.key, client.pem, client.key.
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Names and addresses of the server, besides localhost.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Vec<String>,
+    /// Name of the client.
+    #[arg(long, value_name = "NAME", default_value = "weir-lab")]
+    pub(crate) client: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RequestArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Prefixes or addresses to protect.
+    #[arg(required = true, value_name = "PREFIX")]
+    pub(crate) targets: Vec<String>,
+    /// Which upstream; the first of the configuration by default.
+    #[arg(long)]
+    pub(crate) upstream: Option<String>,
+    /// IP protocol numbers; all by default.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) protocol: Vec<u8>,
+    /// Ports or ranges such as 80 or 8000-8100; all by default.
+    #[arg(long, value_name = "PORTS")]
+    pub(crate) port: Vec<String>,
+    /// How long it is to last, such as 30m.
+    #[arg(long, default_value = "1h")]
+    pub(crate) lifetime: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Which upstream; the first of the configuration by default.
+    #[arg(long)]
+    pub(crate) upstream: Option<String>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WithdrawArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The mitigation's mid, as `status` shows it.
+    #[arg(value_name = "MID")]
+    pub(crate) mid: u32,
+    /// Which upstream; the first of the configuration by default.
+    #[arg(long)]
+    pub(crate) upstream: Option<String>,
+}
+
+/// A prefix, or an address as a host prefix.
+pub(crate) fn prefix(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .map(|prefix| prefix.trunc())
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("`{text}` is neither an address nor a prefix"))
+}
+
+/// A port or a range of ports.
+pub(crate) fn ports(text: &str) -> Result<(u16, Option<u16>), String> {
+    let wrong = || format!("`{text}` is neither a port nor a range such as 8000-8100");
+    match text.split_once('-') {
+        None => Ok((text.parse().map_err(|_| wrong())?, None)),
+        Some((lower, upper)) => {
+            let (lower, upper) = (lower.parse().map_err(|_| wrong())?, upper.parse().map_err(|_| wrong())?);
+            if lower > upper { Err(wrong()) } else { Ok((lower, Some(upper))) }
+        }
+    }
+}
+
