@@ -1,1 +1,18 @@
-//! weir-dots-proto
+//! DOTS signal channel and telemetry for both peers: RFC 9132, 9244, and of RFC 9066, 9133 and 9362 the parameters.
+//!
+//! Bodies exist in three forms: `application/dots+cbor` on the wire, the JSON form of RFC 7951 that the RFCs print, and
+//! typed structs ([`body`]). [`decode`] and [`encode`] lead between the first two, [`Body`] to the third; one table
+//! ([`keys::PARAMETERS`]) drives both directions. [`check_request`] holds a client's body against the rules of the RFCs.
+//!
+//! The crate owns no socket, thread or clock.
+
+pub mod body;
+pub mod cbor;
+mod decimal;
+mod ids;
+pub mod keys;
+
+pub use body::{Body, BodyError};
+pub use cbor::{decode, encode};
+pub use decimal::{Decimal, DecimalError};
+pub use ids::{Cuid, IdError, MAX_CUID_LENGTH, Mid, Sid, Tmid, Tsid};
