@@ -1,1 +1,3 @@
 //! weir-netflow
+mod element;
+pub mod encode;
