@@ -8,11 +8,18 @@
 
 pub mod body;
 pub mod cbor;
+mod check;
 mod decimal;
+pub mod fuzzing;
 mod ids;
+mod json;
 pub mod keys;
 
 pub use body::{Body, BodyError};
 pub use cbor::{decode, encode};
+pub use check::{
+    BodyKind, RequestFault, ResponseFault, check_config_range, check_request, check_response,
+};
 pub use decimal::{Decimal, DecimalError};
 pub use ids::{Cuid, IdError, MAX_CUID_LENGTH, Mid, Sid, Tmid, Tsid};
+pub use json::read_json;
