@@ -1,5 +1,26 @@
 //! Typed bodies in the shape of their JSON form. Unknown members are ignored when reading: what a receiver has to
 //! understand is decided by [`crate::cbor::decode`] and [`crate::check_request`].
+//!
+//! ```
+//! use weir_dots_proto::body::{Lifetime, Mitigation, Scope};
+//! use weir_dots_proto::{Body, BodyKind, check_request, decode};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let request = Mitigation::single(Scope {
+//!     target_prefix: vec!["192.0.2.7/32".parse()?],
+//!     target_protocol: vec![17],
+//!     lifetime: Some(Lifetime::Seconds(3600)),
+//!     ..Scope::default()
+//! });
+//! let octets = request.to_cbor()?;
+//!
+//! // At the server: octets, JSON form, rules, types.
+//! let json = decode(&octets)?;
+//! check_request(BodyKind::Mitigation, &json)?;
+//! assert_eq!(Mitigation::from_json(&json)?, request);
+//! # Ok(())
+//! # }
+//! ```
 
 mod config;
 mod counter;

@@ -109,7 +109,10 @@ fn json_to_number(name: &'static str, kind: Kind, value: &Value) -> Result<i128,
         (Kind::Counter, Value::String(text)) => {
             return parse_counter(text).map(i128::from).ok_or(wrong);
         }
-        (Kind::RetryTimer, Value::String(text)) => i128::from(parse_counter(text).ok_or(wrong)?),
+        // RFC 9132 Table 5 has the retry-timer as a string, RFC 9387 Figure 19 a port.
+        (Kind::RetryTimer | Kind::Unsigned(_), Value::String(text)) => {
+            i128::from(parse_counter(text).ok_or(wrong)?)
+        }
         (Kind::Enumeration(labels), Value::String(text)) => {
             let index = labels.iter().position(|label| label == text);
             return index
