@@ -1,3 +1,75 @@
-//! weir
+//! The one binary of Weir: arguments, configuration, wiring of the stages, HTTP, the terminal's view.
+
+mod admin;
+mod arguments;
 mod config;
-fn main() {}
+mod daemon;
+mod decode;
+mod demo;
+mod dots;
+mod exporters;
+mod http;
+mod journal;
+mod judge;
+mod log;
+mod metrics;
+mod progress;
+mod replay;
+mod run;
+mod upstreams;
+mod views;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir_flow_record::ColumnSet;
+
+use arguments::{Arguments, CheckArguments, Command};
+use config::ConfigError;
+
+/// Exit status of a bad configuration (`EX_CONFIG` of sysexits.h).
+const BAD_CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<ConfigError>() {
+            Some(mistakes) => {
+                eprintln!("{mistakes}");
+                ExitCode::from(BAD_CONFIGURATION)
+            }
+            None => {
+                eprintln!("weir: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<()> {
+    if !matches!(command, Command::Run(_) | Command::Dots(arguments::DotsCommand::Serve(_))) {
+        log::start_quiet();
+    }
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments.config),
+        Command::Check(arguments) => check(&arguments),
+        Command::Decode(arguments) => decode::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Exporters(arguments) => exporters::run(&arguments),
+        Command::Dots(command) => dots::run(command),
+    }
+}
+
+fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
+    let (config, settings) = config::read(&arguments.config.config, ColumnSet::NONE)?;
+    for warning in &settings.warnings {
+        eprintln!("{}: {warning}", arguments.config.config.display());
+    }
+    if arguments.dump {
+        print!("{}", config.dump()?);
+    } else {
+        println!("{}: no mistakes", arguments.config.config.display());
+    }
+    Ok(())
+}

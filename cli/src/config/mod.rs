@@ -1,1 +1,305 @@
+//! The configuration: one TOML file, a table per stage, each defined in its stage's crate.
+
 mod document;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use weir_collector::{CollectorConfig, CollectorSettings, ExporterConfig, ShardSettings};
+use weir_detector::{DetectorConfig, DetectorSettings, ThresholdConfig, ZoneConfig};
+use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
+use weir_dots_server::{DotsServerConfig, DotsServerSettings};
+use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
+use weir_flow_record::ColumnSet;
+use weir_flow_store::{StoreConfig, StoreSettings};
+
+use document::{Document, Mistake, Overrides, overrides};
+
+/// The file as read, with defaults in place; nothing is checked against anything else.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Config {
+    state_dir: PathBuf,
+    log: LogConfig,
+    http: HttpConfig,
+    collector: CollectorConfig,
+    aggregation: AggregationConfig,
+    store: StoreConfig,
+    detector: DetectorConfig,
+    events: EventsConfig,
+    #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
+    exporters: Vec<ExporterConfig>,
+    #[serde(rename = "threshold")]
+    thresholds: Vec<ThresholdConfig>,
+    #[serde(rename = "zone", skip_serializing_if = "Vec::is_empty")]
+    zones: Vec<ZoneConfig>,
+    #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
+    upstreams: Vec<UpstreamConfig>,
+    #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
+    policies: Vec<PolicyConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dots_server: Option<DotsServerConfig>,
+}
+
+/// The table `[log]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LogConfig {
+    /// `error`, `warn`, `info`, `debug` or `trace`; or a filter such as `info,weir_dtls=debug`.
+    pub(crate) level: String,
+    /// `auto`, `text` or `json`; `auto` is JSON where standard error is no terminal.
+    pub(crate) format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Auto,
+    Text,
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+/// The table `[http]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct HttpConfig {
+    listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+    }
+}
+
+/// The table `[events]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct EventsConfig {
+    file: PathBuf,
+    webhook: String,
+}
+
+/// A checked configuration: what the stages are built of.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) log: LogConfig,
+    pub(crate) http: SocketAddr,
+    pub(crate) collector: CollectorSettings,
+    pub(crate) aggregation: AggregationConfig,
+    pub(crate) store: StoreSettings,
+    pub(crate) detector: DetectorSettings,
+    pub(crate) export: ExportSettings,
+    pub(crate) dots_server: Option<DotsServerSettings>,
+    /// Attack events are appended here; `None` = nowhere.
+    pub(crate) events: Option<PathBuf>,
+    /// What is accepted and has no effect yet.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A configuration that cannot be used: exit status 78.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Mistakes(String),
+}
+
+impl Settings {
+    /// What a shard is built of.
+    pub(crate) fn shard(&self) -> ShardSettings {
+        let shards = self.collector.shards;
+        ShardSettings {
+            collector: self.collector.clone(),
+            aggregate: AggregateSettings {
+                config: self.aggregation.clone(),
+                zones: self.detector.zone_prefixes(shards),
+                shard: 0,
+                active_timeouts: self
+                    .collector
+                    .rules
+                    .iter()
+                    .filter(|rule| !rule.active_timeout.is_zero())
+                    .map(|rule| (rule.prefix, rule.active_timeout))
+                    .collect(),
+            },
+        }
+    }
+}
+
+/// Reads and checks a file, with overrides from the environment.
+pub(crate) fn load(path: &Path, columns: ColumnSet) -> Result<Settings, ConfigError> {
+    read(path, columns).map(|(_, settings)| settings)
+}
+
+/// Reads and checks a file; also gives the effective configuration.
+pub(crate) fn read(path: &Path, columns: ColumnSet) -> Result<(Config, Settings), ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let overrides = overrides(std::env::vars());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    parse(&text, &overrides, folder, columns).map_err(|mistakes| ConfigError::Mistakes(listed(path, &mistakes)))
+}
+
+fn listed(path: &Path, mistakes: &[Mistake]) -> String {
+    let mut text = String::new();
+    for mistake in mistakes {
+        let _ = write!(text, "{}", path.display());
+        if let Some(line) = mistake.line {
+            let _ = write!(text, ":{line}");
+        }
+        let separator = if mistake.path.is_empty() { "" } else { ": " };
+        let _ = writeln!(text, ": {}{separator}{}", mistake.path, mistake.message);
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn parse(
+    text: &str,
+    overrides: &Overrides,
+    folder: &Path,
+    columns: ColumnSet,
+) -> Result<(Config, Settings), Vec<Mistake>> {
+    let mut document = Document::parse(text, overrides);
+    let mut config = Config {
+        state_dir: document.take_optional("state_dir").unwrap_or_else(|| "/var/lib/weir".into()),
+        log: document.take("log"),
+        http: document.take("http"),
+        collector: document.take("collector"),
+        aggregation: document.take("aggregation"),
+        store: document.take("store"),
+        detector: document.take("detector"),
+        events: document.take("events"),
+        exporters: document.take_array("exporter").unwrap_or_default(),
+        thresholds: document.take_array("threshold").unwrap_or_else(|| vec![ThresholdConfig::default()]),
+        zones: document.take_array("zone").unwrap_or_default(),
+        upstreams: document.take_array("upstream").unwrap_or_default(),
+        policies: document.take_array("policy").unwrap_or_default(),
+        dots_server: document.take_optional("dots_server"),
+    };
+    let samplers: Option<Vec<toml::Table>> = document.take_array("packet_sampler");
+    config.make_paths_absolute(folder);
+    let mut settings = config.check(&mut document, columns);
+    if let Some(settings) = &mut settings {
+        settings.warnings = config.warnings(&document, samplers.is_some_and(|samplers| !samplers.is_empty()));
+    }
+    match (document.finish(), settings) {
+        (mistakes, Some(settings)) if mistakes.is_empty() => Ok((config, settings)),
+        (mistakes, _) => Err(mistakes),
+    }
+}
+
+impl Config {
+    /// The effective configuration as TOML.
+    pub(crate) fn dump(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Paths are relative to the file.
+    fn make_paths_absolute(&mut self, folder: &Path) {
+        let mut absolute = |path: &mut PathBuf| {
+            if !path.as_os_str().is_empty() {
+                *path = folder.join(&path);
+            }
+        };
+        absolute(&mut self.state_dir);
+        absolute(&mut self.events.file);
+        for upstream in &mut self.upstreams {
+            absolute(&mut upstream.ca);
+            absolute(&mut upstream.certificate);
+            absolute(&mut upstream.key);
+        }
+        if let Some(server) = &mut self.dots_server {
+            absolute(&mut server.ca);
+            absolute(&mut server.certificate);
+            absolute(&mut server.key);
+        }
+    }
+
+    /// Checks all tables; every mistake goes into the document.
+    fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
+        let collector = self.collector.check(&self.exporters, columns);
+        let collector = noted(document, collector.map_err(|faults| pairs(faults, |f| (f.path, f.message))));
+        let aggregation = self.aggregation.check();
+        let aggregation = noted(
+            document,
+            aggregation.map_err(|faults| pairs(faults, |message| ("aggregation".to_owned(), message))),
+        );
+        let store = self.store.check();
+        let store = noted(document, store.map_err(|error| vec![("store".to_owned(), error.to_string())]));
+        let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones);
+        let detector = noted(document, detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))));
+        let zone_policies: Vec<(String, Option<String>)> =
+            self.zones.iter().map(|zone| (zone.name.clone(), zone.policy.clone())).collect();
+        let export = weir_dots_export::check(&self.upstreams, &self.policies, &zone_policies);
+        let export = noted(document, export.map_err(|faults| pairs(faults, |f| (f.path, f.message))));
+        let dots_server = match &self.dots_server {
+            Some(server) => {
+                let checked = server.check();
+                Some(noted(document, checked.map_err(|faults| pairs(faults, |f| (f.path, f.message))))?)
+            }
+            None => None,
+        };
+        Some(Settings {
+            state_dir: self.state_dir.clone(),
+            log: self.log.clone(),
+            http: self.http.listen,
+            collector: collector?,
+            aggregation: { aggregation?; self.aggregation.clone() },
+            store: store?,
+            detector: detector?,
+            export: export?,
+            dots_server,
+            events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn warnings(&self, document: &Document<'_>, samplers: bool) -> Vec<String> {
+        let mut warnings: Vec<(String, String)> =
+            self.collector.warnings().into_iter().map(|fault| (fault.path, fault.message)).collect();
+        if samplers {
+            warnings.push(("packet_sampler".to_owned(), "there is no packet sampler yet: the table has no effect".to_owned()));
+        }
+        if !self.events.webhook.is_empty() {
+            warnings.push(("events.webhook".to_owned(), "webhooks are not sent yet".to_owned()));
+        }
+        if self.zones.is_empty() {
+            warnings.push((String::new(), "no [[zone]]: nothing is watched".to_owned()));
+        }
+        warnings
+            .into_iter()
+            .map(|(path, message)| match document.line_of(&path) {
+                Some(line) => format!("line {line}: {path}: {message}"),
+                None if path.is_empty() => message,
+                None => format!("{path}: {message}"),
+            })
+            .collect()
+    }
+}
+
+fn pairs<F>(faults: Vec<F>, pair: impl Fn(F) -> (String, String)) -> Vec<(String, String)> {
+    faults.into_iter().map(pair).collect()
+}
+
+fn noted<T>(document: &mut Document<'_>, checked: Result<T, Vec<(String, String)>>) -> Option<T> {
+    match checked {
+        Ok(value) => Some(value),
+        Err(faults) => {
+            for (path, message) in faults {
+                document.fault(&path, message);
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `weir decode`: export datagrams in captures → flow records, figures, or every field by name.
+
+mod all_fields;
+mod record;
+mod summary;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use weir_collector::Capture;
+use weir_flow_record::{ColumnSet, FlowBatch};
+use weir_netflow::{CheckedLimits, Decoder, Limits};
+
+use crate::arguments::{DecodeArguments, RecordFormat};
+use crate::progress::Progress;
+use all_fields::AllFields;
+use summary::Summary;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
+    let mut out: Box<dyn Write> = match &arguments.output {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Box::new(BufWriter::new(file))
+        }
+        None => Box::new(BufWriter::new(io::stdout().lock())),
+    };
+    let progress = Progress::of_files("decode", &arguments.files);
+    if arguments.format == RecordFormat::Csv && !arguments.summary && !arguments.all_fields {
+        writeln!(out, "{}", record::CSV_HEADER)?;
+    }
+    let mut octets = 0;
+    for path in &arguments.files {
+        let mut capture = Capture::open(path)?;
+        let mut tell = |capture: &Capture| progress.set(octets + capture.octets_read());
+        let done = if arguments.summary {
+            summarise(path, &mut capture, &mut out, &mut tell)
+        } else if arguments.all_fields {
+            write_all_fields(&mut capture, &mut out, &mut tell)
+        } else {
+            write_records(&mut capture, arguments.format, &mut out, &mut tell)
+        };
+        match done {
+            // Whoever reads has seen enough, as with `| head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            done => done.with_context(|| format!("cannot write the records of {}", path.display()))?,
+        }
+        octets += capture.octets_read();
+        if capture.truncated() {
+            tracing::warn!(file = %path.display(), "ends in the middle of a packet; what came before it was used");
+        }
+    }
+    progress.finish();
+    match out.flush() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot write"),
+    }
+}
+
+/// Bounds for files: wide, since one file is one short-lived decoder.
+fn limits() -> anyhow::Result<CheckedLimits> {
+    Ok(Limits::default().check()?)
+}
+
+fn decoder(columns: ColumnSet) -> io::Result<Decoder> {
+    Ok(Decoder::new(limits().map_err(io::Error::other)?, columns))
+}
+
+fn write_records(
+    capture: &mut Capture,
+    format: RecordFormat,
+    out: &mut impl Write,
+    tell: &mut impl FnMut(&Capture),
+) -> io::Result<()> {
+    let mut decoder = decoder(ColumnSet::ALL)?;
+    let mut batch = FlowBatch::with_projection(ColumnSet::ALL);
+    while let Some(datagram) = capture.next() {
+        batch.clear();
+        decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+        match format {
+            RecordFormat::Ndjson => record::write_ndjson(&batch, out)?,
+            RecordFormat::Csv => record::write_csv(&batch, out)?,
+        }
+        tell(capture);
+    }
+    Ok(())
+}
+
+fn write_all_fields(capture: &mut Capture, out: &mut impl Write, tell: &mut impl FnMut(&Capture)) -> io::Result<()> {
+    let mut parsers = AllFields::default();
+    while let Some(datagram) = capture.next() {
+        parsers.write(&datagram, out)?;
+        tell(capture);
+    }
+    Ok(())
+}
+
+fn summarise(
+    path: &Path,
+    capture: &mut Capture,
+    out: &mut impl Write,
+    tell: &mut impl FnMut(&Capture),
+) -> io::Result<()> {
+    let mut decoder = decoder(ColumnSet::NONE)?;
+    let mut batch = FlowBatch::default();
+    let mut summary = Summary::of(path);
+    while let Some(datagram) = capture.next() {
+        batch.clear();
+        let outcome = decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+        summary.add(&outcome);
+        tell(capture);
+    }
+    serde_json::to_writer(&mut *out, &summary)?;
+    out.write_all(b"\n")
+}

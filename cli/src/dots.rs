@@ -1,0 +1,208 @@
+//! `weir dots …`: the panic button, and the lab.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use hyper::Method;
+use tokio::sync::{mpsc, watch};
+use weir_attack_event::MitigationReport;
+use weir_dots_export::{ClientCommand, ClientNotice};
+use weir_dtls::lab;
+use weir_flow_record::{ColumnSet, Period};
+use weir_state::State;
+
+use crate::admin::{self, MitigationRequest, Withdrawal};
+use crate::arguments::{self, DotsCommand, KeysArguments, RequestArguments, StatusArguments, WithdrawArguments};
+use crate::config::{self, Settings};
+use crate::journal::Journal;
+use crate::log;
+use crate::upstreams;
+
+/// How long an upstream may take to answer where no daemon owns the session.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs a command.
+pub(crate) fn run(command: DotsCommand) -> anyhow::Result<()> {
+    match command {
+        DotsCommand::Keys(arguments) => keys(&arguments),
+        DotsCommand::Serve(arguments) => serve(&arguments),
+        DotsCommand::Request(arguments) => request(&arguments),
+        DotsCommand::Status(arguments) => status(&arguments),
+        DotsCommand::Withdraw(arguments) => withdraw(&arguments),
+    }
+}
+
+/// A runtime for one command.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn keys(arguments: &KeysArguments) -> anyhow::Result<()> {
+    let names = lab::LabNames { server: arguments.server.clone(), client: arguments.client.clone() };
+    lab::write_keys(&arguments.folder, &names)?;
+    println!("{}: ca.pem, server.pem, server.key, client.pem, client.key", arguments.folder.display());
+    Ok(())
+}
+
+fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config, ColumnSet::NONE)?;
+    log::start(&settings.log);
+    let server = settings.dots_server.as_ref().context("the configuration has no [dots_server]")?;
+    let runtime = runtime()?;
+    let _guard = runtime.enter();
+    let (stop, stopped) = watch::channel(false);
+    let task = upstreams::start_server(server, Box::new(weir_dots_server::NoMitigator::default()), stopped)?;
+    runtime.block_on(async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        let _ = stop.send(true);
+        task.await.context("the server ended badly")
+    })
+}
+
+fn request(arguments: &RequestArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let lifetime: Period = arguments.lifetime.parse()?;
+    let wanted = MitigationRequest {
+        upstream: arguments.upstream.clone(),
+        targets: each(&arguments.targets, arguments::prefix)?,
+        protocols: arguments.protocol.clone(),
+        ports: each(&arguments.port, arguments::ports)?,
+        lifetime: u32::try_from(lifetime.0.as_secs()).context("the lifetime is too long")?,
+    };
+    if wanted.lifetime == 0 {
+        bail!("the lifetime must be at least a second");
+    }
+    let report = runtime()?.block_on(async {
+        let path = "/api/v1/dots/request";
+        match admin::ask(&settings.state_dir, Method::POST, path, Some(&wanted)).await? {
+            Some(octets) => Ok::<MitigationReport, anyhow::Error>(serde_json::from_slice(&octets)?),
+            None => {
+                let mut session = OwnSession::open(&settings, wanted.upstream.as_deref())?;
+                let (attack, command) = wanted.command();
+                session.send(command).await?;
+                let answer = session.wait(|notice| admin::answer_to(&attack, notice)).await?;
+                session.close().await;
+                answer
+            }
+        }
+    })?;
+    println!("mitigation {} at {}: {}", report.mid, report.upstream, described(&report));
+    Ok(())
+}
+
+fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let mut reports = runtime()?.block_on(async {
+        match admin::ask::<()>(&settings.state_dir, Method::GET, "/api/v1/mitigations", None).await? {
+            Some(octets) => Ok::<Vec<MitigationReport>, anyhow::Error>(serde_json::from_slice(&octets)?),
+            None => {
+                let mut session = OwnSession::open(&settings, arguments.upstream.as_deref())?;
+                let reports = session.mitigations().await?;
+                session.close().await;
+                Ok(reports)
+            }
+        }
+    })?;
+    if let Some(upstream) = &arguments.upstream {
+        reports.retain(|report| *report.upstream == **upstream);
+    }
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&reports)?);
+    } else if reports.is_empty() {
+        println!("no mitigations");
+    } else {
+        for report in &reports {
+            println!("mitigation {} at {}: {}", report.mid, report.upstream, described(report));
+        }
+    }
+    Ok(())
+}
+
+fn withdraw(arguments: &WithdrawArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let wanted = Withdrawal { upstream: arguments.upstream.clone(), mid: arguments.mid };
+    runtime()?.block_on(async {
+        if admin::ask(&settings.state_dir, Method::POST, "/api/v1/dots/withdraw", Some(&wanted)).await?.is_some() {
+            return Ok(());
+        }
+        let mut session = OwnSession::open(&settings, wanted.upstream.as_deref())?;
+        let reports = session.mitigations().await?;
+        let report = reports.into_iter().find(|report| report.mid == wanted.mid);
+        let Some(report) = report else { bail!("no mitigation has mid {}", wanted.mid) };
+        session.send(ClientCommand::Withdraw { attack: report.attack.clone() }).await?;
+        session.wait(|notice| admin::is_withdrawn(&report.attack, notice).then_some(())).await?;
+        session.close().await;
+        Ok::<(), anyhow::Error>(())
+    })?;
+    println!("mitigation {} withdrawn", arguments.mid);
+    Ok(())
+}
+
+fn each<T>(texts: &[String], read: impl Fn(&str) -> Result<T, String>) -> anyhow::Result<Vec<T>> {
+    texts.iter().map(|text| read(text).map_err(anyhow::Error::msg)).collect()
+}
+
+fn described(report: &MitigationReport) -> String {
+    let status = serde_json::to_value(report.status).ok();
+    let mut text = status.as_ref().and_then(|s| s.as_str()).unwrap_or("unknown").to_owned();
+    if let Some(bytes) = report.bytes_dropped {
+        text.push_str(&format!(", {bytes} octets dropped"));
+    }
+    if let Some(rate) = report.bytes_dropped_per_second {
+        text.push_str(&format!(", {} bit/s now", rate.saturating_mul(8)));
+    }
+    match report.lifetime {
+        Some(seconds) => text.push_str(&format!(", {seconds} s left")),
+        None => text.push_str(", no end"),
+    }
+    text
+}
+
+/// A session of this command's own, where no daemon runs; the lock on the state file keeps a daemon from starting meanwhile.
+struct OwnSession {
+    commands: mpsc::Sender<ClientCommand>,
+    notices: mpsc::Receiver<ClientNotice>,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl OwnSession {
+    fn open(settings: &Settings, upstream: Option<&str>) -> anyhow::Result<Self> {
+        let journal = Arc::new(Journal::new(Arc::new(State::open(&settings.state_dir)?)));
+        let (stop, stopped) = watch::channel(false);
+        let (notice, notices) = mpsc::channel(64);
+        let started = upstreams::start_one(settings, upstream, &journal, &notice, &stopped)?;
+        Ok(Self { commands: started.commands, notices, stop, task: started.task })
+    }
+
+    async fn send(&self, command: ClientCommand) -> anyhow::Result<()> {
+        self.commands.send(command).await.context("the client has ended")
+    }
+
+    async fn wait<T>(&mut self, wanted: impl Fn(&ClientNotice) -> Option<T>) -> anyhow::Result<T> {
+        tokio::time::timeout(PATIENCE, async {
+            while let Some(notice) = self.notices.recv().await {
+                if let Some(found) = wanted(&notice) {
+                    return Ok(found);
+                }
+            }
+            bail!("the client has ended")
+        })
+        .await
+        .context("the upstream does not answer")?
+    }
+
+    async fn close(self) {
+        let _ = self.stop.send(true);
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.task).await;
+    }
+}

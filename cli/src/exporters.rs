@@ -1,0 +1,41 @@
+//! `weir exporters`: who exports to the running daemon.
+
+use anyhow::Context;
+use hyper::Method;
+use serde_json::Value;
+use weir_flow_record::ColumnSet;
+
+use crate::admin;
+use crate::arguments::ExportersArguments;
+use crate::config;
+use crate::dots::runtime;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let answer = runtime()?.block_on(admin::ask::<()>(&settings.state_dir, Method::GET, "/api/v1/exporters", None))?;
+    let octets = answer.with_context(|| format!("no daemon runs on {}", settings.state_dir.display()))?;
+    let exporters: Vec<Value> = serde_json::from_slice(&octets)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&exporters)?);
+        return Ok(());
+    }
+    println!(
+        "{:<24} {:>12} {:>14} {:>9} {:>8} {:>9} {:>8} {:>9}",
+        "EXPORTER", "DATAGRAMS", "RECORDS", "TEMPLATES", "GAPS", "MISSING", "BAD SETS", "SKEW s"
+    );
+    for exporter in &exporters {
+        println!(
+            "{:<24} {:>12} {:>14} {:>9} {:>8} {:>9} {:>8} {:>9.3}",
+            exporter["name"].as_str().unwrap_or(""),
+            exporter["datagrams"],
+            exporter["records"],
+            exporter["templates"],
+            exporter["sequence_gaps"],
+            exporter["missing_records"],
+            exporter["undecodable_sets"],
+            exporter["skew_seconds"].as_f64().unwrap_or(0.0),
+        );
+    }
+    Ok(())
+}

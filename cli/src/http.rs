@@ -1,0 +1,97 @@
+//! The daemon's HTTP interface: metrics, health, attacks, exporters; and, on the admin socket alone, the panic button.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+use crate::admin::{Admin, MitigationRequest, Withdrawal};
+use crate::metrics;
+use crate::views::Views;
+
+/// Routes that only look.
+fn public(views: Arc<Views>) -> Router {
+    Router::new()
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/api/v1/attacks", get(|State(views): State<Arc<Views>>| async move { Json(views.attacks()) }))
+        .route("/api/v1/exporters", get(|State(views): State<Arc<Views>>| async move { Json(views.shard().exporters) }))
+        .route("/api/v1/mitigations", get(|State(views): State<Arc<Views>>| async move { Json(views.mitigations()) }))
+        .with_state(views)
+}
+
+/// Routes that act: reached through the admin socket, whose file mode says who may.
+fn acting(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/api/v1/dots/request", post(request))
+        .route("/api/v1/dots/withdraw", post(withdraw))
+        .with_state(admin)
+}
+
+/// Serves the public routes until `shutdown`.
+pub(crate) async fn serve(listener: TcpListener, views: Arc<Views>, shutdown: watch::Receiver<bool>) {
+    let served = axum::serve(listener, public(views)).with_graceful_shutdown(stopped(shutdown)).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the HTTP interface ended");
+    }
+}
+
+/// Opens the admin socket, readable by its owner alone. A socket that an earlier run left behind is replaced: the lock on
+/// the state file says that no other daemon owns it.
+pub(crate) fn bind_admin(path: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    if path.exists() {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves all routes on the admin socket until `shutdown`.
+pub(crate) async fn serve_admin(
+    listener: UnixListener,
+    views: Arc<Views>,
+    admin: Arc<Admin>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let router = public(views).merge(acting(admin));
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped(shutdown)).await {
+        tracing::error!(%error, "the admin socket ended");
+    }
+}
+
+async fn stopped(mut shutdown: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop as well.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+async fn scrape(State(views): State<Arc<Views>>) -> Response {
+    match metrics::scrape(&views) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn request(State(admin): State<Arc<Admin>>, Json(wanted): Json<MitigationRequest>) -> Response {
+    match admin.request(wanted).await {
+        Ok(report) => (StatusCode::CREATED, Json(report)).into_response(),
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
+}
+
+async fn withdraw(State(admin): State<Arc<Admin>>, Json(wanted): Json<Withdrawal>) -> Response {
+    match admin.withdraw(wanted).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+    }
+}

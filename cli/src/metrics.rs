@@ -1,0 +1,169 @@
+//! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::views::Views;
+use std::sync::Arc;
+
+/// The text of one scrape.
+pub(crate) fn scrape(views: &Arc<Views>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(Arc::clone(views))));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<Views>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByExporter {
+    exporter: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByListener {
+    listener: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByUpstream {
+    upstream: String,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_collector(&mut encoder)?;
+        self.encode_aggregate(&mut encoder)?;
+        self.encode_attacks(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn encode_collector(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let shard = self.0.shard();
+        type Figure = fn(&crate::views::ExporterRow) -> u64;
+        let per_exporter: [(&str, &str, Figure); 8] = [
+            ("weir_collector_datagrams", "Export datagrams received", |row| row.view.datagrams),
+            ("weir_collector_records", "Flow records decoded", |row| row.view.records),
+            ("weir_collector_missing_records", "Records (NetFlow v9: datagrams) that sequence numbers say were lost", |row| row.view.missing_records),
+            ("weir_collector_sequence_gaps", "Gaps in sequence numbers", |row| row.view.sequence_gaps),
+            ("weir_collector_undecodable_sets", "Sets skipped because they are malformed", |row| row.view.undecodable_sets),
+            ("weir_collector_malformed_datagrams", "Datagrams that are no export message or broken", |row| row.view.malformed_datagrams),
+            ("weir_collector_held_back_dropped_sets", "Sets that waited for a template in vain", |row| row.view.held_back_dropped),
+            ("weir_collector_unknown_rate_records", "Records without a known sampling rate", |row| row.view.unknown_rate_records),
+        ];
+        for (name, help, figure) in per_exporter {
+            let mut family = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
+            for row in &shard.exporters {
+                let labels = ByExporter { exporter: row.name.clone() };
+                ConstCounter::new(figure(row)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "weir_collector_templates",
+            "Templates known",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?;
+        for row in &shard.exporters {
+            let labels = ByExporter { exporter: row.name.clone() };
+            ConstGauge::new(i64::try_from(row.view.templates).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "weir_collector_clock_skew_seconds",
+            "Received time less export time",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?;
+        for row in &shard.exporters {
+            let labels = ByExporter { exporter: row.name.clone() };
+            ConstGauge::new(row.skew_seconds).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "weir_collector_socket_drops",
+            "Datagrams that the kernel dropped because the receive buffer was full",
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?;
+        for socket in &shard.sockets {
+            let labels = ByListener { listener: socket.address.to_string() };
+            ConstCounter::new(socket.drops).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "weir_collector_receive_buffer_bytes",
+            "Receive buffer that the kernel granted",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?;
+        for socket in &shard.sockets {
+            let labels = ByListener { listener: socket.address.to_string() };
+            ConstGauge::new(i64::try_from(socket.granted_buffer).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+        }
+        counter(encoder, "weir_collector_refused_datagrams", "Datagrams of exporters outside the allow list", shard.refused_datagrams)
+    }
+
+    fn encode_aggregate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let counters = self.0.shard().aggregate;
+        counter(encoder, "weir_aggregate_records", "Records aggregated", counters.records)?;
+        counter(encoder, "weir_aggregate_counted_bytes", "Octets in buckets, scaled", counters.counted_octets)?;
+        let reasons = [
+            ("outside-zones", counters.outside_records),
+            ("late", counters.late_records),
+            ("host-table-full", counters.refused_records),
+        ];
+        let mut family = encoder.encode_descriptor(
+            "weir_aggregate_uncounted_records",
+            "Records that are wholly or partly in no host's bucket, by reason",
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?;
+        for (reason, value) in reasons {
+            ConstCounter::new(value).encode(family.encode_family(&ByReason { reason })?)?;
+        }
+        counter(encoder, "weir_aggregate_early_records", "Records that end after their export time", counters.early_records)?;
+        counter(encoder, "weir_aggregate_refused_watches", "Hosts that should be watched and found no room", counters.refused_watches)
+    }
+
+    fn encode_attacks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let totals = self.0.totals();
+        gauge(encoder, "weir_detector_open_attacks", "Attacks that are open", totals.open_attacks)?;
+        counter(encoder, "weir_detector_attacks", "Attacks detected", totals.attacks)?;
+        counter(encoder, "weir_detector_events", "Attack events", totals.events)?;
+        counter(encoder, "weir_detector_lost_summaries", "Summaries dropped because the detector fell behind", totals.lost_summaries)?;
+        counter(encoder, "weir_store_lost_batches", "Batches that the recent window could not take in time", totals.lost_batches)?;
+        counter(encoder, "weir_config_reload_failures", "Reloads refused because the configuration was bad", totals.reload_failures)?;
+        let mut family = encoder.encode_descriptor(
+            "weir_dots_session_up",
+            "1 while a session with the upstream stands",
+            None,
+            prometheus_client::metrics::MetricType::Gauge,
+        )?;
+        for (upstream, up) in self.0.sessions() {
+            ConstGauge::new(i64::from(up)).encode(family.encode_family(&ByUpstream { upstream })?)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let counter = ConstCounter::new(value);
+    counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+}

@@ -1,0 +1,253 @@
+//! `weir replay`: the production pipeline over captures, single-threaded, in the data's own time.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+use weir_collector::{Capture, CapturedDatagram, Shard};
+use weir_detector::Detector;
+use weir_dots_export::{Exporter, Record, Recorder};
+use weir_flow_record::{ColumnSet, ReceivedAt, Timestamp};
+use weir_flow_store::RecentWindow;
+
+use crate::arguments::ReplayArguments;
+use crate::config::{self, Settings};
+use crate::judge::{Judge, Verdict};
+use crate::progress::Progress;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let mut events: Box<dyn Write> = match &arguments.events {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            Box::new(BufWriter::new(file))
+        }
+        None => Box::new(io::stdout().lock()),
+    };
+    let bodies = arguments.telemetry.as_deref().map(Bodies::create).transpose()?;
+    let mut replay = Replay::new(&settings, &mut events, bodies);
+    let mut source = Merged::open(&arguments.files)?;
+    let progress = Progress::of_files("replay", &arguments.files);
+    while let Some(datagram) = source.next() {
+        replay.handle_datagram(&datagram)?;
+        progress.set(source.octets_read());
+    }
+    replay.finish()?;
+    progress.finish();
+    for warning in source.warnings() {
+        tracing::warn!("{warning}");
+    }
+    replay.report();
+    drop(replay);
+    events.flush().context("cannot write the events")
+}
+
+/// The pipeline and what it writes.
+struct Replay<'w> {
+    shard: Shard,
+    window: RecentWindow,
+    judge: Judge,
+    recorder: Recorder,
+    events: &'w mut dyn Write,
+    bodies: Option<Bodies>,
+    attacks: u64,
+}
+
+impl<'w> Replay<'w> {
+    fn new(settings: &Settings, events: &'w mut dyn Write, bodies: Option<Bodies>) -> Self {
+        Self {
+            shard: Shard::new(settings.shard()),
+            window: RecentWindow::new(settings.store.recent_window),
+            judge: Judge::new(Detector::new(settings.detector.clone()), Exporter::new(settings.export.clone())),
+            recorder: Recorder::new(&settings.export),
+            events,
+            bodies,
+            attacks: 0,
+        }
+    }
+
+    fn handle_datagram(&mut self, datagram: &CapturedDatagram) -> anyhow::Result<()> {
+        self.run_until(datagram.at.0)?;
+        self.shard.handle_datagram(datagram.at, datagram.from, &datagram.payload);
+        self.drain()
+    }
+
+    /// Lets all timers run that are due before `limit`; gaps are jumped, since only timers that exist are visited.
+    fn run_until(&mut self, limit: Timestamp) -> anyhow::Result<()> {
+        while let Some(due) = self.next_timer().filter(|due| *due <= limit) {
+            self.handle_timeout(due)?;
+        }
+        Ok(())
+    }
+
+    /// After the last datagram time runs on until all timers are quiet.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        while let Some(due) = self.next_timer() {
+            self.handle_timeout(due)?;
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self) -> Option<Timestamp> {
+        let shard = self.shard.poll_timeout().map(|due| due.0);
+        [shard, self.judge.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn handle_timeout(&mut self, now: Timestamp) -> anyhow::Result<()> {
+        self.shard.handle_timeout(ReceivedAt(now));
+        self.drain()?;
+        self.judge.handle_timeout(now);
+        self.drain()
+    }
+
+    fn drain(&mut self) -> anyhow::Result<()> {
+        while let Some(batch) = self.shard.poll_batch() {
+            self.window.handle_batch(&batch);
+            self.shard.recycle(batch);
+        }
+        while self.shard.poll_change().is_some() {}
+        while let Some(summary) = self.shard.poll_summary() {
+            self.judge.handle_summary(&summary);
+            self.drain_verdicts()?;
+        }
+        self.drain_verdicts()
+    }
+
+    fn drain_verdicts(&mut self) -> anyhow::Result<()> {
+        while let Some(verdict) = self.judge.poll_verdict() {
+            match verdict {
+                Verdict::Event(event) => {
+                    self.attacks += u64::from(event.kind == weir_attack_event::EventKind::AttackStart);
+                    serde_json::to_writer(&mut *self.events, &event)?;
+                    self.events.write_all(b"\n").context("cannot write the events")?;
+                }
+                Verdict::DrillDown(question) => {
+                    let findings = self.window.drill_down(&question);
+                    self.judge.handle_findings(findings);
+                }
+                Verdict::Watch(list) => self.shard.handle_watch(&list),
+                Verdict::Command(upstream, command) => {
+                    let now = self.judge.now();
+                    for record in self.recorder.handle_command(now, &upstream, &command) {
+                        if let Some(bodies) = &mut self.bodies {
+                            bodies.write(&record)?;
+                        }
+                    }
+                }
+                Verdict::Persist(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self) {
+        let counters = self.shard.aggregate_counters();
+        let decoded = self.shard.decoder_counters();
+        tracing::info!(
+            datagrams = decoded.datagrams,
+            records = counters.records,
+            outside_zones = counters.outside_records,
+            late = counters.late_records,
+            unknown_rate = counters.unknown_rate_records,
+            attacks = self.attacks,
+            "replayed"
+        );
+    }
+}
+
+/// The folder of DOTS bodies.
+struct Bodies {
+    folder: std::path::PathBuf,
+    index: BufWriter<File>,
+}
+
+#[derive(Serialize)]
+struct IndexLine<'a> {
+    seq: u64,
+    time: Timestamp,
+    server: &'a str,
+    method: &'a str,
+    path: &'a str,
+    event: &'a str,
+    file: Option<String>,
+}
+
+impl Bodies {
+    fn create(folder: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let index = folder.join("index.ndjson");
+        let file = File::create(&index).with_context(|| format!("cannot write {}", index.display()))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            index: BufWriter::new(file),
+        })
+    }
+
+    fn write(&mut self, record: &Record) -> anyhow::Result<()> {
+        let file = match &record.body {
+            Some(body) => {
+                let name = format!("{:06}-{}.json", record.seq, record.kind);
+                fs::write(self.folder.join(&name), serde_json::to_vec_pretty(body)?)
+                    .with_context(|| format!("cannot write {name}"))?;
+                Some(name)
+            }
+            None => None,
+        };
+        let line = IndexLine {
+            seq: record.seq,
+            time: record.time,
+            server: &record.server,
+            method: record.method,
+            path: &record.path,
+            event: &record.event,
+            file,
+        };
+        serde_json::to_writer(&mut self.index, &line)?;
+        self.index.write_all(b"\n")?;
+        self.index.flush().context("cannot write index.ndjson")
+    }
+}
+
+/// Several captures as one, by time stamp; files with equal stamps in the order of the command line.
+struct Merged {
+    sources: Vec<(Capture, Option<CapturedDatagram>, String)>,
+}
+
+impl Merged {
+    fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
+        let mut sources = Vec::new();
+        for path in files {
+            let mut capture = Capture::open(path)?;
+            let first = capture.next();
+            sources.push((capture, first, path.display().to_string()));
+        }
+        Ok(Self { sources })
+    }
+
+    fn octets_read(&self) -> u64 {
+        self.sources.iter().map(|(capture, ..)| capture.octets_read()).sum()
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = String> + '_ {
+        self.sources
+            .iter()
+            .filter(|(capture, ..)| capture.truncated())
+            .map(|(_, _, name)| format!("{name} ends in the middle of a packet; what came before it was used"))
+    }
+}
+
+impl Iterator for Merged {
+    type Item = CapturedDatagram;
+
+    fn next(&mut self) -> Option<CapturedDatagram> {
+        let (capture, head, _) = self
+            .sources
+            .iter_mut()
+            .filter(|(_, head, _)| head.is_some())
+            .min_by_key(|(_, head, _)| head.as_ref().map(|datagram| datagram.at))?;
+        std::mem::replace(head, capture.next())
+    }
+}

@@ -1,0 +1,84 @@
+//! `weir run`: the daemon's life, and its signals.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use weir_flow_record::ColumnSet;
+
+use crate::config::{self, Settings};
+use crate::daemon::{Daemon, Hooks};
+use crate::log;
+use crate::views::Views;
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
+    let mut settings = load(path)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let mut signals = {
+        let _guard = runtime.enter();
+        Signals::new().context("cannot listen for signals")?
+    };
+    let views = Arc::new(Views::default());
+    let mut receiver = None;
+    loop {
+        let daemon = Daemon::start(runtime.handle(), &settings, Hooks::default(), receiver.take(), Arc::clone(&views))?;
+        let next = runtime.block_on(wait(&mut signals, path, &views));
+        receiver = daemon.stop(runtime.handle());
+        match next {
+            Some(new) => settings = *new,
+            None => break,
+        }
+        tracing::info!("configuration reloaded");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn load(path: &Path) -> anyhow::Result<Settings> {
+    let settings = config::load(path, ColumnSet::NONE)?;
+    log::start(&settings.log);
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(settings)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Waits for the end, or for a reload with a good configuration; a bad one is refused and the old one kept.
+async fn wait(signals: &mut Signals, path: &Path, views: &Views) -> Option<Box<Settings>> {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return None,
+            _ = signals.interrupt.recv() => return None,
+            _ = signals.reload.recv() => match load(path) {
+                Ok(settings) => return Some(Box::new(settings)),
+                Err(error) => {
+                    views.counters.reload_failures.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!("the new configuration is refused and the old one kept: {error:#}");
+                }
+            },
+        }
+    }
+}

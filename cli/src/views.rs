@@ -1,0 +1,160 @@
+//! What the daemon shows: snapshots that the stages publish, and HTTP, metrics and the admin socket read.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
+use weir_collector::SocketView;
+use weir_flow_aggregate::AggregateCounters;
+use weir_netflow::ExporterView;
+
+/// Closed attacks that are remembered for the API.
+const CLOSED_ATTACKS: usize = 1_000;
+
+/// Everything that can be looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Views {
+    shard: Mutex<ShardView>,
+    attacks: Mutex<Attacks>,
+    sessions: Mutex<BTreeMap<String, bool>>,
+    mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
+    pub(crate) counters: Counters,
+}
+
+/// Counters that no stage owns.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) lost_summaries: AtomicU64,
+    pub(crate) lost_batches: AtomicU64,
+    pub(crate) reload_failures: AtomicU64,
+}
+
+/// A shard's figures at its newest tick.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ShardView {
+    pub(crate) exporters: Vec<ExporterRow>,
+    pub(crate) sockets: Vec<SocketView>,
+    pub(crate) aggregate: AggregateCounters,
+    pub(crate) refused_datagrams: u64,
+}
+
+/// An exporter with the name that the configuration gives it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ExporterRow {
+    /// The configured name, else the address.
+    pub(crate) name: String,
+    /// Received time less export time.
+    pub(crate) skew_seconds: f64,
+    #[serde(flatten)]
+    pub(crate) view: ExporterView,
+}
+
+#[derive(Debug, Default)]
+struct Attacks {
+    open: BTreeMap<String, AttackEvent>,
+    closed: VecDeque<AttackEvent>,
+    started: u64,
+    events: u64,
+}
+
+/// Totals for `/metrics`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Totals {
+    pub(crate) open_attacks: u64,
+    pub(crate) attacks: u64,
+    pub(crate) events: u64,
+    pub(crate) lost_summaries: u64,
+    pub(crate) lost_batches: u64,
+    pub(crate) reload_failures: u64,
+}
+
+impl Views {
+    /// Replaces the shard's snapshot.
+    pub(crate) fn set_shard(&self, view: ShardView) {
+        *lock(&self.shard) = view;
+    }
+
+    /// The shard's snapshot.
+    pub(crate) fn shard(&self) -> ShardView {
+        lock(&self.shard).clone()
+    }
+
+    /// Takes in an event.
+    pub(crate) fn handle_event(&self, event: &AttackEvent) {
+        let mut attacks = lock(&self.attacks);
+        attacks.events += 1;
+        let id = event.id.to_string();
+        match event.kind {
+            EventKind::AttackEnd => {
+                attacks.open.remove(&id);
+                attacks.closed.push_back(event.clone());
+                if attacks.closed.len() > CLOSED_ATTACKS {
+                    attacks.closed.pop_front();
+                }
+            }
+            EventKind::AttackStart | EventKind::AttackUpdate => {
+                if attacks.open.insert(id, event.clone()).is_none() && event.kind == EventKind::AttackStart {
+                    attacks.started += 1;
+                }
+            }
+        }
+    }
+
+    /// Open attacks, then closed ones with the newest first: the latest event of each.
+    pub(crate) fn attacks(&self) -> Vec<AttackEvent> {
+        let attacks = lock(&self.attacks);
+        attacks.open.values().chain(attacks.closed.iter().rev()).cloned().collect()
+    }
+
+    /// Notes whether a session with an upstream stands.
+    pub(crate) fn set_session(&self, upstream: &str, up: bool) {
+        lock(&self.sessions).insert(upstream.to_owned(), up);
+    }
+
+    /// Upstreams, and whether their sessions stand.
+    pub(crate) fn sessions(&self) -> Vec<(String, bool)> {
+        lock(&self.sessions).iter().map(|(name, up)| (name.clone(), *up)).collect()
+    }
+
+    /// Notes an upstream's word on a mitigation; what is over is forgotten.
+    pub(crate) fn set_mitigation(&self, report: &MitigationReport) {
+        let mut mitigations = lock(&self.mitigations);
+        let key = (Arc::clone(&report.upstream), report.mid);
+        if report.status == weir_attack_event::MitigationStatus::AttackMitigationTerminated {
+            mitigations.remove(&key);
+        } else {
+            mitigations.insert(key, report.clone());
+        }
+    }
+
+    /// Forgets a mitigation that the upstream has ended.
+    pub(crate) fn remove_mitigation(&self, upstream: &Arc<str>, mid: u32) {
+        lock(&self.mitigations).remove(&(Arc::clone(upstream), mid));
+    }
+
+    /// The newest word on each mitigation.
+    pub(crate) fn mitigations(&self) -> Vec<MitigationReport> {
+        lock(&self.mitigations).values().cloned().collect()
+    }
+
+    /// Totals for `/metrics`.
+    pub(crate) fn totals(&self) -> Totals {
+        let attacks = lock(&self.attacks);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            open_attacks: attacks.open.len() as u64,
+            attacks: attacks.started,
+            events: attacks.events,
+            lost_summaries: read(&self.counters.lost_summaries),
+            lost_batches: read(&self.counters.lost_batches),
+            reload_failures: read(&self.counters.reload_failures),
+        }
+    }
+}
+
+/// A panic elsewhere leaves a snapshot whole: it is replaced in one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
