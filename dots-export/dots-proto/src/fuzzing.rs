@@ -1,6 +1,9 @@
 //! Bodies of fuzz targets: plain functions, for cargo-fuzz and for seeded smoke tests alike.
 
-use crate::cbor;
+use std::time::{Duration, Instant};
+
+use crate::coap::{Code, Message};
+use crate::{Method, Resource, SessionParameters, cbor, client, server};
 
 /// Reads hostile octets; what is understood must survive writing and reading again.
 ///
@@ -14,4 +17,82 @@ pub fn fuzz(data: &[u8]) {
     let octets = cbor::encode(&json).map_err(|error| error.to_string());
     let again = octets.and_then(|octets| cbor::decode(&octets).map_err(|error| error.to_string()));
     assert_eq!(again, Ok(json), "a body does not survive its encoding");
+}
+
+/// Decodes a CoAP message, and whatever is understood must come back from its own octets.
+///
+/// # Panics
+///
+/// Panics if it does not.
+pub fn fuzz_coap(data: &[u8]) {
+    if let Ok(message) = Message::decode(data) {
+        let octets = message.to_octets();
+        assert_eq!(
+            Message::decode(&octets).as_ref(),
+            Ok(&message),
+            "a message does not survive its encoding"
+        );
+    }
+}
+
+/// Feeds datagrams to a server's session and answers each request; see [`datagrams`] for how the input is cut.
+pub fn fuzz_server_session(data: &[u8]) {
+    let mut now = start();
+    let mut session = server::Session::new(SessionParameters::default(), 1);
+    for datagram in datagrams(data) {
+        now += Duration::from_millis(700);
+        session.handle_datagram(now, datagram);
+        session.handle_timeout(now);
+        while let Some(event) = session.poll_event() {
+            if let server::Event::Request { exchange, body, .. } = event {
+                let response = server::Response {
+                    body,
+                    ..server::Response::new(Code::CONTENT)
+                };
+                session.handle_response(now, exchange, response);
+            }
+        }
+        while session.poll_transmit().is_some() {}
+    }
+}
+
+/// Feeds datagrams to a client's session that has requests open.
+pub fn fuzz_client_session(data: &[u8]) {
+    let mut now = start();
+    let mut session = client::Session::new(SessionParameters::default(), 1);
+    session.handle_connected(now);
+    for sid in 0..3 {
+        let request = client::Request {
+            method: Method::Get,
+            resource: Resource::Config {
+                sid: Some(crate::Sid(sid)),
+            },
+            body: None,
+            observe: Some(true),
+            if_match: false,
+        };
+        session.handle_request(now, request);
+    }
+    for datagram in datagrams(data) {
+        now += Duration::from_millis(700);
+        session.handle_datagram(now, datagram);
+        session.handle_timeout(now);
+        while session.poll_notice().is_some() {}
+        while session.poll_transmit().is_some() {}
+    }
+}
+
+/// Cuts an input into datagrams: an octet says how long the next one is.
+fn datagrams(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = data.split_first()?;
+        let (datagram, rest) = rest.split_at(usize::from(*length).min(rest.len()));
+        data = rest;
+        Some(datagram)
+    })
+}
+
+/// Any instant does: the sessions only look at differences.
+fn start() -> Instant {
+    Instant::now()
 }

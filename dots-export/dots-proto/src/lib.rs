@@ -9,11 +9,17 @@
 pub mod body;
 pub mod cbor;
 mod check;
+pub mod client;
+pub mod coap;
 mod decimal;
 pub mod fuzzing;
+mod heartbeat;
 mod ids;
 mod json;
 pub mod keys;
+mod parameters;
+mod resource;
+pub mod server;
 
 pub use body::{Body, BodyError};
 pub use cbor::{decode, encode};
@@ -23,3 +29,5 @@ pub use check::{
 pub use decimal::{Decimal, DecimalError};
 pub use ids::{Cuid, IdError, MAX_CUID_LENGTH, Mid, Sid, Tmid, Tsid};
 pub use json::read_json;
+pub use parameters::SessionParameters;
+pub use resource::{Method, Resource, ResourceError};
