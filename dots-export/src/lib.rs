@@ -1,1 +1,45 @@
-//! weir-dots-export
+//! The DOTS client of Weir (RFC 9132, RFC 9244): from attack events to mitigation requests and telemetry.
+//!
+//! Four parts, of which only the last does I/O:
+//!
+//! - [`Exporter`]: policy in the data's time. Attack events in, [`ClientCommand`]s for named upstreams out. It decides who
+//!   is told what, who is asked for help, and who is asked next when the first refuses.
+//! - [`Client`]: one per upstream, in `Instant`s. Commands in, datagrams, notices and [`StateChange`]s out. It owns the
+//!   identifiers (`mid`, `tmid`), asks, refreshes, observes and withdraws, and repeats what a server may have missed.
+//! - [`Recorder`]: takes the same commands in `weir replay` and says which bodies would have been sent.
+//! - [`run_upstream`]: sockets, DTLS and timers around a [`Client`].
+//!
+//! ```text
+//! event ─▶ Exporter ─ command ─▶ Client ─ datagram ─▶ DTLS ─▶ server
+//!             ▲                    │ ▲
+//!             └────── notice ──────┘ └─ StateChange ─▶ journal ─▶ handle_persisted
+//! ```
+//!
+//! A `mid` is durable before its PUT leaves: [`Client::poll_persist`] yields the change, and the PUT waits until
+//! [`Client::handle_persisted`] names it. After a restart [`Client::restore`] takes the journal back, and the server is
+//! asked (GET) before anything that it might know already is sent again.
+//!
+//! The crate detects nothing and filters nothing, and it never ends a mitigation by itself: the detector ends attacks.
+
+mod client;
+mod command;
+mod config;
+mod exporter;
+mod recorder;
+mod request;
+mod scope;
+mod telemetry;
+//mod upstream;
+
+pub use client::{
+    ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, StateChange,
+};
+pub use command::{ClientCommand, ClientNotice, OPERATOR_PREFIX, SessionState, is_operators};
+pub use config::{
+    ExportSettings, Fault, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
+    UpstreamConfig, UpstreamSettings, check,
+};
+pub use exporter::{Decline, Exporter, ExporterCounters, Standing};
+pub use recorder::{Record, Recorder, placeholder_cuid};
+pub use scope::mitigation_scope;
+pub use telemetry::{MAX_BODY_OCTETS, telemetry_body};

@@ -1,0 +1,736 @@
+//! The client of one upstream: mitigations and telemetry over a session.
+//!
+//! `Client` holds what is wanted and what the server is known to have, and after each input sends what closes the gap. So a
+//! lost answer, a reconnect and a restart need no code paths of their own.
+
+mod answers;
+mod journal;
+mod mitigation;
+mod reports;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use weir_attack_event::AttackId;
+use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
+use weir_dots_proto::client::{Notice, Request, RequestId, Session};
+use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid};
+
+pub use self::journal::{ChangeId, SavedState, StateChange};
+use self::mitigation::{Due, Held, Phase};
+use crate::command::{ClientCommand, ClientNotice, SessionState};
+use crate::recorder::telemetry_target;
+use crate::request::{
+    check_mitigation, delete_mitigation, list_mitigations, next_id, observe_mitigation,
+    put_mitigation, put_telemetry,
+};
+use crate::scope::covers;
+
+/// Mitigations and attacks told of that are held at once; further orders are counted and dropped.
+const MAX_HELD: usize = 4096;
+/// Notices that wait for somebody to poll them; beyond these the oldest go, counted.
+const MAX_NOTICES: usize = 4096;
+/// A server that did not answer is asked again after this.
+const AFTER_SILENCE: Duration = Duration::from_secs(2);
+/// After a withdrawal the server is asked once more what it knows of us: a delayed PUT may have come after the DELETE.
+const AUDIT_AFTER: Duration = Duration::from_secs(60);
+/// How often a refused request is made again before it is given up.
+const MAX_RETRIES: u32 = 10;
+
+/// What a client is made of.
+#[derive(Clone, Debug)]
+pub struct ClientParameters {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// Under which name the server knows us.
+    pub cuid: Cuid,
+    /// Timers of the session.
+    pub session: SessionParameters,
+    /// For tokens and jitter; different in each process.
+    pub seed: u64,
+    /// An active mitigation of which nothing was heard for this long is asked about.
+    pub check_interval: Duration,
+}
+
+impl ClientParameters {
+    /// Parameters with the defaults of RFC 9132 and checks every 30 s.
+    #[must_use]
+    pub fn new(upstream: Arc<str>, cuid: Cuid, seed: u64) -> Self {
+        Self {
+            upstream,
+            cuid,
+            session: SessionParameters::default(),
+            seed,
+            check_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ClientCounters {
+    /// Orders dropped because too much is held.
+    pub refused_commands: u64,
+    /// Notices dropped because nobody polled.
+    pub lost_notices: u64,
+    /// Requests that the session gave up.
+    pub unanswered: u64,
+    /// Requests answered with 4.xx or 5.xx.
+    pub refused: u64,
+    /// Mitigations found at the server that we did not hold.
+    pub orphans: u64,
+    /// Answers that could not be read.
+    pub unreadable: u64,
+}
+
+/// A mitigation as the client holds it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HeldMitigation {
+    /// Its identifier.
+    pub mid: u32,
+    /// The attack it was asked for.
+    pub attack: AttackId,
+    /// What was asked for.
+    pub scope: Scope,
+    /// Whether the server has granted it.
+    pub granted: bool,
+    /// Whether it is being withdrawn.
+    pub withdrawing: bool,
+}
+
+/// The client's side of one upstream. After each `handle_*`: poll [`poll_persist`](Self::poll_persist),
+/// [`poll_transmit`](Self::poll_transmit) and [`poll_notice`](Self::poll_notice) until they are empty, and ask
+/// [`poll_timeout`](Self::poll_timeout).
+pub struct Client {
+    upstream: Arc<str>,
+    cuid: Cuid,
+    check_interval: Duration,
+    session: Session,
+    connected: bool,
+    wants_session: bool,
+    audit: Audit,
+    last_mid: Option<u32>,
+    last_tmid: Option<u32>,
+    mitigations: BTreeMap<Mid, Held>,
+    telemetry: BTreeMap<AttackId, Told>,
+    outstanding: Vec<(RequestId, Purpose)>,
+    changes: VecDeque<StateChange>,
+    last_change: ChangeId,
+    durable: ChangeId,
+    advanced_at: Option<Instant>,
+    notices: VecDeque<ClientNotice>,
+    counters: ClientCounters,
+}
+
+/// Where the question "what do you know of us" stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Audit {
+    /// To be asked once connected, but not before.
+    Due(Option<Instant>),
+    Asked,
+    /// Answered; to be asked again then, if ever.
+    Done(Option<Instant>),
+}
+
+/// An attack that the server is told of.
+#[derive(Clone, Debug)]
+struct Told {
+    tmid: Tmid,
+    target: Vec<IpNet>,
+    waits_for: ChangeId,
+    /// The newest message, until it is sent.
+    pending: Option<Box<Telemetry>>,
+    /// The message that was sent, until it is answered.
+    sent: Option<Box<Telemetry>>,
+    put: Option<RequestId>,
+    retry_at: Option<Instant>,
+    refusals: u32,
+    /// The last word is said, or waits in `pending`.
+    ended: bool,
+}
+
+impl Told {
+    fn new(tmid: Tmid, target: Vec<IpNet>, waits_for: ChangeId) -> Self {
+        Self {
+            tmid,
+            target,
+            waits_for,
+            pending: None,
+            sent: None,
+            put: None,
+            retry_at: None,
+            refusals: 0,
+            ended: false,
+        }
+    }
+}
+
+/// What a request is for.
+#[derive(Clone, PartialEq, Debug)]
+enum Purpose {
+    Put(Mid),
+    Observe(Mid),
+    Delete(Mid),
+    DeleteOrphan(Mid),
+    List,
+    Tell(AttackId),
+}
+
+impl Client {
+    /// A client that holds nothing and is not connected.
+    #[must_use]
+    pub fn new(parameters: ClientParameters) -> Self {
+        Self {
+            upstream: parameters.upstream,
+            cuid: parameters.cuid,
+            check_interval: parameters.check_interval,
+            session: Session::new(parameters.session, parameters.seed),
+            connected: false,
+            wants_session: false,
+            audit: Audit::Due(None),
+            last_mid: None,
+            last_tmid: None,
+            mitigations: BTreeMap::new(),
+            telemetry: BTreeMap::new(),
+            outstanding: Vec::new(),
+            changes: VecDeque::new(),
+            last_change: ChangeId(0),
+            durable: ChangeId(0),
+            advanced_at: None,
+            notices: VecDeque::new(),
+            counters: ClientCounters::default(),
+        }
+    }
+
+    /// Takes back the rows of the journal, before anything else. What it held is reported as
+    /// [`ClientNotice::Held`], and the server is asked about it as soon as it is connected.
+    pub fn restore(&mut self, rows: impl IntoIterator<Item = StateChange>) {
+        let mut saved_cuid = None;
+        for row in rows {
+            if let SavedState::Identifiers { cuid, .. } = &row.state {
+                saved_cuid = Some(cuid.clone());
+            }
+            self.restore_row(row.state);
+        }
+        self.keep_cuid(saved_cuid);
+        let highest = self.mitigations.keys().next_back().map(|mid| mid.0);
+        self.last_mid = self.last_mid.max(highest);
+        let highest = self.telemetry.values().map(|told| told.tmid.0).max();
+        self.last_tmid = self.last_tmid.max(highest);
+        for (mid, held) in &self.mitigations {
+            if held.is_open() {
+                self.notices.push_back(ClientNotice::Held {
+                    upstream: self.upstream.clone(),
+                    attack: held.attack.clone(),
+                    mid: mid.0,
+                    scope: Box::new(held.scope.clone()),
+                });
+            }
+        }
+        self.note_mitigating();
+    }
+
+    fn restore_row(&mut self, state: SavedState) {
+        match state {
+            SavedState::Identifiers {
+                last_mid,
+                last_tmid,
+                ..
+            } => {
+                self.last_mid = last_mid;
+                self.last_tmid = last_tmid;
+            }
+            SavedState::Mitigation {
+                mid,
+                attack,
+                scope,
+                lifetime,
+                withdrawing,
+            } => {
+                let mut held = Held::new(attack, *scope, lifetime, ChangeId(0));
+                held.uncertain = true;
+                held.put_sent = true;
+                if withdrawing {
+                    held.phase = Phase::Withdrawing;
+                }
+                self.mitigations.insert(mid, held);
+            }
+            SavedState::NoMitigation { mid } => {
+                self.mitigations.remove(&mid);
+            }
+            SavedState::Telemetry {
+                attack,
+                tmid,
+                target,
+            } => {
+                let mut told = Told::new(tmid, target, ChangeId(0));
+                // Until the attack is heard of again it counts for nothing.
+                told.ended = true;
+                self.telemetry.insert(attack, told);
+            }
+            SavedState::NoTelemetry { attack } => {
+                self.telemetry.remove(&attack);
+            }
+        }
+    }
+
+    /// A new certificate means a new `cuid`; but while mitigations stand it must not change (RFC 9132 §4.4.1.1): the
+    /// server would know none of them under the new one.
+    fn keep_cuid(&mut self, saved: Option<Cuid>) {
+        let Some(saved) = saved.filter(|saved| *saved != self.cuid) else {
+            return;
+        };
+        if !self.mitigations.is_empty() {
+            tracing::warn!(
+                upstream = &*self.upstream,
+                kept = %saved,
+                new = %self.cuid,
+                "the credentials have changed; the old cuid is kept until the next start without mitigations"
+            );
+            self.cuid = saved;
+        }
+    }
+
+    /// Takes an order.
+    pub fn handle_command(&mut self, now: Instant, command: ClientCommand) {
+        match command {
+            ClientCommand::Request {
+                attack,
+                scope,
+                lifetime,
+            } => self.handle_request(attack, *scope, lifetime),
+            ClientCommand::Withdraw { attack } => {
+                let mids: Vec<Mid> = self.mids_of(&attack).collect();
+                for mid in mids {
+                    self.withdraw(mid);
+                }
+            }
+            ClientCommand::Telemetry {
+                attack,
+                body,
+                ended,
+            } => self.handle_telemetry(attack, body, ended),
+        }
+        self.note_mitigating();
+        self.advance(now);
+    }
+
+    /// The transport is up: what the server knows is asked for, and what is open is sent.
+    pub fn handle_connected(&mut self, now: Instant) {
+        self.connected = true;
+        self.wants_session = false;
+        self.audit = match self.audit {
+            Audit::Asked => Audit::Asked,
+            Audit::Due(_) | Audit::Done(_) => Audit::Due(None),
+        };
+        for held in self.mitigations.values_mut() {
+            // The server observes nothing across transports.
+            held.observed = false;
+            if held.phase == Phase::Active {
+                held.check_at = Some(now);
+            }
+        }
+        self.session.handle_connected(now);
+        self.notify_session(SessionState::Up);
+        self.settle(now);
+    }
+
+    /// The transport is gone.
+    pub fn handle_disconnected(&mut self, now: Instant) {
+        if self.connected {
+            self.connected = false;
+            self.session.handle_disconnected(now);
+            self.notify_session(SessionState::Lost);
+        }
+    }
+
+    /// A try to connect failed.
+    pub fn handle_connect_failed(&mut self, reason: &str) {
+        self.notify_session(SessionState::Failed(reason.to_owned()));
+    }
+
+    /// A datagram of the server, decrypted.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
+        self.session.handle_datagram(now, datagram);
+        self.settle(now);
+    }
+
+    /// All changes up to `id` are durable.
+    pub fn handle_persisted(&mut self, now: Instant, id: ChangeId) {
+        self.durable = self.durable.max(id);
+        self.advance(now);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.session.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// The next row to be written; what it is about is sent only after [`handle_persisted`](Self::handle_persisted).
+    #[must_use]
+    pub fn poll_persist(&mut self) -> Option<StateChange> {
+        self.changes.pop_front()
+    }
+
+    /// The next datagram, to be encrypted.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.session.poll_transmit()
+    }
+
+    /// What there is to report.
+    #[must_use]
+    pub fn poll_notice(&mut self) -> Option<ClientNotice> {
+        self.notices.pop_front()
+    }
+
+    /// Whether there is something to report.
+    #[must_use]
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let audit = match self.audit {
+            Audit::Done(at) | Audit::Due(at) => at,
+            Audit::Asked => None,
+        };
+        let held = self.mitigations.values().flat_map(Held::timers);
+        let told = self.telemetry.values().filter_map(|told| told.retry_at);
+        // What was due at the last input has been done then, or waits for another input.
+        let later = |at: &Instant| self.connected && self.advanced_at.is_none_or(|last| *at > last);
+        let own = audit.into_iter().chain(held).chain(told).filter(later);
+        own.chain(self.session.poll_timeout()).min()
+    }
+
+    /// Whether a new transport is wanted: the session was lost (in peace), or requests stay unanswered (under attack,
+    /// when the old one is kept until the new one stands: RFC 9132 §4.7).
+    #[must_use]
+    pub fn wants_session(&self) -> bool {
+        self.wants_session
+    }
+
+    /// Whether an attack is on that this upstream is told of or asked about.
+    #[must_use]
+    pub fn is_under_attack(&self) -> bool {
+        self.mitigations.values().any(Held::is_open)
+            || self.telemetry.values().any(|told| !told.ended)
+    }
+
+    /// What is held, by identifier.
+    pub fn mitigations(&self) -> impl Iterator<Item = HeldMitigation> + '_ {
+        self.mitigations.iter().map(|(mid, held)| HeldMitigation {
+            mid: mid.0,
+            attack: held.attack.clone(),
+            scope: held.scope.clone(),
+            granted: held.phase == Phase::Active,
+            withdrawing: held.phase == Phase::Withdrawing,
+        })
+    }
+
+    /// Under which name the server knows us.
+    #[must_use]
+    pub fn cuid(&self) -> &Cuid {
+        &self.cuid
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> ClientCounters {
+        self.counters
+    }
+
+    fn handle_request(&mut self, attack: AttackId, scope: Scope, lifetime: Lifetime) {
+        let held = self.mids_of(&attack).find(|mid| {
+            let held = self.mitigations.get(mid);
+            held.is_some_and(|held| covers(&held.scope, &scope))
+        });
+        if held.is_some() {
+            return;
+        }
+        if self.mitigations.len() >= MAX_HELD {
+            self.counters.refused_commands += 1;
+            return;
+        }
+        let mid = next_id(self.last_mid, !self.is_under_attack());
+        self.last_mid = Some(mid);
+        self.persist_identifiers();
+        let mut held = Held::new(attack, scope, lifetime, ChangeId(0));
+        held.waits_for = self.persist(held.saved(Mid(mid)));
+        self.mitigations.insert(Mid(mid), held);
+    }
+
+    fn handle_telemetry(&mut self, attack: AttackId, body: Box<Telemetry>, ended: bool) {
+        let target = telemetry_target(&body);
+        let known = self.telemetry.get_mut(&attack);
+        if let Some(told) = known.filter(|told| told.target == target) {
+            told.pending = Some(body);
+            told.ended = ended;
+            return;
+        }
+        if self.telemetry.len() >= MAX_HELD && !self.forget_told() {
+            self.counters.refused_commands += 1;
+            return;
+        }
+        let tmid = next_id(self.last_tmid, self.telemetry.is_empty());
+        self.last_tmid = Some(tmid);
+        self.persist_identifiers();
+        let waits_for = self.persist(SavedState::Telemetry {
+            attack: attack.clone(),
+            tmid: Tmid(tmid),
+            target: target.clone(),
+        });
+        let mut told = Told::new(Tmid(tmid), target, waits_for);
+        told.pending = Some(body);
+        told.ended = ended;
+        self.telemetry.insert(attack, told);
+    }
+
+    /// Makes room: attacks from before a restart that were not heard of again.
+    fn forget_told(&mut self) -> bool {
+        let idle = |told: &Told| told.ended && told.pending.is_none() && told.put.is_none();
+        let found = self.telemetry.iter().find(|(_, told)| idle(told));
+        let Some(attack) = found.map(|(attack, _)| attack.clone()) else {
+            return false;
+        };
+        self.telemetry.remove(&attack);
+        self.persist(SavedState::NoTelemetry { attack });
+        true
+    }
+
+    fn withdraw(&mut self, mid: Mid) {
+        let Some(held) = self.mitigations.get_mut(&mid).filter(|held| held.is_open()) else {
+            return;
+        };
+        held.phase = Phase::Withdrawing;
+        held.retry_at = None;
+        if !held.put_sent {
+            // The server never heard of it.
+            let attack = held.attack.clone();
+            self.forget(mid);
+            self.notify(ClientNotice::Withdrawn {
+                attack,
+                upstream: self.upstream.clone(),
+                mid: mid.0,
+            });
+            return;
+        }
+        let saved = held.saved(mid);
+        let id = self.persist(saved);
+        if let Some(held) = self.mitigations.get_mut(&mid) {
+            held.waits_for = id;
+        }
+    }
+
+    fn forget(&mut self, mid: Mid) {
+        if self.mitigations.remove(&mid).is_some() {
+            self.persist(SavedState::NoMitigation { mid });
+        }
+    }
+
+    /// Open mitigations of an attack, lowest first.
+    fn mids_of<'c>(&'c self, attack: &'c AttackId) -> impl Iterator<Item = Mid> + 'c {
+        let of_attack = move |(_, held): &(&Mid, &Held)| held.attack == *attack && held.is_open();
+        self.mitigations
+            .iter()
+            .filter(of_attack)
+            .map(|(mid, _)| *mid)
+    }
+
+    fn persist_identifiers(&mut self) {
+        self.persist(SavedState::Identifiers {
+            cuid: self.cuid.clone(),
+            last_mid: self.last_mid,
+            last_tmid: self.last_tmid,
+        });
+    }
+
+    fn persist(&mut self, state: SavedState) -> ChangeId {
+        self.last_change = ChangeId(self.last_change.0 + 1);
+        self.changes.push_back(StateChange {
+            id: self.last_change,
+            upstream: self.upstream.clone(),
+            state,
+        });
+        self.last_change
+    }
+
+    fn notify(&mut self, notice: ClientNotice) {
+        if self.notices.len() >= MAX_NOTICES {
+            self.notices.pop_front();
+            self.counters.lost_notices += 1;
+        }
+        self.notices.push_back(notice);
+    }
+
+    fn notify_session(&mut self, state: SessionState) {
+        self.notify(ClientNotice::Session {
+            upstream: self.upstream.clone(),
+            state,
+        });
+    }
+
+    fn note_mitigating(&mut self) {
+        let under_attack = self.is_under_attack();
+        self.session.handle_mitigating(under_attack);
+    }
+
+    /// Takes in what the session has to say, and sends what follows.
+    fn settle(&mut self, now: Instant) {
+        while let Some(notice) = self.session.poll_notice() {
+            match notice {
+                Notice::Response {
+                    id,
+                    code,
+                    body,
+                    diagnostic,
+                    max_age,
+                } => {
+                    let answer = answers::Answer {
+                        code,
+                        body,
+                        diagnostic,
+                        max_age,
+                    };
+                    if let Some(purpose) = self.take_purpose(id) {
+                        self.handle_answer(now, purpose, &answer);
+                    }
+                }
+                Notice::Notification { body, .. } => self.handle_reports(now, &body),
+                Notice::Unanswered { id } => {
+                    if let Some(purpose) = self.take_purpose(id) {
+                        self.handle_silence(now, purpose);
+                    }
+                }
+                Notice::SessionLost => {
+                    self.wants_session = true;
+                }
+                _ => {}
+            }
+        }
+        self.note_mitigating();
+        self.advance(now);
+    }
+
+    fn take_purpose(&mut self, id: RequestId) -> Option<Purpose> {
+        let index = self
+            .outstanding
+            .iter()
+            .position(|(known, _)| *known == id)?;
+        Some(self.outstanding.swap_remove(index).1)
+    }
+
+    /// Sends what closes the gap between what is wanted and what the server is known to have.
+    fn advance(&mut self, now: Instant) {
+        self.advanced_at = Some(now);
+        if !self.connected {
+            return;
+        }
+        self.advance_audit(now);
+        let audited = matches!(self.audit, Audit::Done(_));
+        let due: Vec<(Mid, Due)> = self
+            .mitigations
+            .iter()
+            .filter(|(_, held)| held.waits_for <= self.durable)
+            .filter_map(|(mid, held)| Some((*mid, held.due(now, audited)?)))
+            .collect();
+        for (mid, due) in due {
+            self.send_due(now, mid, due);
+        }
+        self.advance_telemetry(now);
+    }
+
+    fn advance_audit(&mut self, now: Instant) {
+        let due = match self.audit {
+            Audit::Due(at) => at.is_none_or(|at| at <= now),
+            Audit::Done(at) => at.is_some_and(|at| at <= now),
+            Audit::Asked => false,
+        };
+        if due {
+            self.audit = Audit::Asked;
+            self.send(now, list_mitigations(&self.cuid), Purpose::List);
+        }
+    }
+
+    fn send_due(&mut self, now: Instant, mid: Mid, due: Due) {
+        let Some(held) = self.mitigations.get(&mid) else {
+            return;
+        };
+        let (request, purpose) = match due {
+            Due::Put => (
+                put_mitigation(&self.cuid, mid, &held.scope, held.lifetime),
+                Purpose::Put(mid),
+            ),
+            Due::Observe => (observe_mitigation(&self.cuid, mid), Purpose::Observe(mid)),
+            Due::Check => (check_mitigation(&self.cuid, mid), Purpose::Observe(mid)),
+            Due::Delete => (delete_mitigation(&self.cuid, mid), Purpose::Delete(mid)),
+        };
+        let id = self.send(now, request, purpose);
+        let Some(held) = self.mitigations.get_mut(&mid) else {
+            return;
+        };
+        match due {
+            Due::Put => {
+                held.put = Some(id);
+                held.put_sent = true;
+            }
+            Due::Observe | Due::Check => held.get = Some(id),
+            Due::Delete => held.delete = Some(id),
+        }
+    }
+
+    /// Telemetry follows the mitigation that it belongs to: it waits until the PUT is answered.
+    fn advance_telemetry(&mut self, now: Instant) {
+        let ready: Vec<AttackId> = self
+            .telemetry
+            .iter()
+            .filter(|(attack, told)| {
+                told.pending.is_some()
+                    && told.put.is_none()
+                    && told.waits_for <= self.durable
+                    && told.retry_at.is_none_or(|at| at <= now)
+                    && !self.is_asked(attack)
+            })
+            .map(|(attack, _)| attack.clone())
+            .collect();
+        for attack in ready {
+            let mids: Vec<Mid> = self
+                .mitigations
+                .iter()
+                .filter(|(_, held)| held.attack == attack && held.phase != Phase::Asking)
+                .map(|(mid, _)| *mid)
+                .collect();
+            let Some(told) = self.telemetry.get_mut(&attack) else {
+                continue;
+            };
+            let Some(body) = told.pending.take() else {
+                continue;
+            };
+            let request = put_telemetry(&self.cuid, told.tmid, &body, &mids);
+            let id = self.send(now, request, Purpose::Tell(attack.clone()));
+            if let Some(told) = self.telemetry.get_mut(&attack) {
+                told.put = Some(id);
+                told.retry_at = None;
+                told.sent = Some(body);
+            }
+        }
+    }
+
+    /// Whether the first answer to a request for this attack is awaited.
+    fn is_asked(&self, attack: &AttackId) -> bool {
+        self.mitigations
+            .values()
+            .any(|held| held.attack == *attack && held.phase == Phase::Asking && held.refusals == 0)
+    }
+
+    fn send(&mut self, now: Instant, request: Request, purpose: Purpose) -> RequestId {
+        let id = self.session.handle_request(now, request);
+        self.outstanding.push((id, purpose));
+        id
+    }
+}

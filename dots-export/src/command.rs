@@ -1,0 +1,143 @@
+//! What passes between the policy and a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_attack_event::{AttackId, MitigationReport};
+use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
+
+/// Attacks whose names begin with this were named by an operator (`weir dots request`), not by the detector: no event
+/// ends them, and a restart keeps their mitigations.
+pub const OPERATOR_PREFIX: &str = "operator-";
+
+/// Whether an operator asked for this mitigation.
+#[must_use]
+pub fn is_operators(attack: &AttackId) -> bool {
+    attack.0.starts_with(OPERATOR_PREFIX)
+}
+
+/// An order to the client of one upstream.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ClientCommand {
+    /// Ask for mitigation. If the client holds a mitigation of this attack already, a scope within it changes nothing, and
+    /// a wider one replaces it.
+    Request {
+        /// The attack.
+        attack: AttackId,
+        /// What is to be protected, without `mid` and lifetime.
+        scope: Box<Scope>,
+        /// How long the mitigation is to last; it is refreshed until it is withdrawn.
+        lifetime: Lifetime,
+    },
+    /// End the mitigation of this attack.
+    Withdraw {
+        /// The attack.
+        attack: AttackId,
+    },
+    /// Tell how the attack stands. The client adds the `mid-list` and the `tmid`.
+    Telemetry {
+        /// The attack.
+        attack: AttackId,
+        /// One item, with its target and without `tmid` and `mid-list`.
+        body: Box<Telemetry>,
+        /// Whether this is the last word on the attack.
+        ended: bool,
+    },
+}
+
+impl ClientCommand {
+    /// The attack that the order is about.
+    #[must_use]
+    pub fn attack(&self) -> &AttackId {
+        match self {
+            Self::Request { attack, .. }
+            | Self::Withdraw { attack }
+            | Self::Telemetry { attack, .. } => attack,
+        }
+    }
+}
+
+/// How a session stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SessionState {
+    /// Requests are exchanged.
+    Up,
+    /// The transport is gone or the peer is silent; it is being looked for again.
+    Lost,
+    /// A try to connect failed, for this reason.
+    Failed(String),
+}
+
+/// What the client of one upstream reports.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ClientNotice {
+    /// The session changed.
+    Session {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// Its new state.
+        state: SessionState,
+    },
+    /// A mitigation was found in the journal at a restart.
+    Held {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The attack it was asked for.
+        attack: AttackId,
+        /// Its identifier.
+        mid: u32,
+        /// What was asked for.
+        scope: Box<Scope>,
+    },
+    /// The server took a request (2.01).
+    Granted(MitigationReport),
+    /// The server did not take a request.
+    Refused {
+        /// The attack.
+        attack: AttackId,
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The request's identifier.
+        mid: u32,
+        /// Its code, as `4.09`.
+        code: String,
+        /// Its words.
+        diagnostic: String,
+        /// When the client asks again by itself; `None`: it does not, and has forgotten the request.
+        retry_in: Option<Duration>,
+    },
+    /// The server does not answer a request. The client goes on trying.
+    Unreachable {
+        /// The attack.
+        attack: AttackId,
+        /// The upstream.
+        upstream: Arc<str>,
+    },
+    /// The server's word on a mitigation.
+    Status(MitigationReport),
+    /// The server confirmed a withdrawal (2.02).
+    Withdrawn {
+        /// The attack.
+        attack: AttackId,
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The mitigation's identifier.
+        mid: u32,
+    },
+    /// The server knew a mitigation of ours that we do not hold; it is being withdrawn.
+    Orphan {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// Its identifier.
+        mid: u32,
+    },
+    /// The server took telemetry.
+    Told {
+        /// The attack.
+        attack: AttackId,
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The item's identifier.
+        tmid: u32,
+    },
+}

@@ -1,0 +1,596 @@
+//! `[[upstream]]` and `[[policy]]`: what the file may say, and the checked form of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use weir_attack_event::Severity;
+use weir_dots_proto::body::Lifetime;
+
+use weir_flow_record::Period;
+
+/// Port of the signal channel where a server states none (RFC 9132 §3).
+const SIGNAL_PORT: u16 = 4646;
+
+/// How a server is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Whatever works.
+    #[default]
+    Auto,
+    /// DTLS over UDP.
+    Udp,
+    /// TLS over TCP.
+    Tcp,
+}
+
+/// What an upstream may be told.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Share {
+    /// Requests for mitigation.
+    Mitigation,
+    /// Telemetry of attacks.
+    Telemetry,
+    /// Pipes and baselines.
+    Setup,
+}
+
+/// Who asks for mitigation.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestMode {
+    /// Weir does, when an attack is detected.
+    #[default]
+    Automatic,
+    /// Weir does, once an operator has confirmed.
+    Confirm,
+    /// Nobody: telemetry only, the upstream decides.
+    Never,
+}
+
+/// `[[upstream]]`: a DOTS server.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpstreamConfig {
+    /// Name in policies, events and metrics.
+    pub name: String,
+    /// Host and port; without a port 4646.
+    pub server: String,
+    /// How the server is reached.
+    pub transport: Transport,
+    /// File of the certificates that the server's certificate must lead to.
+    pub ca: PathBuf,
+    /// File of our certificate, and of those between it and the server's trust.
+    pub certificate: PathBuf,
+    /// File of our key.
+    pub key: PathBuf,
+    /// Identity of a pre-shared key; not available yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psk_identity: Option<String>,
+    /// File of a pre-shared key; not available yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psk_file: Option<PathBuf>,
+    /// Address to send from; not available yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<IpAddr>,
+    /// Interface to send from; not available yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// URL of the data channel; not available yet. Empty: none.
+    pub data_channel: String,
+    /// Prefixes that this provider assigned: only targets within them concern it (RFC 9284). Empty: any.
+    pub prefixes: Vec<IpNet>,
+    /// What it may be told.
+    pub share: Vec<Share>,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            server: String::new(),
+            transport: Transport::Auto,
+            ca: "ca.pem".into(),
+            certificate: "client.pem".into(),
+            key: "client.key".into(),
+            psk_identity: None,
+            psk_file: None,
+            source_address: None,
+            interface: None,
+            data_channel: String::new(),
+            prefixes: Vec::new(),
+            share: vec![Share::Mitigation, Share::Telemetry, Share::Setup],
+        }
+    }
+}
+
+impl UpstreamConfig {
+    /// Makes paths of files relative to `folder`, that of the configuration file.
+    pub fn resolve(&mut self, folder: &Path) {
+        for path in [&mut self.ca, &mut self.certificate, &mut self.key] {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+/// `[[policy]]`: what is done about the attacks on the zones that name it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyConfig {
+    /// Name, by which zones choose it.
+    pub name: String,
+    /// Upstreams in the order in which they are asked. Empty: all, in the order of the file.
+    pub upstreams: Vec<String>,
+    /// Attacks below it are told to nobody.
+    pub minimum_severity: Severity,
+    /// Who asks.
+    pub request: RequestMode,
+    /// Lifetime that is asked for, in whole seconds.
+    pub lifetime: Period,
+    /// Least time between two telemetry messages on one attack, save for its start and its end.
+    pub telemetry_interval: Period,
+    /// Prefixes for which nothing is ever asked.
+    pub never: Vec<IpNet>,
+    /// Shortest prefix lengths that are asked for: IPv4, IPv6.
+    pub max_prefix: [u8; 2],
+    /// Most mitigations that are asked for at once.
+    pub max_requests: usize,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            upstreams: Vec::new(),
+            minimum_severity: Severity::Medium,
+            request: RequestMode::Automatic,
+            lifetime: Period(Duration::from_secs(3600)),
+            telemetry_interval: Period(Duration::from_secs(10)),
+            never: Vec::new(),
+            max_prefix: [24, 48],
+            max_requests: 100,
+        }
+    }
+}
+
+/// A mistake in the configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Where, as `upstream[0].server`.
+    pub path: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// A checked upstream.
+#[derive(Clone, PartialEq, Debug)]
+pub struct UpstreamSettings {
+    /// Name in policies, events and metrics.
+    pub name: Arc<str>,
+    /// The server's name or address; its certificate has to name it.
+    pub host: String,
+    /// UDP port.
+    pub port: u16,
+    /// Prefixes that this provider assigned; empty: any.
+    pub prefixes: Vec<IpNet>,
+    /// What it may be told.
+    pub share: BTreeSet<Share>,
+    ca: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl UpstreamSettings {
+    /// Host and port as they would stand in the configuration.
+    #[must_use]
+    pub fn server(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// Whether all of `prefixes` concern this provider.
+    #[must_use]
+    pub fn holds(&self, prefixes: &[IpNet]) -> bool {
+        self.prefixes.is_empty()
+            || prefixes
+                .iter()
+                .all(|prefix| self.prefixes.iter().any(|held| held.contains(prefix)))
+    }
+}
+
+/// A checked policy.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PolicySettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Upstreams in the order in which they are asked.
+    pub upstreams: Vec<Arc<str>>,
+    /// Attacks below it are told to nobody.
+    pub minimum_severity: Severity,
+    /// Who asks.
+    pub request: RequestMode,
+    /// Lifetime that is asked for.
+    pub lifetime: Lifetime,
+    /// Least time between two telemetry messages on one attack, save for its start and its end.
+    pub telemetry_interval: Duration,
+    /// Prefixes for which nothing is ever asked.
+    pub never: Vec<IpNet>,
+    /// Shortest prefix length that is asked for, IPv4.
+    pub max_prefix_v4: u8,
+    /// Shortest prefix length that is asked for, IPv6.
+    pub max_prefix_v6: u8,
+    /// Most mitigations that are asked for at once.
+    pub max_requests: usize,
+}
+
+/// What [`check`] found good.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ExportSettings {
+    upstreams: Vec<UpstreamSettings>,
+    policies: BTreeMap<Arc<str>, Arc<PolicySettings>>,
+    zones: BTreeMap<Arc<str>, Arc<PolicySettings>>,
+}
+
+impl ExportSettings {
+    /// All upstreams, in the order of the file.
+    #[must_use]
+    pub fn upstreams(&self) -> &[UpstreamSettings] {
+        &self.upstreams
+    }
+
+    /// The upstream of that name.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Option<&UpstreamSettings> {
+        self.upstreams.iter().find(|one| &*one.name == name)
+    }
+
+    /// The policy of that name.
+    #[must_use]
+    pub fn policy(&self, name: &str) -> Option<&Arc<PolicySettings>> {
+        self.policies.get(name)
+    }
+
+    /// The policy of a zone; `None`: its attacks are reported and nothing else.
+    #[must_use]
+    pub fn policy_of_zone(&self, zone: &str) -> Option<&Arc<PolicySettings>> {
+        self.zones.get(zone)
+    }
+}
+
+/// Checks the tables of one file; `zones` are the names of its zones with the policies they choose. It opens no file.
+pub fn check(
+    upstreams: &[UpstreamConfig],
+    policies: &[PolicyConfig],
+    zones: &[(String, Option<String>)],
+) -> Result<ExportSettings, Vec<Fault>> {
+    let mut faults = Faults::default();
+    let mut settings = ExportSettings::default();
+    for (index, config) in upstreams.iter().enumerate() {
+        let table = format!("upstream[{index}]");
+        if settings.upstream(&config.name).is_some() {
+            let message = format!("another upstream is named `{}`", config.name);
+            faults.add(&table, "name", message);
+        }
+        if let Some(upstream) = check_upstream(config, &table, &mut faults) {
+            settings.upstreams.push(upstream);
+        }
+    }
+    for (index, config) in policies.iter().enumerate() {
+        let table = format!("policy[{index}]");
+        if settings.policies.contains_key(config.name.as_str()) {
+            let message = format!("another policy is named `{}`", config.name);
+            faults.add(&table, "name", message);
+        }
+        let policy = Arc::new(check_policy(config, upstreams, &table, &mut faults));
+        settings.policies.insert(policy.name.clone(), policy);
+    }
+    for (index, (zone, policy)) in zones.iter().enumerate() {
+        let Some(policy) = policy else { continue };
+        match settings.policies.get(policy.as_str()) {
+            Some(found) => {
+                settings.zones.insert(zone.as_str().into(), found.clone());
+            }
+            None => {
+                let message = format!("no [[policy]] is named `{policy}`");
+                faults.add(&format!("zone[{index}]"), "policy", message);
+            }
+        }
+    }
+    if faults.0.is_empty() {
+        Ok(settings)
+    } else {
+        Err(faults.0)
+    }
+}
+
+#[derive(Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, table: &str, key: &str, message: impl Into<String>) {
+        self.0.push(Fault {
+            path: format!("{table}.{key}"),
+            message: message.into(),
+        });
+    }
+}
+
+fn check_upstream(
+    config: &UpstreamConfig,
+    table: &str,
+    faults: &mut Faults,
+) -> Option<UpstreamSettings> {
+    let before = faults.0.len();
+    if config.name.is_empty() {
+        faults.add(table, "name", "an upstream needs a name");
+    }
+    let server = split_server(&config.server);
+    if let Err(message) = &server {
+        faults.add(table, "server", *message);
+    }
+    for (key, path) in [
+        ("ca", &config.ca),
+        ("certificate", &config.certificate),
+        ("key", &config.key),
+    ] {
+        if path.as_os_str().is_empty() {
+            faults.add(table, key, "names no file");
+        }
+    }
+    for (key, asked, what) in unavailable(config) {
+        if asked {
+            faults.add(table, key, format!("{what} is not available yet"));
+        }
+    }
+    if config.share.is_empty() {
+        let message = "an upstream that may be told nothing has no use: leave it out";
+        faults.add(table, "share", message);
+    }
+    let (host, port) = server.ok().filter(|_| faults.0.len() == before)?;
+    Some(UpstreamSettings {
+        name: config.name.as_str().into(),
+        host,
+        port,
+        prefixes: config.prefixes.iter().map(IpNet::trunc).collect(),
+        share: config.share.iter().copied().collect(),
+        ca: config.ca.clone(),
+        certificate: config.certificate.clone(),
+        key: config.key.clone(),
+    })
+}
+
+/// Keys that the design has and this version cannot serve: asking for them is a mistake, never ignored.
+fn unavailable(config: &UpstreamConfig) -> [(&'static str, bool, &'static str); 6] {
+    [
+        (
+            "transport",
+            config.transport == Transport::Tcp,
+            "TLS over TCP",
+        ),
+        (
+            "psk_identity",
+            config.psk_identity.is_some(),
+            "a pre-shared key",
+        ),
+        ("psk_file", config.psk_file.is_some(), "a pre-shared key"),
+        (
+            "source_address",
+            config.source_address.is_some(),
+            "a source address",
+        ),
+        (
+            "interface",
+            config.interface.is_some(),
+            "binding to an interface",
+        ),
+        (
+            "data_channel",
+            !config.data_channel.is_empty(),
+            "the data channel",
+        ),
+    ]
+}
+
+fn check_policy(
+    config: &PolicyConfig,
+    upstreams: &[UpstreamConfig],
+    table: &str,
+    faults: &mut Faults,
+) -> PolicySettings {
+    if config.name.is_empty() {
+        faults.add(table, "name", "a policy needs a name");
+    }
+    for (index, name) in config.upstreams.iter().enumerate() {
+        if !upstreams.iter().any(|upstream| &upstream.name == name) {
+            let message = format!("no [[upstream]] is named `{name}`");
+            faults.add(table, &format!("upstreams[{index}]"), message);
+        } else if config.upstreams[..index].contains(name) {
+            let message = format!("`{name}` stands here twice");
+            faults.add(table, &format!("upstreams[{index}]"), message);
+        }
+    }
+    if upstreams.is_empty() {
+        let message = "there is no [[upstream]] that this policy could tell anything";
+        faults.add(table, "upstreams", message);
+    }
+    let seconds = u32::try_from(config.lifetime.0.as_secs()).unwrap_or(u32::MAX);
+    if !(60..=i32::MAX.unsigned_abs()).contains(&seconds) {
+        faults.add(table, "lifetime", "must be at least 60s and below 68 years");
+    }
+    let interval = config.telemetry_interval.0;
+    if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&interval) {
+        // RFC 9244 §7.1: telemetry-notify-interval.
+        faults.add(table, "telemetry_interval", "must be from 1s to 1h");
+    }
+    let [v4, v6] = config.max_prefix;
+    if v4 > 32 || v6 > 128 {
+        faults.add(
+            table,
+            "max_prefix",
+            "prefix lengths end at 32 (IPv4) and 128 (IPv6)",
+        );
+    }
+    if config.max_requests == 0 && config.request != RequestMode::Never {
+        let message = "0 asks for nothing: write request = \"never\"";
+        faults.add(table, "max_requests", message);
+    }
+    let names: Vec<&String> = match config.upstreams.as_slice() {
+        [] => upstreams.iter().map(|upstream| &upstream.name).collect(),
+        named => named.iter().collect(),
+    };
+    PolicySettings {
+        name: config.name.as_str().into(),
+        upstreams: names.into_iter().map(|name| name.as_str().into()).collect(),
+        minimum_severity: config.minimum_severity,
+        request: config.request,
+        lifetime: Lifetime::Seconds(seconds),
+        telemetry_interval: interval,
+        never: config.never.iter().map(IpNet::trunc).collect(),
+        max_prefix_v4: v4,
+        max_prefix_v6: v6,
+        max_requests: config.max_requests,
+    }
+}
+
+/// `host`, `host:port`, `[v6]:port`, `[v6]` or a bare IPv6 address.
+fn split_server(server: &str) -> Result<(String, u16), &'static str> {
+    const EMPTY: &str = "write host:port";
+    if server.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Ok((server.to_owned(), SIGNAL_PORT));
+    }
+    let (host, rest) = if let Some(inner) = server.strip_prefix('[') {
+        let (host, rest) = inner.split_once(']').ok_or(EMPTY)?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err("there is no IPv6 address between the brackets");
+        }
+        (host, rest)
+    } else {
+        server.split_at(server.find(':').unwrap_or(server.len()))
+    };
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '/') {
+        return Err(EMPTY);
+    }
+    let port = match rest.strip_prefix(':') {
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or("the port is a number from 1 to 65535")?,
+        None if rest.is_empty() => SIGNAL_PORT,
+        None => return Err(EMPTY),
+    };
+    Ok((host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream() -> UpstreamConfig {
+        UpstreamConfig {
+            name: "provider".to_owned(),
+            server: "dots.example.net:4646".to_owned(),
+            ..UpstreamConfig::default()
+        }
+    }
+
+    fn paths(faults: &[Fault]) -> Vec<&str> {
+        faults.iter().map(|fault| fault.path.as_str()).collect()
+    }
+
+    #[test]
+    fn servers_are_hosts_with_ports() {
+        for (text, host, port) in [
+            ("dots.example.net", "dots.example.net", 4646),
+            ("192.0.2.1:5000", "192.0.2.1", 5000),
+            ("[2001:db8::1]:5000", "2001:db8::1", 5000),
+            ("[2001:db8::1]", "2001:db8::1", 4646),
+            ("2001:db8::1", "2001:db8::1", 4646),
+        ] {
+            assert_eq!(split_server(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        for text in [
+            "", ":4646", "a:0", "a:70000", "[::1", "[x]:1", "a b", "[::1]x",
+        ] {
+            assert!(split_server(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_zone_gets_its_policy() {
+        let zones = [
+            ("a".to_owned(), Some("default".to_owned())),
+            ("b".to_owned(), None),
+        ];
+        let settings = check(&[upstream()], &[PolicyConfig::default()], &zones).unwrap();
+        let policy = settings.policy_of_zone("a").unwrap();
+        assert_eq!(policy.upstreams, ["provider".into()]);
+        assert_eq!(policy.lifetime, Lifetime::Seconds(3600));
+        assert!(settings.policy_of_zone("b").is_none());
+        assert_eq!(settings.upstreams()[0].server(), "dots.example.net:4646");
+    }
+
+    #[test]
+    fn all_mistakes_are_found_at_once() {
+        let mut wrong = upstream();
+        wrong.server = "x:y".to_owned();
+        wrong.transport = Transport::Tcp;
+        wrong.psk_file = Some("psk".into());
+        wrong.data_channel = "https://dots.example.net".to_owned();
+        let policy = PolicyConfig {
+            upstreams: vec!["nobody".to_owned()],
+            max_prefix: [33, 48],
+            telemetry_interval: Period(Duration::ZERO),
+            ..PolicyConfig::default()
+        };
+        let zones = [("a".to_owned(), Some("missing".to_owned()))];
+        let faults = check(&[wrong], &[policy], &zones).unwrap_err();
+        assert_eq!(
+            paths(&faults),
+            [
+                "upstream[0].server",
+                "upstream[0].transport",
+                "upstream[0].psk_file",
+                "upstream[0].data_channel",
+                "policy[0].upstreams[0]",
+                "policy[0].telemetry_interval",
+                "policy[0].max_prefix",
+                "zone[0].policy",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let faults = check(
+            &[upstream(), upstream()],
+            &[PolicyConfig::default(), PolicyConfig::default()],
+            &[],
+        )
+        .unwrap_err();
+        assert_eq!(paths(&faults), ["upstream[1].name", "policy[1].name"]);
+    }
+
+    #[test]
+    fn provider_assigned_prefixes_bound_what_concerns_it() {
+        let mut config = upstream();
+        config.prefixes = vec!["203.0.113.0/24".parse().unwrap()];
+        let settings = check(&[config], &[], &[]).unwrap();
+        let upstream = &settings.upstreams()[0];
+        assert!(upstream.holds(&["203.0.113.7/32".parse().unwrap()]));
+        assert!(!upstream.holds(&["203.0.112.0/23".parse().unwrap()]));
+        assert!(!upstream.holds(&[
+            "203.0.113.7/32".parse().unwrap(),
+            "192.0.2.1/32".parse().unwrap()
+        ]));
+    }
+}
