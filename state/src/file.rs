@@ -1,0 +1,365 @@
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Stage, StateError};
+
+/// The file's name in the state directory.
+pub const FILE_NAME: &str = "weir.redb";
+/// Where a new file is prepared: under its own name it appears only once it is whole.
+const NEW_FILE_NAME: &str = "weir.redb.new";
+/// Per stage's table, the version of its rows.
+const VERSIONS: TableDefinition<'static, &'static str, u32> = TableDefinition::new("versions");
+
+/// The open state file. All methods take `&self`; writers wait for each other.
+#[derive(Debug)]
+pub struct State {
+    database: Database,
+    path: PathBuf,
+}
+
+/// Changes that are kept together or not at all, in the order given.
+#[derive(Clone, Default, Debug)]
+pub struct Batch {
+    changes: Vec<(Stage, Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl State {
+    /// Opens `weir.redb` in `dir`. Makes the directory (mode 0700) and the file (0600) where they are missing; a file
+    /// that another process has open, that is damaged or that a newer program wrote is refused and left as it is.
+    pub fn open(dir: &Path) -> Result<Self, StateError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|error| StateError::io(dir, error))?;
+        let path = dir.join(FILE_NAME);
+        let exists = path
+            .try_exists()
+            .map_err(|error| StateError::io(&path, error))?;
+        if !exists {
+            create(dir, &path)?;
+        }
+        let mut database =
+            Database::open(&path).map_err(|error| StateError::opening(&path, error))?;
+        // Pages carry checksums, but only this reads them all; the file is small. What a crash left half done is
+        // repaired by it: that loses no transaction that was ever reported as kept.
+        database
+            .check_integrity()
+            .map_err(|error| StateError::opening(&path, error))?;
+        let state = Self { database, path };
+        state.check_versions()?;
+        Ok(state)
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value of `key`, if there is one.
+    pub fn get(&self, stage: Stage, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(stage.rows()) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(table.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    /// All rows of a stage, in the order of their keys.
+    pub fn entries(&self, stage: Stage) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(stage.rows()) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        table
+            .iter()?
+            .map(|row| {
+                let (key, value) = row?;
+                Ok((key.value().to_vec(), value.value().to_vec()))
+            })
+            .collect()
+    }
+
+    /// Keeps one row; it is on disk when this returns.
+    pub fn put(&self, stage: Stage, key: &[u8], value: &[u8]) -> Result<(), StateError> {
+        let mut batch = Batch::new();
+        batch.put(stage, key, value);
+        self.write(&batch)
+    }
+
+    /// Forgets one row; that it was there is not asked for.
+    pub fn delete(&self, stage: Stage, key: &[u8]) -> Result<(), StateError> {
+        let mut batch = Batch::new();
+        batch.delete(stage, key);
+        self.write(&batch)
+    }
+
+    /// Keeps rows of one stage in one transaction.
+    pub fn put_many<'a>(
+        &self,
+        stage: Stage,
+        rows: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), StateError> {
+        let mut batch = Batch::new();
+        for (key, value) in rows {
+            batch.put(stage, key, value);
+        }
+        self.write(&batch)
+    }
+
+    /// Keeps a batch in one transaction; it is on disk when this returns.
+    pub fn write(&self, batch: &Batch) -> Result<(), StateError> {
+        if batch.changes.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.database.begin_write()?;
+        for (stage, key, value) in &batch.changes {
+            let mut table = transaction.open_table(stage.rows())?;
+            match value {
+                Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
+                None => drop(table.remove(key.as_slice())?),
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The value of `key`, read as JSON.
+    pub fn get_json<T: DeserializeOwned>(
+        &self,
+        stage: Stage,
+        key: &[u8],
+    ) -> Result<Option<T>, StateError> {
+        self.get(stage, key)?
+            .map(|value| from_json(stage, &value))
+            .transpose()
+    }
+
+    /// All rows of a stage, their values read as JSON.
+    pub fn entries_json<T: DeserializeOwned>(
+        &self,
+        stage: Stage,
+    ) -> Result<Vec<(Vec<u8>, T)>, StateError> {
+        self.entries(stage)?
+            .into_iter()
+            .map(|(key, value)| Ok((key, from_json(stage, &value)?)))
+            .collect()
+    }
+
+    /// Keeps `value` as JSON; it is on disk when this returns.
+    pub fn put_json<T: Serialize + ?Sized>(
+        &self,
+        stage: Stage,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), StateError> {
+        let mut batch = Batch::new();
+        batch.put_json(stage, key, value)?;
+        self.write(&batch)
+    }
+
+    /// Refuses tables of a newer form; gives those without a version the one that this program writes.
+    fn check_versions(&self) -> Result<(), StateError> {
+        let transaction = self.database.begin_read()?;
+        let mut missing = Vec::new();
+        match transaction.open_table(VERSIONS) {
+            Ok(versions) => {
+                for stage in Stage::ALL {
+                    match versions.get(stage.table())? {
+                        Some(version) => self.check_version(stage, version.value())?,
+                        None => missing.push(stage),
+                    }
+                }
+            }
+            Err(TableError::TableDoesNotExist(_)) => missing.extend(Stage::ALL),
+            Err(error) => return Err(error.into()),
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.database.begin_write()?;
+        write_versions(&transaction, &missing)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn check_version(&self, stage: Stage, found: u32) -> Result<(), StateError> {
+        match found {
+            0 => Err(StateError::damaged(
+                &self.path,
+                format_args!("table `{}` has version 0", stage.table()),
+            )),
+            found if found > stage.version() => Err(StateError::NewerVersion {
+                path: self.path.clone(),
+                table: stage.table(),
+                found,
+                known: stage.version(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Batch {
+    /// No change.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is no change.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Adds: keep this row.
+    pub fn put(&mut self, stage: Stage, key: &[u8], value: &[u8]) {
+        self.changes
+            .push((stage, key.to_vec(), Some(value.to_vec())));
+    }
+
+    /// Adds: keep `value` as JSON.
+    pub fn put_json<T: Serialize + ?Sized>(
+        &mut self,
+        stage: Stage,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), StateError> {
+        let value = serde_json::to_vec(value).map_err(|source| StateError::Json {
+            table: stage.table(),
+            source,
+        })?;
+        self.changes.push((stage, key.to_vec(), Some(value)));
+        Ok(())
+    }
+
+    /// Adds: forget this row.
+    pub fn delete(&mut self, stage: Stage, key: &[u8]) {
+        self.changes.push((stage, key.to_vec(), None));
+    }
+}
+
+/// Prepares a file beside its place and links it there once it is whole: a kill in between leaves no broken state file.
+fn create(dir: &Path, path: &Path) -> Result<(), StateError> {
+    let new = dir.join(NEW_FILE_NAME);
+    let prepared = match prepare(&new) {
+        // What an earlier start left unfinished holds nobody's data.
+        Err(StateError::Damaged { .. }) => {
+            fs::remove_file(&new).map_err(|error| StateError::io(&new, error))?;
+            prepare(&new)?
+        }
+        other => other?,
+    };
+    // A link replaces no file that another process has made meanwhile.
+    let linked = fs::hard_link(&new, path);
+    drop(prepared);
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StateError::io(path, error))
+        }
+        _ => fs::remove_file(&new)
+            .and_then(|()| File::open(dir)?.sync_all())
+            .map_err(|error| StateError::io(dir, error)),
+    }
+}
+
+fn prepare(new: &Path) -> Result<Database, StateError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(new)
+        .map_err(|error| StateError::io(new, error))?;
+    Database::builder()
+        .create_file(file)
+        .map_err(|error| StateError::opening(new, error))
+}
+
+fn write_versions(transaction: &WriteTransaction, stages: &[Stage]) -> Result<(), StateError> {
+    let mut versions = transaction.open_table(VERSIONS)?;
+    for stage in stages {
+        versions.insert(stage.table(), stage.version())?;
+    }
+    Ok(())
+}
+
+fn from_json<T: DeserializeOwned>(stage: Stage, value: &[u8]) -> Result<T, StateError> {
+    serde_json::from_slice(value).map_err(|source| StateError::Json {
+        table: stage.table(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_table_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        state.put(Stage::Attacks, b"a", b"1").unwrap();
+        set_version(&state, Stage::Attacks.version() + 1);
+        drop(state);
+        let refusal = State::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(
+                refusal,
+                StateError::NewerVersion {
+                    table: "attacks",
+                    found: 2,
+                    known: 1,
+                    ..
+                }
+            ),
+            "{refusal}"
+        );
+        let database = Database::open(dir.path().join(FILE_NAME)).unwrap();
+        let transaction = database.begin_read().unwrap();
+        let rows = transaction.open_table(Stage::Attacks.rows()).unwrap();
+        assert_eq!(rows.get(b"a".as_slice()).unwrap().unwrap().value(), b"1");
+    }
+
+    #[test]
+    fn version_zero_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        set_version(&State::open(dir.path()).unwrap(), 0);
+        assert!(matches!(
+            State::open(dir.path()),
+            Err(StateError::Damaged { .. })
+        ));
+    }
+
+    #[test]
+    fn what_an_interrupted_first_start_left_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(NEW_FILE_NAME), [0; 4096]).unwrap();
+        State::open(dir.path())
+            .unwrap()
+            .put(Stage::Sequences, b"mid", b"1")
+            .unwrap();
+        assert!(!dir.path().join(NEW_FILE_NAME).exists());
+    }
+
+    fn set_version(state: &State, version: u32) {
+        let transaction = state.database.begin_write().unwrap();
+        transaction
+            .open_table(VERSIONS)
+            .unwrap()
+            .insert(Stage::Attacks.table(), version)
+            .unwrap();
+        transaction.commit().unwrap();
+    }
+}

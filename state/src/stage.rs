@@ -1,0 +1,56 @@
+use redb::TableDefinition;
+
+/// Whose rows they are; each stage has a table of its own, and that table a version of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Stage {
+    /// Templates of the exporters.
+    Templates,
+    /// Sampling rates that exporters stated.
+    SamplingRates,
+    /// Open attacks.
+    Attacks,
+    /// Mitigations that upstreams were asked for.
+    Mitigations,
+    /// Counters that must never run backwards: mid, tmid.
+    Sequences,
+}
+
+pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+impl Stage {
+    /// All stages.
+    pub const ALL: [Self; 5] = [
+        Self::Templates,
+        Self::SamplingRates,
+        Self::Attacks,
+        Self::Mitigations,
+        Self::Sequences,
+    ];
+
+    /// The table's name in the file.
+    pub const fn table(self) -> &'static str {
+        match self {
+            Self::Templates => "templates",
+            Self::SamplingRates => "sampling-rates",
+            Self::Attacks => "attacks",
+            Self::Mitigations => "mitigations",
+            Self::Sequences => "sequences",
+        }
+    }
+
+    /// The version of the rows' form that this program writes, at least 1. Who changes the form of a stage's rows
+    /// raises its number and reads the older form too.
+    pub const fn version(self) -> u32 {
+        match self {
+            Self::Templates
+            | Self::SamplingRates
+            | Self::Attacks
+            | Self::Mitigations
+            | Self::Sequences => 1,
+        }
+    }
+
+    pub(crate) const fn rows(self) -> Rows {
+        TableDefinition::new(self.table())
+    }
+}
