@@ -1,8 +1,34 @@
-//! Sums flow records per target and second.
+//! Sums flow records per target and second of event time, in bounded memory: the hot path.
+//!
+//! ```text
+//! FlowBatch ─ handle_batch ─▶ zone test ─▶ host: difference ring of totals
+//!                                 │         └ watched host: rings per vector, with variance
+//!                                 ├▶ prefix: rings per vector          (configured lengths)
+//!                                 └▶ zone: rings per vector
+//! handle_timeout (tick) ─▶ poll_summary: what changed, as absolute sums
+//! ```
+//!
+//! A record is spread evenly over the time in which it passed; four writes whatever its duration. What is older than the
+//! history counts as late, what finds no room as refused, so that Σ buckets + late + refused = Σ scaled octets, exactly.
+//! Zones are summed directly, a second update for each record: their few rings stay in the cache, and so the vector of an
+//! attack on many hosts, each below its own limit, is known.
+//!
+//! It judges nothing, and owns no socket, thread or clock: `now` is an argument.
 
+mod aggregator;
+mod config;
+mod hosts;
+mod prefixes;
+mod recent;
+mod ring;
+mod spread;
 mod summary;
+mod watched;
+mod zones;
 
+pub use aggregator::Aggregator;
+pub use config::{AggregateSettings, AggregationConfig};
 pub use summary::{
-    AggregateCounters, Bucket, ExporterCoverage, Interesting, Series, TargetScope, WatchList,
-    WindowSummary, ZonePrefixes,
+    AggregateCounters, Bucket, ExporterCoverage, Interesting, PrefixLength, Series, TargetScope,
+    WatchList, WindowSummary, ZonePrefixes,
 };

@@ -185,8 +185,19 @@ pub struct ZonePrefixes {
     pub prefixes: Vec<IpNet>,
     /// Host limits in each direction that make a host worth watching (the lowest over all vectors); `None` = none.
     pub interesting: Vec<Interesting>,
-    /// Prefix lengths (IPv4, IPv6) that are summed in each direction.
-    pub prefix_lengths: Vec<(Direction, u8, u8)>,
+    /// Prefix lengths that are summed.
+    pub prefix_lengths: Vec<PrefixLength>,
+}
+
+/// A prefix length that is summed inside a zone, and the rates from which on its prefixes are told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PrefixLength {
+    /// Bits of IPv4 prefixes.
+    pub v4: u8,
+    /// Bits of IPv6 prefixes.
+    pub v6: u8,
+    /// Direction and rates.
+    pub interesting: Interesting,
 }
 
 /// Rates of one second from which on a host is watched: half of the lowest limit, divided by the number of shards.
