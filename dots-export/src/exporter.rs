@@ -542,10 +542,6 @@ impl Exporter {
         };
         self.ask_for_covered(id);
         self.withdraw(&asked.upstream, id);
-        for superseded in asked.supersedes {
-            // Never granted: the requests that it was to replace stand as they are.
-            self.open.remove(&superseded);
-        }
     }
 
     fn ask_for_covered(&mut self, by: &AttackId) {
@@ -629,7 +625,7 @@ impl Exporter {
                 | MitigationStatus::AttackMitigationWithdrawn
                 | MitigationStatus::DotsClientWithdrawnMitigation
         );
-        if ended {
+        if ended && !self.is_replaced(report) {
             self.fall_back(
                 &report.attack,
                 &report.upstream,
@@ -637,6 +633,19 @@ impl Exporter {
                 false,
             );
         }
+    }
+
+    /// Whether a mitigation ended because the request for another attack, whose target holds this one's, took its place.
+    fn is_replaced(&mut self, report: &MitigationReport) -> bool {
+        let Some(followed) = self.attacks.get(&report.attack) else {
+            return false;
+        };
+        let wanted = mitigation_scope(&followed.event);
+        let Some(by) = self.covering(&report.attack, &report.upstream, &wanted) else {
+            return false;
+        };
+        self.set_request(&report.attack, Request::Covered(by));
+        true
     }
 
     /// An upstream does not help: the next one is asked. Where there is none, a client that tries again goes on trying.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weir_attack_event::AttackId;
-use weir_dots_proto::Mid;
+use weir_dots_proto::{Mid, Tmid};
 use weir_dots_proto::body::{Body, ConflictCause, Lifetime, Mitigation, Scope};
 use weir_dots_proto::coap::Code;
 
@@ -73,7 +73,7 @@ impl Client {
             Purpose::Delete(mid) => self.handle_deleted(now, mid, answer),
             Purpose::DeleteOrphan(_) => {}
             Purpose::List => self.handle_list(now, answer),
-            Purpose::Tell(attack) => self.handle_told(now, attack, answer),
+            Purpose::Tell(attack, tmid) => self.handle_told(now, attack, tmid, answer),
         }
     }
 
@@ -88,14 +88,7 @@ impl Client {
                 };
                 held.put = None;
                 held.hold_back(now, AFTER_SILENCE);
-                if held.phase == Phase::Asking {
-                    held.uncertain = true;
-                    let attack = held.attack.clone();
-                    self.notify(ClientNotice::Unreachable {
-                        attack,
-                        upstream: self.upstream.clone(),
-                    });
-                }
+                held.uncertain |= held.phase == Phase::Asking;
             }
             Purpose::Observe(mid) => {
                 if let Some(held) = self.mitigations.get_mut(&mid) {
@@ -114,8 +107,9 @@ impl Client {
                 // Nothing that the server may know already is asked for before it has answered.
                 self.audit = Audit::Due(Some(now + AFTER_SILENCE));
             }
-            Purpose::Tell(attack) => {
-                if let Some(told) = self.telemetry.get_mut(&attack) {
+            Purpose::Tell(attack, tmid) => {
+                let told = self.telemetry.get_mut(&attack);
+                if let Some(told) = told.filter(|told| told.tmid == tmid) {
                     told.put = None;
                     told.pending = told.pending.take().or_else(|| told.sent.take());
                     told.retry_at = Some(now + AFTER_SILENCE);
@@ -144,7 +138,12 @@ impl Client {
         if !held.is_open() {
             return;
         }
+        held.silent_at = None;
         let attack = held.attack.clone();
+        if self.is_superseded(mid, &attack) {
+            self.withdraw(mid);
+            return;
+        }
         self.notify(ClientNotice::Refused {
             attack,
             upstream: self.upstream.clone(),
@@ -246,13 +245,13 @@ impl Client {
         });
     }
 
-    fn handle_told(&mut self, now: Instant, attack: AttackId, answer: &Answer) {
-        let Some(told) = self.telemetry.get_mut(&attack) else {
+    fn handle_told(&mut self, now: Instant, attack: AttackId, tmid: Tmid, answer: &Answer) {
+        let told = self.telemetry.get_mut(&attack);
+        let Some(told) = told.filter(|told| told.tmid == tmid) else {
             return;
         };
         told.put = None;
         let sent = told.sent.take();
-        let tmid = told.tmid;
         if answer.code.is_success() {
             told.refusals = 0;
             self.notify(ClientNotice::Told {

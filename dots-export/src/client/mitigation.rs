@@ -9,6 +9,9 @@ use weir_dots_proto::client::RequestId;
 
 use super::journal::{ChangeId, SavedState};
 
+/// Refreshes are never closer together, whatever lifetime a server grants.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+
 /// How far a mitigation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -44,6 +47,8 @@ pub(super) struct Held {
     pub(super) observed: bool,
     /// When the server is asked how it stands, unless it says so before.
     pub(super) check_at: Option<Instant>,
+    /// When it is reported that the server does not answer.
+    pub(super) silent_at: Option<Instant>,
     /// Refusals that were followed by another try.
     pub(super) refusals: u32,
 }
@@ -70,6 +75,7 @@ impl Held {
             refresh_at: None,
             observed: false,
             check_at: None,
+            silent_at: None,
             refusals: 0,
         }
     }
@@ -93,16 +99,16 @@ impl Held {
         self.phase = Phase::Active;
         self.uncertain = false;
         self.retry_at = None;
-        self.refresh_at = lifetime.duration().map(|length| now + length * 2 / 3);
+        self.silent_at = None;
+        self.refresh_at = lifetime.duration().map(|length| now + (length * 2 / 3).max(LEAST_WAIT));
     }
 
     /// Notes how much the server says is left.
     pub(super) fn left(&mut self, now: Instant, lifetime: Lifetime) {
-        let Some(left) = lifetime.duration() else {
-            return;
-        };
-        let half = now + left / 2;
-        self.refresh_at = Some(self.refresh_at.map_or(half, |at| at.min(half.max(now))));
+        let Some(left) = lifetime.duration() else { return };
+        if self.refresh_at.is_none_or(|at| at >= now + left) {
+            self.refresh_at = Some(now + (left / 2).max(LEAST_WAIT));
+        }
     }
 
     /// Holds back until `wait` has passed.

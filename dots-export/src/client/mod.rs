@@ -36,6 +36,8 @@ const MAX_NOTICES: usize = 4096;
 const AFTER_SILENCE: Duration = Duration::from_secs(2);
 /// After a withdrawal the server is asked once more what it knows of us: a delayed PUT may have come after the DELETE.
 const AUDIT_AFTER: Duration = Duration::from_secs(60);
+/// A request without an answer for this long is reported: another upstream may be asked.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a refused request is made again before it is given up.
 const MAX_RETRIES: u32 = 10;
 
@@ -175,7 +177,7 @@ enum Purpose {
     Delete(Mid),
     DeleteOrphan(Mid),
     List,
-    Tell(AttackId),
+    Tell(AttackId, Tmid),
 }
 
 impl Client {
@@ -300,7 +302,7 @@ impl Client {
                 attack,
                 scope,
                 lifetime,
-            } => self.handle_request(attack, *scope, lifetime),
+            } => self.handle_request(now, attack, *scope, lifetime),
             ClientCommand::Withdraw { attack } => {
                 let mids: Vec<Mid> = self.mids_of(&attack).collect();
                 for mid in mids {
@@ -403,9 +405,11 @@ impl Client {
         let held = self.mitigations.values().flat_map(Held::timers);
         let told = self.telemetry.values().filter_map(|told| told.retry_at);
         // What was due at the last input has been done then, or waits for another input.
-        let later = |at: &Instant| self.connected && self.advanced_at.is_none_or(|last| *at > last);
+        let later = |at: &Instant| self.advanced_at.is_none_or(|last| *at > last);
+        let silent = self.mitigations.values().filter_map(|held| held.silent_at).filter(later);
+        let later = |at: &Instant| self.connected && later(at);
         let own = audit.into_iter().chain(held).chain(told).filter(later);
-        own.chain(self.session.poll_timeout()).min()
+        own.chain(silent).chain(self.session.poll_timeout()).min()
     }
 
     /// Whether a new transport is wanted: the session was lost (in peace), or requests stay unanswered (under attack,
@@ -445,7 +449,7 @@ impl Client {
         self.counters
     }
 
-    fn handle_request(&mut self, attack: AttackId, scope: Scope, lifetime: Lifetime) {
+    fn handle_request(&mut self, now: Instant, attack: AttackId, scope: Scope, lifetime: Lifetime) {
         let held = self.mids_of(&attack).find(|mid| {
             let held = self.mitigations.get(mid);
             held.is_some_and(|held| covers(&held.scope, &scope))
@@ -457,10 +461,17 @@ impl Client {
             self.counters.refused_commands += 1;
             return;
         }
+        // A narrower request that never left is not worth a datagram.
+        let unsent = |mid: &Mid| self.mitigations.get(mid).is_some_and(|held| !held.put_sent);
+        let unsent: Vec<Mid> = self.mids_of(&attack).filter(unsent).collect();
+        for mid in unsent {
+            self.forget(mid);
+        }
         let mid = next_id(self.last_mid, !self.is_under_attack());
         self.last_mid = Some(mid);
         self.persist_identifiers();
         let mut held = Held::new(attack, scope, lifetime, ChangeId(0));
+        held.silent_at = Some(now + PATIENCE);
         held.waits_for = self.persist(held.saved(Mid(mid)));
         self.mitigations.insert(Mid(mid), held);
     }
@@ -540,6 +551,11 @@ impl Client {
             .iter()
             .filter(of_attack)
             .map(|(mid, _)| *mid)
+    }
+
+    /// Whether a newer request for the same attack is to replace this one.
+    fn is_superseded(&self, mid: Mid, attack: &AttackId) -> bool {
+        self.mids_of(attack).any(|other| other > mid)
     }
 
     fn persist_identifiers(&mut self) {
@@ -628,6 +644,7 @@ impl Client {
     /// Sends what closes the gap between what is wanted and what the server is known to have.
     fn advance(&mut self, now: Instant) {
         self.advanced_at = Some(now);
+        self.notify_silence(now);
         if !self.connected {
             return;
         }
@@ -643,6 +660,23 @@ impl Client {
             self.send_due(now, mid, due);
         }
         self.advance_telemetry(now);
+    }
+
+    /// Reports requests that wait for too long, each once.
+    fn notify_silence(&mut self, now: Instant) {
+        let mut silent = Vec::new();
+        for held in self.mitigations.values_mut() {
+            if held.phase == Phase::Asking && held.silent_at.is_some_and(|at| at <= now) {
+                held.silent_at = None;
+                silent.push(held.attack.clone());
+            }
+        }
+        for attack in silent {
+            self.notify(ClientNotice::Unreachable {
+                attack,
+                upstream: self.upstream.clone(),
+            });
+        }
     }
 
     fn advance_audit(&mut self, now: Instant) {
@@ -711,8 +745,9 @@ impl Client {
             let Some(body) = told.pending.take() else {
                 continue;
             };
-            let request = put_telemetry(&self.cuid, told.tmid, &body, &mids);
-            let id = self.send(now, request, Purpose::Tell(attack.clone()));
+            let tmid = told.tmid;
+            let request = put_telemetry(&self.cuid, tmid, &body, &mids);
+            let id = self.send(now, request, Purpose::Tell(attack.clone(), tmid));
             if let Some(told) = self.telemetry.get_mut(&attack) {
                 told.put = Some(id);
                 told.retry_at = None;

@@ -34,11 +34,15 @@ impl Client {
         let Some(held) = self.mitigations.get_mut(&mid).filter(|held| held.is_open()) else {
             return;
         };
-        held.check_at = held.check_at.map(|at| at.max(now + interval));
+        if held.observed {
+            held.check_at = Some(now + interval);
+        }
         let attack = held.attack.clone();
         let report = self.report(mid, &attack, scope, scope.lifetime);
         let over = is_over(report.status);
-        self.notify(ClientNotice::Status(report));
+        if !self.is_superseded(mid, &attack) {
+            self.notify(ClientNotice::Status(report));
+        }
         if over {
             self.forget(mid);
         } else {
@@ -117,24 +121,17 @@ impl Client {
             return;
         };
         let over = scope.status.is_some_and(|status| is_over(local(status)));
-        if held.phase == Phase::Asking && held.put.is_none() && !over {
-            held.granted(now, scope.lifetime.unwrap_or(held.lifetime));
-            held.check_at = Some(now);
-            held.observed = false;
-            let attack = held.attack.clone();
-            let report = self.report(mid, &attack, scope, scope.lifetime);
-            self.notify(ClientNotice::Granted(report));
-        } else {
-            let check_at = held.check_at;
-            self.handle_scope(now, scope);
-            if let Some(held) = self.mitigations.get_mut(&mid) {
-                // Only an answer to GET with Observe brings notifications.
-                held.check_at = if held.observed {
-                    held.check_at
-                } else {
-                    check_at
-                };
+        match held.phase {
+            Phase::Asking if held.put.is_some() => {}
+            Phase::Asking if !over => {
+                held.granted(now, scope.lifetime.unwrap_or(held.lifetime));
+                held.check_at = Some(now);
+                held.observed = false;
+                let attack = held.attack.clone();
+                let report = self.report(mid, &attack, scope, scope.lifetime);
+                self.notify(ClientNotice::Granted(report));
             }
+            _ => self.handle_scope(now, scope),
         }
     }
 
