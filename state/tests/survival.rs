@@ -1,5 +1,7 @@
 //! What is kept stays kept: over a restart, a kill, and what happens to the file.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
