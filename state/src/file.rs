@@ -28,8 +28,19 @@ pub struct State {
 /// Changes that are kept together or not at all, in the order given.
 #[derive(Clone, Default, Debug)]
 pub struct Batch {
-    changes: Vec<(Stage, Vec<u8>, Option<Vec<u8>>)>,
+    changes: Vec<Change>,
 }
+
+/// A row to keep, or to forget where there is no value.
+#[derive(Clone, Debug)]
+struct Change {
+    stage: Stage,
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+}
+
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
 
 impl State {
     /// Opens `weir.redb` in `dir`. Makes the directory (mode 0700) and the file (0600) where they are missing; a file
@@ -76,7 +87,7 @@ impl State {
     }
 
     /// All rows of a stage, in the order of their keys.
-    pub fn entries(&self, stage: Stage) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    pub fn entries(&self, stage: Stage) -> Result<Vec<Entry>, StateError> {
         let transaction = self.database.begin_read()?;
         let table = match transaction.open_table(stage.rows()) {
             Ok(table) => table,
@@ -125,7 +136,7 @@ impl State {
             return Ok(());
         }
         let transaction = self.database.begin_write()?;
-        for (stage, key, value) in &batch.changes {
+        for Change { stage, key, value } in &batch.changes {
             let mut table = transaction.open_table(stage.rows())?;
             match value {
                 Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
@@ -224,8 +235,7 @@ impl Batch {
 
     /// Adds: keep this row.
     pub fn put(&mut self, stage: Stage, key: &[u8], value: &[u8]) {
-        self.changes
-            .push((stage, key.to_vec(), Some(value.to_vec())));
+        self.change(stage, key, Some(value.to_vec()));
     }
 
     /// Adds: keep `value` as JSON.
@@ -239,13 +249,18 @@ impl Batch {
             table: stage.table(),
             source,
         })?;
-        self.changes.push((stage, key.to_vec(), Some(value)));
+        self.change(stage, key, Some(value));
         Ok(())
     }
 
     /// Adds: forget this row.
     pub fn delete(&mut self, stage: Stage, key: &[u8]) {
-        self.changes.push((stage, key.to_vec(), None));
+        self.change(stage, key, None);
+    }
+
+    fn change(&mut self, stage: Stage, key: &[u8], value: Option<Vec<u8>>) {
+        let key = key.to_vec();
+        self.changes.push(Change { stage, key, value });
     }
 }
 

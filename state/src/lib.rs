@@ -26,5 +26,5 @@ mod file;
 mod stage;
 
 pub use error::StateError;
-pub use file::{Batch, FILE_NAME, State};
+pub use file::{Batch, Entry, FILE_NAME, State};
 pub use stage::Stage;
