@@ -1,0 +1,468 @@
+//! The life of one attack.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use weir_attack_event::{
+    AttackEvent, AttackId, Coverage, EventKind, Findings, Gauge, MitigationReport,
+    MitigationStatus, Reason, Severity, Target, Traffic, VectorShare,
+};
+use weir_flow_aggregate::{Bucket, TargetScope};
+use weir_flow_record::{TargetKey, Timestamp, Vector};
+
+use crate::config::Threshold;
+use crate::track::{Metric, Second, Track};
+
+/// Seconds over which percentiles are taken: the default measurement interval.
+const MEASUREMENT: i64 = 300;
+/// A vector is named from this share on.
+const NAMED: f64 = 0.1;
+/// How long a mitigation that says nothing of its lifetime, or of what it drops, may hold an attack open.
+const LONGEST_HOLD: Duration = Duration::from_secs(3600);
+
+/// Sums per vector: octets and packets.
+type Sums = BTreeMap<Vector, (u64, u64)>;
+
+/// An open attack.
+#[derive(Clone, Debug)]
+pub(crate) struct Attack {
+    pub(crate) id: AttackId,
+    pub(crate) key: TargetKey,
+    pub(crate) scope: TargetScope,
+    pub(crate) target: Target,
+    pub(crate) start: Timestamp,
+    pub(crate) detected_at: Timestamp,
+    pub(crate) severity: Severity,
+    /// The rate that fired first: shares are of its traffic.
+    pub(crate) metric: Metric,
+    pub(crate) why: Vec<Reason>,
+    /// Places of the thresholds that fired, in the zone's list.
+    pub(crate) fired: Vec<usize>,
+    /// Newest second that was not quiet.
+    pub(crate) last_busy: i64,
+    pub(crate) clear_for: Duration,
+    pub(crate) findings: Option<Findings>,
+    pub(crate) mitigation: Option<Mitigation>,
+    pub(crate) dry_run: bool,
+    /// Sums of seconds that the track has forgotten.
+    forgotten: Sums,
+    vectors: Vec<VectorShare>,
+    traffic: Traffic,
+    pub(crate) last_event: Timestamp,
+    /// What the newest event told: a difference makes an update.
+    told: (Vec<u32>, Severity, Option<MitigationStatus>),
+    pub(crate) news: bool,
+    /// Restored from an earlier run, which may have missed seconds.
+    pub(crate) restored: bool,
+}
+
+/// The upstream's word, and since when it has been quiet there.
+#[derive(Clone, Debug)]
+pub(crate) struct Mitigation {
+    report: MitigationReport,
+    expires: Timestamp,
+    quiet_since: Option<Timestamp>,
+}
+
+/// An attack as it survives a restart.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SavedAttack {
+    pub(crate) event: AttackEvent,
+    pub(crate) key: TargetKey,
+    pub(crate) metric: Metric,
+    pub(crate) scope: u8,
+}
+
+impl SavedAttack {
+    /// The attack.
+    #[must_use]
+    pub fn id(&self) -> &AttackId {
+        &self.event.id
+    }
+
+    /// Whether it has ended: then there is nothing left to keep.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.event.kind == EventKind::AttackEnd
+    }
+
+    /// The newest event.
+    #[must_use]
+    pub fn event(&self) -> &AttackEvent {
+        &self.event
+    }
+}
+
+/// What an attack begins with.
+pub(crate) struct Beginning {
+    pub(crate) key: TargetKey,
+    pub(crate) scope: TargetScope,
+    pub(crate) target: Target,
+    pub(crate) start_second: i64,
+    pub(crate) now: Timestamp,
+    pub(crate) metric: Metric,
+    pub(crate) dry_run: bool,
+}
+
+impl Attack {
+    pub(crate) fn begin(beginning: Beginning) -> Self {
+        let Beginning {
+            key,
+            scope,
+            target,
+            start_second,
+            now,
+            metric,
+            dry_run,
+        } = beginning;
+        Self {
+            id: AttackId::derive(&target.zone, target.prefix, target.direction, start_second),
+            key,
+            scope,
+            target,
+            start: Timestamp::from_seconds(start_second),
+            detected_at: now,
+            severity: Severity::Low,
+            metric,
+            why: Vec::new(),
+            fired: Vec::new(),
+            last_busy: start_second,
+            clear_for: Duration::ZERO,
+            findings: None,
+            mitigation: None,
+            dry_run,
+            forgotten: Sums::new(),
+            vectors: Vec::new(),
+            traffic: Traffic::default(),
+            last_event: now,
+            told: (Vec::new(), Severity::Low, None),
+            news: false,
+            restored: false,
+        }
+    }
+
+    /// The attack of an earlier run.
+    pub(crate) fn restore(saved: SavedAttack) -> Self {
+        let event = saved.event;
+        let scope = match saved.scope {
+            0 => TargetScope::Host,
+            1 => TargetScope::Prefix,
+            _ => TargetScope::Zone,
+        };
+        let mut attack = Self::begin(Beginning {
+            key: saved.key,
+            scope,
+            target: event.target,
+            start_second: event.start_time.second(),
+            now: event.detected_at,
+            metric: saved.metric,
+            dry_run: event.dry_run,
+        });
+        attack.id = event.id;
+        attack.start = event.start_time;
+        attack.severity = event.severity;
+        attack.why = event.why;
+        attack.vectors = event.vectors;
+        attack.traffic = event.traffic;
+        attack.findings = event.findings;
+        attack.last_event = event.time;
+        attack.last_busy = event.time.second();
+        attack.restored = true;
+        attack.told = (
+            attack.vectors.iter().map(|v| v.attack_id).collect(),
+            attack.severity,
+            None,
+        );
+        if let Some(mut report) = event.mitigation {
+            report.attack = attack.id.clone();
+            attack.handle_mitigation(event.time, &report, &[]);
+        }
+        attack
+    }
+
+    pub(crate) fn save(&self, event: &AttackEvent) -> SavedAttack {
+        SavedAttack {
+            event: event.clone(),
+            key: self.key,
+            metric: self.metric,
+            scope: self.scope as u8,
+        }
+    }
+
+    /// Takes in the sums of a second that is forgotten by the track.
+    pub(crate) fn handle_forgotten(&mut self, second: i64, content: &Second) {
+        if second >= self.start.second() {
+            add_sums(&mut self.forgotten, content);
+        }
+    }
+
+    /// Looks at the seconds anew: what is busy, how much, of what kind.
+    pub(crate) fn measure(
+        &mut self,
+        track: &Track,
+        thresholds: &[Threshold],
+        vendor_id: u32,
+        now: Timestamp,
+    ) {
+        let start = self.start.second();
+        for (second, content) in track.since(track.changed_from.max(start)) {
+            if self
+                .fired
+                .iter()
+                .filter_map(|index| thresholds.get(*index))
+                .any(|t| is_busy(t, content))
+            {
+                self.last_busy = self.last_busy.max(second);
+            }
+        }
+        let mut sums = self.forgotten.clone();
+        let until = self.last_busy;
+        track
+            .since(start)
+            .filter(|(second, _)| *second <= until)
+            .for_each(|(_, content)| add_sums(&mut sums, content));
+        if sums
+            .values()
+            .any(|(octets, packets)| *octets != 0 || *packets != 0)
+        {
+            self.vectors = shares(
+                &sums,
+                self.metric,
+                vendor_id,
+                confidence(track, until, self.metric),
+            );
+        }
+        self.traffic = traffic(track, start, now);
+        let listed: Vec<u32> = self.vectors.iter().map(|vector| vector.attack_id).collect();
+        self.news |= listed != self.told.0 || self.severity != self.told.1;
+    }
+
+    /// Takes in the upstream's word. A drop rate below the limits of `thresholds` is quiet.
+    pub(crate) fn handle_mitigation(
+        &mut self,
+        now: Timestamp,
+        report: &MitigationReport,
+        thresholds: &[Threshold],
+    ) {
+        let lifetime = report.lifetime.map_or(LONGEST_HOLD, |seconds| {
+            Duration::from_secs(u64::from(seconds))
+        });
+        let quiet = report.status == MitigationStatus::AttackStopped
+            || self.drops_little(report, thresholds);
+        let since = self
+            .mitigation
+            .as_ref()
+            .and_then(|mitigation| mitigation.quiet_since);
+        self.news |= self.told.2 != Some(report.status);
+        self.mitigation = Some(Mitigation {
+            report: report.clone(),
+            expires: now.plus(lifetime),
+            quiet_since: quiet.then(|| since.unwrap_or(now)),
+        });
+    }
+
+    /// Whether what is dropped is below all limits that fired. A mitigation that has only been accepted drops nothing yet.
+    fn drops_little(&self, report: &MitigationReport, thresholds: &[Threshold]) -> bool {
+        let unknown = report.bytes_dropped_per_second.is_none()
+            && report.packets_dropped_per_second.is_none();
+        if unknown {
+            return report.status == MitigationStatus::AttackMitigationInProgress;
+        }
+        let bits = report
+            .bytes_dropped_per_second
+            .unwrap_or(0)
+            .saturating_mul(8);
+        let packets = report.packets_dropped_per_second.unwrap_or(0);
+        self.fired
+            .iter()
+            .filter_map(|index| thresholds.get(*index))
+            .all(|threshold| {
+                let below = |value: u64, limit: Option<u64>| {
+                    limit.is_none_or(|limit| (value as f64) < limit as f64 * threshold.clear_below)
+                };
+                below(bits, threshold.limits[0]) && below(packets, threshold.limits[1])
+            })
+    }
+
+    /// When the attack is over, if nothing more happens: its traffic has been quiet for `clear_for`, and where a mitigation
+    /// makes it quiet, the upstream has said so for as long (design, decision 6).
+    pub(crate) fn end_due(&self, settle: Duration) -> Timestamp {
+        let quiet = Timestamp::from_seconds(self.last_busy + 1)
+            .plus(self.clear_for)
+            .plus(settle);
+        let Some(mitigation) = self
+            .mitigation
+            .as_ref()
+            .filter(|m| m.report.status.is_active())
+        else {
+            return quiet;
+        };
+        match mitigation.quiet_since {
+            Some(since) => quiet
+                .max(since.plus(self.clear_for))
+                .min(mitigation.expires.max(quiet)),
+            None => quiet.max(mitigation.expires),
+        }
+    }
+
+    /// When the next update may or must be told.
+    pub(crate) fn update_due(&self, interval: Duration) -> Timestamp {
+        self.last_event.plus(if self.news {
+            Duration::from_secs(1)
+        } else {
+            interval
+        })
+    }
+
+    /// A message about the attack as it stands.
+    pub(crate) fn event(&mut self, kind: EventKind, now: Timestamp, coverage: f64) -> AttackEvent {
+        self.last_event = now;
+        self.news = false;
+        let status = self
+            .mitigation
+            .as_ref()
+            .map(|mitigation| mitigation.report.status);
+        self.told = (
+            self.vectors.iter().map(|vector| vector.attack_id).collect(),
+            self.severity,
+            status,
+        );
+        AttackEvent {
+            kind,
+            id: self.id.clone(),
+            time: now,
+            detected_at: self.detected_at,
+            start_time: self.start,
+            end_time: (kind == EventKind::AttackEnd)
+                .then(|| Timestamp::from_seconds(self.last_busy + 1)),
+            target: self.target.clone(),
+            vectors: self.vectors.clone(),
+            severity: self.severity,
+            traffic: self.traffic,
+            baseline: None,
+            why: self.why.clone(),
+            findings: self.findings.clone(),
+            coverage: Coverage(coverage),
+            mitigation: self
+                .mitigation
+                .as_ref()
+                .map(|mitigation| mitigation.report.clone()),
+            dry_run: self.dry_run,
+        }
+    }
+}
+
+fn is_busy(threshold: &Threshold, second: &Second) -> bool {
+    let bucket = second.of(threshold.vector);
+    Metric::ALL.into_iter().any(|metric| {
+        threshold.limits[metric as usize].is_some_and(|limit| {
+            metric.value(&bucket) as f64 >= limit as f64 * threshold.clear_below
+        })
+    })
+}
+
+fn add_sums(sums: &mut Sums, second: &Second) {
+    for (vector, bucket) in &second.vectors {
+        let sum = sums.entry(*vector).or_default();
+        sum.0 = sum.0.saturating_add(bucket.octets);
+        sum.1 = sum.1.saturating_add(bucket.packets);
+    }
+}
+
+/// Vectors with at least a tenth of the traffic; `total` only where there is none.
+fn shares(sums: &Sums, metric: Metric, vendor_id: u32, confidence: f64) -> Vec<VectorShare> {
+    let amount = |(octets, packets): &(u64, u64)| {
+        if metric == Metric::Bits {
+            *octets
+        } else {
+            *packets
+        }
+    };
+    let whole: u64 = sums.values().map(amount).fold(0, u64::saturating_add);
+    let share = |vector: Vector, share: f64| VectorShare {
+        vendor_id,
+        attack_id: vector.attack_id(),
+        name: vector,
+        share,
+        confidence,
+    };
+    let mut shares: Vec<VectorShare> = sums
+        .iter()
+        .filter(|(vector, _)| **vector != Vector::Total)
+        .map(|(vector, sum)| share(*vector, amount(sum) as f64 / whole.max(1) as f64))
+        .filter(|share| share.share >= NAMED)
+        .collect();
+    if shares.is_empty() {
+        shares.push(share(Vector::Total, 1.0));
+    }
+    shares.sort_by(|a, b| {
+        b.share
+            .total_cmp(&a.share)
+            .then(a.attack_id.cmp(&b.attack_id))
+    });
+    shares
+}
+
+/// How narrow the interval of the newest busy second is: 1 for exact figures, less by the relative error of sampling, and
+/// half where rates are unknown.
+fn confidence(track: &Track, second: i64, metric: Metric) -> f64 {
+    if track.unknown_rate {
+        return 0.5;
+    }
+    let bucket = track
+        .second(second)
+        .map_or_else(Bucket::default, |second| second.total);
+    let (value, lower) = (metric.value(&bucket), metric.lower(&bucket));
+    if value == 0 {
+        0.5
+    } else {
+        (lower as f64 / value as f64).clamp(0.0, 1.0)
+    }
+}
+
+/// Percentiles over complete seconds since the start; where there is none yet, the one that is running.
+fn traffic(track: &Track, start: i64, now: Timestamp) -> Traffic {
+    let from = start.max(track.end() - MEASUREMENT);
+    let complete = now.second();
+    let mut seconds: Vec<&Bucket> = track
+        .since(from)
+        .filter(|(s, _)| *s < complete)
+        .map(|(_, s)| &s.total)
+        .collect();
+    if seconds.is_empty() {
+        seconds = track.since(from).map(|(_, second)| &second.total).collect();
+    }
+    let gauge = |metric: Metric| gauge(&seconds, metric, track.unknown_rate);
+    Traffic {
+        bits_per_second: gauge(Metric::Bits),
+        packets_per_second: gauge(Metric::Packets),
+        flows_per_second: gauge(Metric::Flows),
+    }
+}
+
+fn gauge(seconds: &[&Bucket], metric: Metric, unknown_rate: bool) -> Gauge {
+    let Some(newest) = seconds.last() else {
+        return Gauge::default();
+    };
+    let mut values: Vec<u64> = seconds.iter().map(|bucket| metric.value(bucket)).collect();
+    values.sort_unstable();
+    // Nearest rank.
+    let percentile = |percent: usize| {
+        let rank = (values.len() * percent)
+            .div_ceil(100)
+            .clamp(1, values.len());
+        values.get(rank - 1).copied().unwrap_or_default()
+    };
+    Gauge {
+        low: percentile(10),
+        mid: percentile(50),
+        high: percentile(90),
+        peak: values.last().copied().unwrap_or_default(),
+        current: metric.value(newest),
+        interval: (
+            metric.lower(newest),
+            (!unknown_rate && metric != Metric::Flows).then(|| metric.upper(newest)),
+        ),
+    }
+}
