@@ -2,7 +2,14 @@
 //! those below 128).
 
 macro_rules! elements {
-    ($($name:ident = $number:literal),+ $(,)?) => { $( pub(crate) const $name: u16 = $number; )+ };
+    ($($name:ident = $number:literal),+ $(,)?) => {
+        $( pub(crate) const $name: u16 = $number; )+
+
+        /// Whether the element is one of these.
+        pub(crate) fn is_known(element: u16) -> bool {
+            matches!(element, $( $name )|+)
+        }
+    };
 }
 
 elements! {

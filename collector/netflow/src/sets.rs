@@ -1,0 +1,453 @@
+//! The Sets of a v9 or IPFIX message: templates, options, data; and the data that waited for a template.
+
+use std::sync::Arc;
+
+use weir_flow_record::{
+    DatagramInfo, ExportProtocol, ExportTime, ExporterId, FlowBatch, ObservationDomainId,
+};
+
+use crate::change::TemplateDefinition;
+use crate::columns::{self, Appended, Records, Shared};
+use crate::cursor::Cursor;
+use crate::decoder::{Decoder, Source};
+use crate::held_back::Awaited;
+use crate::outcome::DatagramOutcome;
+use crate::plan::RowPlan;
+use crate::sampling::{OptionsPlan, Samplers, Statement};
+use crate::tables::{Defined, SessionKey, Tables};
+use crate::template::{Plan, Template, TemplateRecord, TemplateRecords};
+use crate::times::Clock;
+
+const SET_HEADER: usize = 4;
+/// Octets that the records of one Set may take in their fixed form.
+const SCRATCH: usize = 1 << 20;
+/// Rows released by one datagram; what waits beyond comes with the next.
+const RELEASED_ROWS: u32 = 1 << 17;
+
+/// What a data Set gave.
+#[derive(Default)]
+struct Read {
+    flows: u32,
+    options: u32,
+    bad: bool,
+}
+
+static NO_SAMPLERS: Samplers = Samplers::NONE;
+
+impl Source {
+    fn is_v9(&self) -> bool {
+        self.header.protocol == ExportProtocol::NetflowV9
+    }
+
+    fn awaited(&self, template: u16) -> Awaited {
+        Awaited {
+            exporter: self.exporter,
+            domain: self.header.domain,
+            template,
+            netflow_v9: self.is_v9(),
+        }
+    }
+}
+
+impl Decoder {
+    /// RFC 7011 §3.3, RFC 3954 §5.
+    pub(crate) fn handle_sets(
+        &mut self,
+        source: &Source,
+        body: &[u8],
+        out: &mut FlowBatch,
+        outcome: &mut DatagramOutcome,
+    ) {
+        let mut cursor = Cursor::new(body);
+        while cursor.remaining() >= SET_HEADER {
+            let rest = cursor.rest();
+            let Some((id, set)) = next_set(&mut cursor) else {
+                // Some exporters fill datagrams up with zeros.
+                outcome.undecodable_sets += u32::from(rest.iter().any(|&octet| octet != 0));
+                return;
+            };
+            match (id, source.is_v9()) {
+                (0, true) | (2, false) => self.handle_templates(source, set, false, out, outcome),
+                (1, true) | (3, false) => self.handle_templates(source, set, true, out, outcome),
+                (256.., _) => self.handle_data(source, id, set, out, outcome),
+                _ => outcome.undecodable_sets += 1,
+            }
+        }
+    }
+
+    fn handle_templates(
+        &mut self,
+        source: &Source,
+        set: &[u8],
+        options: bool,
+        out: &mut FlowBatch,
+        outcome: &mut DatagramOutcome,
+    ) {
+        let mut records = TemplateRecords::new(set, source.is_v9(), options);
+        let mut fields = std::mem::take(&mut self.fields);
+        while let Some(record) = records.next(&mut fields) {
+            match record {
+                Ok(TemplateRecord::Definition { id, scope_fields }) => {
+                    if options {
+                        outcome.options_templates += 1;
+                    } else {
+                        outcome.templates += 1;
+                    }
+                    let definition = Definition {
+                        netflow_v9: source.is_v9(),
+                        scope_fields,
+                        fields: &fields,
+                    };
+                    self.define(source, id, &definition);
+                    self.release(&source.awaited(id), out, outcome);
+                }
+                Ok(TemplateRecord::Withdrawal { id }) => {
+                    outcome.withdrawals += 1;
+                    self.withdraw(source, id, options);
+                }
+                Err(_) => {
+                    outcome.undecodable_sets += 1;
+                    break;
+                }
+            }
+        }
+        self.fields = fields;
+    }
+
+    fn define(&mut self, source: &Source, id: u16, definition: &Definition<'_>) {
+        let slot = source.session;
+        if self
+            .tables
+            .same_template(slot, id, |known| definition.is(&known.definition))
+        {
+            return;
+        }
+        let fields = definition.fields.len();
+        if fields == 0 || fields > self.limits.max_fields_per_template {
+            // Whatever the id meant before, it does not any more.
+            self.counters.refused_templates += 1;
+            self.forget(source, id);
+            return;
+        }
+        let template = Arc::new(Template::compile(definition.to_owned(), self.columns));
+        match self.tables.define(slot, id, Arc::clone(&template)) {
+            Defined::Refused => self.counters.refused_templates += 1,
+            defined => {
+                self.counters.redefinitions += u64::from(defined == Defined::Redefined);
+                self.changes.template(source.key(), id, &template);
+            }
+        }
+    }
+
+    fn withdraw(&mut self, source: &Source, id: u16, options: bool) {
+        if id >= 256 {
+            self.forget(source, id);
+            return;
+        }
+        for id in self.tables.template_ids(source.session, options) {
+            self.forget(source, id);
+        }
+    }
+
+    fn forget(&mut self, source: &Source, id: u16) {
+        if self.tables.withdraw(source.session, id) {
+            self.changes.withdrawn(source.key(), id);
+        }
+    }
+
+    fn handle_data(
+        &mut self,
+        source: &Source,
+        id: u16,
+        set: &[u8],
+        out: &mut FlowBatch,
+        outcome: &mut DatagramOutcome,
+    ) {
+        let Some((template, fallback)) = self.tables.template(source.session, id) else {
+            self.hold_back(source, id, set, outcome);
+            return;
+        };
+        self.counters.template_fallbacks += u64::from(fallback);
+        let template = Arc::clone(template);
+        let read = self.read(source, &template, set, out, outcome);
+        outcome.records += read.flows;
+        outcome.options_records += read.options;
+        outcome.undecodable_sets += u32::from(read.bad);
+    }
+
+    fn hold_back(&mut self, source: &Source, id: u16, set: &[u8], outcome: &mut DatagramOutcome) {
+        let awaited = source.awaited(id);
+        let (header, at) = (source.header, source.received_at);
+        if self.held_back.push(&self.limits, awaited, header, at, set) {
+            outcome.held_back_sets += 1;
+            return;
+        }
+        outcome.undecodable_sets += 1;
+        self.counters.refused_sets += 1;
+        self.counters.refused_octets += set.len() as u64;
+        if let Some(exporter) = self.tables.exporter(source.exporter) {
+            exporter.figures.held_back_dropped += 1;
+        }
+    }
+
+    /// Decodes what waited for a template that came now.
+    fn release(&mut self, awaited: &Awaited, out: &mut FlowBatch, outcome: &mut DatagramOutcome) {
+        while self.held_back.is_awaited(awaited) {
+            if outcome.released_records >= RELEASED_ROWS {
+                if !self.ready.contains(awaited) {
+                    self.ready.push_back(*awaited);
+                }
+                return;
+            }
+            if self.release_one(awaited, out, outcome).is_none() {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn release_ready(&mut self, out: &mut FlowBatch, outcome: &mut DatagramOutcome) {
+        while outcome.released_records < RELEASED_ROWS
+            && let Some(awaited) = self.ready.pop_front()
+        {
+            self.release(&awaited, out, outcome);
+        }
+    }
+
+    /// `None` if the template was refused, or is gone again: then the Sets wait on.
+    fn release_one(
+        &mut self,
+        awaited: &Awaited,
+        out: &mut FlowBatch,
+        outcome: &mut DatagramOutcome,
+    ) -> Option<()> {
+        let template = Arc::clone(self.tables.newest_template(awaited)?);
+        let address = self.tables.exporter(awaited.exporter)?.address;
+        let held = self.held_back.take(awaited)?;
+        let source = Source {
+            exporter: awaited.exporter,
+            address,
+            port: 0,
+            session: u32::MAX,
+            header: held.header,
+            received_at: held.received_at,
+        };
+        let read = self.read(&source, &template, &held.octets, out, outcome);
+        outcome.released_records += read.flows;
+        outcome.released_options_records += read.options;
+        outcome.undecodable_sets += u32::from(read.bad);
+        self.counters.released_sets += 1;
+        self.counters.options_records += u64::from(read.options);
+        let figures = &mut self.tables.exporter(awaited.exporter)?.figures;
+        figures.options_records += u64::from(read.options);
+        figures.held_back = figures.held_back.saturating_sub(1);
+        Some(())
+    }
+
+    fn read(
+        &mut self,
+        source: &Source,
+        template: &Template,
+        set: &[u8],
+        out: &mut FlowBatch,
+        outcome: &mut DatagramOutcome,
+    ) -> Read {
+        match &template.plan {
+            Plan::Flows(plan) => {
+                let (appended, bad) = self.read_flows(source, plan, set, out);
+                self.note_appended(source, &appended, outcome);
+                Read {
+                    flows: appended.rows,
+                    options: 0,
+                    bad,
+                }
+            }
+            Plan::Options(plan) => {
+                let (options, whole) = self.read_options(source, template, plan, set);
+                Read {
+                    flows: 0,
+                    options,
+                    bad: !whole,
+                }
+            }
+        }
+    }
+
+    fn read_flows(
+        &mut self,
+        source: &Source,
+        plan: &RowPlan,
+        set: &[u8],
+        out: &mut FlowBatch,
+    ) -> (Appended, bool) {
+        let Some(normalizer) = &plan.normalizer else {
+            let records = Records::new(set, plan.stride);
+            let appended = self.tables.append(plan, records, source, out);
+            let nothing = appended.rows == 0 && set.iter().any(|&octet| octet != 0);
+            return (appended, nothing);
+        };
+        self.scratch.clear();
+        let whole = normalizer.normalize(set, &mut self.scratch, SCRATCH);
+        let records = Records::new(&self.scratch, plan.stride);
+        (self.tables.append(plan, records, source, out), !whole)
+    }
+
+    /// Adds up what rows gave, whoever counts them as records.
+    pub(crate) fn note_appended(
+        &mut self,
+        source: &Source,
+        appended: &Appended,
+        outcome: &mut DatagramOutcome,
+    ) {
+        outcome.delta_octets = outcome.delta_octets.saturating_add(appended.delta_octets);
+        outcome.delta_packets = outcome.delta_packets.saturating_add(appended.delta_packets);
+        self.counters.records += u64::from(appended.rows);
+        self.counters.unknown_rate_records += appended.unknown_rate;
+        self.counters.ambiguous_rate_records += appended.ambiguous_rate;
+        if let Some(exporter) = self.tables.exporter(source.exporter) {
+            exporter.figures.records += u64::from(appended.rows);
+            exporter.figures.unknown_rate_records += appended.unknown_rate;
+        }
+    }
+
+    fn read_options(
+        &mut self,
+        source: &Source,
+        template: &Template,
+        plan: &OptionsPlan,
+        set: &[u8],
+    ) -> (u32, bool) {
+        plan.read(&template.definition.fields, set, |statement| {
+            self.handle_statement(source, &statement);
+        })
+    }
+
+    fn handle_statement(&mut self, source: &Source, statement: &Statement) {
+        let domain = source.header.domain;
+        let Statement {
+            sampler,
+            rate,
+            system_init,
+        } = *statement;
+        if rate > 0 {
+            match self.tables.set_rate(source.address, domain, sampler, rate) {
+                Some(true) => self
+                    .changes
+                    .sampling_rate(source.address, domain, sampler, rate),
+                Some(false) => {}
+                None => self.counters.refused_samplers += 1,
+            }
+        }
+        if let Some(init) = system_init
+            && self.tables.set_system_init(source.address, domain, init)
+        {
+            self.changes.system_init(source.address, domain, init);
+        }
+    }
+}
+
+impl Source {
+    fn key(&self) -> SessionKey {
+        SessionKey {
+            address: self.address,
+            port: self.port,
+            domain: self.header.domain,
+            protocol: self.header.protocol,
+        }
+    }
+}
+
+impl Tables {
+    /// Appends records by a plan, with the sampling rates and clocks of their domain, and tells the batch whose they are.
+    pub(crate) fn append(
+        &self,
+        plan: &RowPlan,
+        records: Records<'_>,
+        source: &Source,
+        out: &mut FlowBatch,
+    ) -> Appended {
+        if records.count() == 0 {
+            return Appended::default();
+        }
+        let header = &source.header;
+        let domain = self.domain(source.exporter, header.domain);
+        let system_init = domain.and_then(|domain| domain.system_init);
+        let shared = Shared {
+            clock: Clock {
+                export_time: header.export_time,
+                uptime: header
+                    .uptime
+                    .or_else(|| system_init.map(|init| uptime_since(init, header.export_time))),
+            },
+            samplers: domain.map_or(&NO_SAMPLERS, |domain| &domain.samplers),
+            header_rate: header.sampling_rate,
+        };
+        let start = out.len();
+        let appended = columns::append(plan, records, &shared, out);
+        note_rows(plan, source, start, out);
+        appended
+    }
+}
+
+/// sysUpTime of an exporter that said when it started (IE 160), modulo 2³².
+fn uptime_since(init: u64, export_time: i64) -> u32 {
+    (export_time.div_euclid(1_000_000) as u64).wrapping_sub(init) as u32
+}
+
+/// Describes the rows from `start` on, in one entry with those of the same datagram before them where both are alike.
+fn note_rows(plan: &RowPlan, source: &Source, start: usize, out: &mut FlowBatch) {
+    let number = |rows: usize| u32::try_from(rows).unwrap_or(u32::MAX);
+    let (start, end) = (number(start), number(out.len()));
+    let header = &source.header;
+    let info = DatagramInfo {
+        rows: start..end,
+        exporter: ExporterId(source.exporter),
+        exporter_address: source.address,
+        domain: ObservationDomainId(header.domain),
+        protocol: header.protocol,
+        sequence: header.sequence,
+        received_at: source.received_at,
+        export_time: ExportTime::from_nanos(header.export_time),
+        present: plan.present,
+    };
+    if let Some(last) = out.datagrams.last_mut()
+        && last.rows.end == start
+        && (last.sequence, last.received_at) == (info.sequence, info.received_at)
+        && (last.exporter, last.domain) == (info.exporter, info.domain)
+        && (last.protocol, last.present) == (info.protocol, info.present)
+        && last.export_time == info.export_time
+    {
+        last.rows.end = end;
+        return;
+    }
+    out.datagrams.push(info);
+}
+
+/// The id and content of the next Set; `None` if it is cut or shorter than its own header.
+fn next_set<'a>(cursor: &mut Cursor<'a>) -> Option<(u16, &'a [u8])> {
+    let id = cursor.u16()?;
+    let length = usize::from(cursor.u16()?).checked_sub(SET_HEADER)?;
+    Some((id, cursor.take(length)?))
+}
+
+/// A template as it stands in the message.
+struct Definition<'a> {
+    netflow_v9: bool,
+    scope_fields: Option<u16>,
+    fields: &'a [crate::change::FieldSpecifier],
+}
+
+impl Definition<'_> {
+    fn is(&self, known: &TemplateDefinition) -> bool {
+        known.netflow_v9 == self.netflow_v9
+            && known.scope_fields == self.scope_fields
+            && known.fields == self.fields
+    }
+
+    fn to_owned(&self) -> TemplateDefinition {
+        TemplateDefinition {
+            netflow_v9: self.netflow_v9,
+            scope_fields: self.scope_fields,
+            fields: self.fields.to_vec(),
+        }
+    }
+}
