@@ -33,7 +33,11 @@ const SENDER_SPREAD: f64 = 0.5;
 
 impl Assault {
     pub(crate) fn new(attack: Attack, zone: &[IpNet], rng: &mut impl Rng) -> Self {
-        let streams = attack.vectors.iter().map(|vector| Stream::new(vector, attack.target, zone, rng)).collect();
+        let streams = attack
+            .vectors
+            .iter()
+            .map(|vector| Stream::new(vector, attack.target, zone, rng))
+            .collect();
         Self { attack, streams }
     }
 
@@ -66,14 +70,21 @@ impl Stream {
             let total: f64 = senders.iter().map(|sender| sender.share).sum();
             senders.iter_mut().for_each(|sender| sender.share /= total);
         }
-        Self { vector: vector.clone(), flow, senders }
+        Self {
+            vector: vector.clone(),
+            flow,
+            senders,
+        }
     }
 
     fn generate(&self, rng: &mut impl Rng, step: Duration, out: &mut Vec<Traffic>) {
         let mean = self.vector.packets_per_second as f64 * step.as_secs_f64();
         if self.senders.is_empty() {
             let packets = poisson(rng, mean);
-            let forged = Traffic { forged: true, ..self.flow };
+            let forged = Traffic {
+                forged: true,
+                ..self.flow
+            };
             self.emit(forged, packets, out);
         } else if mean < self.senders.len() as f64 / 2.0 {
             // Few packets of many senders: it is cheaper to draw the sender of each.
@@ -102,7 +113,11 @@ impl Stream {
     fn emit(&self, traffic: Traffic, packets: u64, out: &mut Vec<Traffic>) {
         if packets > 0 {
             let octets = packets * u64::from(self.vector.packet_octets);
-            out.push(Traffic { packets, octets, ..traffic });
+            out.push(Traffic {
+                packets,
+                octets,
+                ..traffic
+            });
         }
     }
 }
@@ -130,18 +145,32 @@ fn flow(vector: Vector, target: Address) -> Traffic {
     };
     let fragments = vector == Vector::IpFragments;
     Traffic {
-        key: FlowKey { source: Address::UNSPECIFIED, destination: target, source_port, destination_port, protocol },
+        key: FlowKey {
+            source: Address::UNSPECIFIED,
+            destination: target,
+            source_port,
+            destination_port,
+            protocol,
+        },
         forged: false,
         outbound: false,
         tcp_flags,
-        fragment: if fragments { FragmentKind::NotFirst } else { FragmentKind::None },
+        fragment: if fragments {
+            FragmentKind::NotFirst
+        } else {
+            FragmentKind::None
+        },
         packets: 0,
         octets: 0,
     }
 }
 
 fn any_port_unless(rng: &mut impl Rng, flow: &Traffic, fixed: u16) -> u16 {
-    if fixed == 0 && has_ports(flow) { any_port(rng) } else { fixed }
+    if fixed == 0 && has_ports(flow) {
+        any_port(rng)
+    } else {
+        fixed
+    }
 }
 
 /// Whether packets of this traffic carry ports.
@@ -174,14 +203,34 @@ mod tests {
                     sources: Sources::Hosts(10),
                 }];
                 let start = Timestamp::from_seconds(0);
-                let attack = Attack { target, vectors, start, duration: Duration::from_secs(1) };
+                let attack = Attack {
+                    target,
+                    vectors,
+                    start,
+                    duration: Duration::from_secs(1),
+                };
                 let mut out = Vec::new();
-                Assault::new(attack, &[], &mut rng).generate(&mut rng, Duration::from_secs(1), &mut out);
+                Assault::new(attack, &[], &mut rng).generate(
+                    &mut rng,
+                    Duration::from_secs(1),
+                    &mut out,
+                );
                 let packets: u64 = out.iter().map(|traffic| traffic.packets).sum();
                 assert!((800..1200).contains(&packets), "{packets}");
-                for Traffic { key, tcp_flags, fragment, .. } in out {
-                    let seen =
-                        Vector::classify(key.protocol, key.source_port, key.destination_port, tcp_flags, fragment);
+                for Traffic {
+                    key,
+                    tcp_flags,
+                    fragment,
+                    ..
+                } in out
+                {
+                    let seen = Vector::classify(
+                        key.protocol,
+                        key.source_port,
+                        key.destination_port,
+                        tcp_flags,
+                        fragment,
+                    );
                     assert_eq!((seen, key.source.is_v4()), (vector, target.is_v4()));
                 }
             }

@@ -41,7 +41,14 @@ struct Connection {
     begun: bool,
 }
 
-const fn service(protocol: u8, port: u16, weight: u32, packets: (f64, f64), octets: (u64, u64), millis: u64) -> Service {
+const fn service(
+    protocol: u8,
+    port: u16,
+    weight: u32,
+    packets: (f64, f64),
+    octets: (u64, u64),
+    millis: u64,
+) -> Service {
     Service {
         protocol,
         port,
@@ -62,7 +69,10 @@ static SERVICES: [Service; 6] = [
     service(17, 443, 18, (15.0, 20.0), (120, 1150), 1500),
     service(17, 53, 12, (1.0, 1.0), (80, 180), 0),
     service(6, 25, 4, (14.0, 10.0), (900, 80), 2000),
-    Service { asked_by_host: true, ..service(17, 53, 6, (1.0, 1.0), (220, 80), 0) },
+    Service {
+        asked_by_host: true,
+        ..service(17, 53, 6, (1.0, 1.0), (220, 80), 0)
+    },
 ];
 
 /// How much connections differ in size: σ of a log-normal factor whose mean is 1.
@@ -74,9 +84,20 @@ const MOST_OPEN: usize = 1_000_000;
 
 impl Crowd {
     pub(crate) fn new(scenario: &Scenario, rng: &mut impl Rng) -> Self {
-        let hosts = |prefix| (0..scenario.hosts_per_prefix).filter_map(|host| scenario.host(prefix, host)).collect();
-        let mut clients = |v6| (0..scenario.clients).map(|_| outside(rng, v6, &scenario.prefixes)).collect();
-        let mean = SERVICES.iter().map(|s| f64::from(s.weight) * (s.packets_in + s.packets_out)).sum::<f64>()
+        let hosts = |prefix| {
+            (0..scenario.hosts_per_prefix)
+                .filter_map(|host| scenario.host(prefix, host))
+                .collect()
+        };
+        let mut clients = |v6| {
+            (0..scenario.clients)
+                .map(|_| outside(rng, v6, &scenario.prefixes))
+                .collect()
+        };
+        let mean = SERVICES
+            .iter()
+            .map(|s| f64::from(s.weight) * (s.packets_in + s.packets_out))
+            .sum::<f64>()
             / f64::from(total_weight());
         let size = LogNormal::new(-SIZE_SPREAD * SIZE_SPREAD / 2.0, SIZE_SPREAD);
         #[expect(clippy::unwrap_used, reason = "the spread is a positive constant")]
@@ -110,11 +131,18 @@ impl Crowd {
         let hosts = &self.hosts[rng.random_range(0..self.hosts.len())];
         // The lower the number, the busier: the mean of u² is a third.
         let host = hosts[skewed(rng, hosts.len())];
-        let clients = if host.is_v4() { &self.clients_v4 } else { &self.clients_v6 };
+        let clients = if host.is_v4() {
+            &self.clients_v4
+        } else {
+            &self.clients_v6
+        };
         let client = clients[skewed(rng, clients.len())];
         let ephemeral = rng.random_range(32_768..=60_999);
-        let (source_port, destination_port) =
-            if service.asked_by_host { (service.port, ephemeral) } else { (ephemeral, service.port) };
+        let (source_port, destination_port) = if service.asked_by_host {
+            (service.port, ephemeral)
+        } else {
+            (ephemeral, service.port)
+        };
         let size = self.size.sample(rng);
         let lasting = service.duration.as_secs_f64() * rng.sample::<f64, _>(Exp1) / STEP_SECONDS;
         Connection {
@@ -137,8 +165,10 @@ impl Crowd {
 
 impl Connection {
     fn step(&mut self, out: &mut Vec<Traffic>) {
-        let (packets_in, packets_out) =
-            (self.packets_in.div_ceil(self.steps_left), self.packets_out.div_ceil(self.steps_left));
+        let (packets_in, packets_out) = (
+            self.packets_in.div_ceil(self.steps_left),
+            self.packets_out.div_ceil(self.steps_left),
+        );
         let flags = self.flags();
         self.steps_left -= 1;
         self.begun = true;
@@ -168,9 +198,17 @@ impl Connection {
         };
         // A filter that knows who was asked must see the question first.
         if self.inward.source_port == 53 {
-            out.extend([outward, inward].into_iter().filter(|traffic| traffic.packets > 0));
+            out.extend(
+                [outward, inward]
+                    .into_iter()
+                    .filter(|traffic| traffic.packets > 0),
+            );
         } else {
-            out.extend([inward, outward].into_iter().filter(|traffic| traffic.packets > 0));
+            out.extend(
+                [inward, outward]
+                    .into_iter()
+                    .filter(|traffic| traffic.packets > 0),
+            );
         }
     }
 
@@ -193,7 +231,10 @@ pub(crate) fn outside(rng: &mut impl Rng, v6: bool, zone: &[IpNet]) -> Address {
             Address::from_octets(octets)
         } else {
             let octets: [u8; 4] = rng.random();
-            if matches!(octets, [0 | 10 | 127 | 224.., ..] | [192, 168, ..] | [172, 16..=31, ..] | [169, 254, ..]) {
+            if matches!(
+                octets,
+                [0 | 10 | 127 | 224.., ..] | [192, 168, ..] | [172, 16..=31, ..] | [169, 254, ..]
+            ) {
                 continue;
             }
             Address::from_v4(octets)
@@ -231,5 +272,9 @@ fn skewed(rng: &mut impl Rng, length: usize) -> usize {
 
 fn packets(rng: &mut impl Rng, mean: f64, size: f64) -> u64 {
     // One packet at least, and the mean as it should be.
-    if mean <= 1.0 { 1 } else { 1 + poisson(rng, (mean - 1.0) * size) }
+    if mean <= 1.0 {
+        1
+    } else {
+        1 + poisson(rng, (mean - 1.0) * size)
+    }
 }

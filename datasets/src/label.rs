@@ -22,7 +22,11 @@ pub fn write_labels(labels: &[Label]) -> String {
     for label in labels {
         let attack = label.attack.map_or("", Vector::name);
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{},{},{},{attack}", label.start, label.end, label.target);
+        let _ = writeln!(
+            text,
+            "{},{},{},{attack}",
+            label.start, label.end, label.target
+        );
     }
     text
 }

@@ -90,7 +90,8 @@ impl Network {
         let end = attack.end();
         attack.start = attack.start.max(self.now);
         attack.duration = end.since(attack.start);
-        self.assaults.push(Assault::new(attack, &self.scenario.prefixes, &mut self.rng));
+        self.assaults
+            .push(Assault::new(attack, &self.scenario.prefixes, &mut self.rng));
         Ok(())
     }
 
@@ -131,8 +132,18 @@ impl Network {
 
     /// The truth about attacks, those to come included; in order of their start.
     pub fn labels(&self) -> Vec<Label> {
-        let mut labels: Vec<Label> = self.assaults.iter().map(|assault| label(&assault.attack)).collect();
-        labels.sort_by_key(|label| (label.start, label.target, label.attack.map(Vector::attack_id)));
+        let mut labels: Vec<Label> = self
+            .assaults
+            .iter()
+            .map(|assault| label(&assault.attack))
+            .collect();
+        labels.sort_by_key(|label| {
+            (
+                label.start,
+                label.target,
+                label.attack.map(Vector::attack_id),
+            )
+        });
         labels
     }
 
@@ -141,15 +152,25 @@ impl Network {
         let done = self.now.since(self.scenario.start).as_nanos() / STEP.as_nanos();
         let next = i64::try_from((done + 1) * STEP.as_nanos()).unwrap_or(i64::MAX);
         let grid = Timestamp::from_nanos(self.scenario.start.nanos().saturating_add(next));
-        let edges = self.assaults.iter().flat_map(|assault| [assault.attack.start, assault.attack.end()]);
-        edges.filter(|edge| *edge > self.now).fold(grid, Timestamp::min)
+        let edges = self
+            .assaults
+            .iter()
+            .flat_map(|assault| [assault.attack.start, assault.attack.end()]);
+        edges
+            .filter(|edge| *edge > self.now)
+            .fold(grid, Timestamp::min)
     }
 
     fn step(&mut self, to: Timestamp, filter: &mut dyn TrafficFilter) {
         let (from, length) = (self.now, to.since(self.now));
         self.traffic.clear();
-        self.crowd.generate(&mut self.rng, length, &mut self.traffic);
-        for assault in self.assaults.iter().filter(|assault| assault.is_active(from, to)) {
+        self.crowd
+            .generate(&mut self.rng, length, &mut self.traffic);
+        for assault in self
+            .assaults
+            .iter()
+            .filter(|assault| assault.is_active(from, to))
+        {
             assault.generate(&mut self.rng, length, &mut self.traffic);
         }
         let (packets, octets) = sums(&self.traffic);
@@ -165,9 +186,16 @@ impl Network {
 }
 
 fn label(attack: &Attack) -> Label {
-    Label { start: attack.start, end: attack.end(), target: attack.target.host(), attack: Some(attack.name()) }
+    Label {
+        start: attack.start,
+        end: attack.end(),
+        target: attack.target.host(),
+        attack: Some(attack.name()),
+    }
 }
 
 fn sums(traffic: &[Traffic]) -> (u64, u64) {
-    traffic.iter().fold((0, 0), |(packets, octets), one| (packets + one.packets, octets + one.octets))
+    traffic.iter().fold((0, 0), |(packets, octets), one| {
+        (packets + one.packets, octets + one.octets)
+    })
 }

@@ -27,25 +27,41 @@ impl<W: Write> PcapWriter<W> {
         for field in [0, 0, SNAP_LENGTH, ETHERNET] {
             out.write_all(&field.to_le_bytes())?;
         }
-        Ok(Self { out, frame: Vec::new() })
+        Ok(Self {
+            out,
+            frame: Vec::new(),
+        })
     }
 
     /// Appends a datagram; both addresses are of one family, the payload is at most 65,507 octets (IPv6: 65,527), the time
     /// lies between 1970 and 2106.
-    pub fn write(&mut self, at: Timestamp, from: SocketAddr, to: SocketAddr, payload: &[u8]) -> io::Result<()> {
+    pub fn write(
+        &mut self,
+        at: Timestamp,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: &[u8],
+    ) -> io::Result<()> {
         self.frame.clear();
         match (from.ip(), to.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 self.ethernet(0x0800);
                 let length = narrow(20 + 8 + payload.len())?;
                 let [high, low] = length.to_be_bytes();
-                let mut header = [0x45, 0, high, low, 0, 0, 0x40, 0, 64, UDP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                let mut header = [
+                    0x45, 0, high, low, 0, 0, 0x40, 0, 64, UDP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                ];
                 header[12..16].copy_from_slice(&source.octets());
                 header[16..].copy_from_slice(&destination.octets());
                 let sum = checksum(&[&header]);
                 header[10..12].copy_from_slice(&sum.to_be_bytes());
                 self.frame.extend_from_slice(&header);
-                self.udp([&source.octets(), &destination.octets()], from.port(), to.port(), payload)?;
+                self.udp(
+                    [&source.octets(), &destination.octets()],
+                    from.port(),
+                    to.port(),
+                    payload,
+                )?;
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 self.ethernet(0x86dd);
@@ -55,9 +71,19 @@ impl<W: Write> PcapWriter<W> {
                 self.frame.extend_from_slice(&[UDP, 64]);
                 self.frame.extend_from_slice(&source.octets());
                 self.frame.extend_from_slice(&destination.octets());
-                self.udp([&source.octets(), &destination.octets()], from.port(), to.port(), payload)?;
+                self.udp(
+                    [&source.octets(), &destination.octets()],
+                    from.port(),
+                    to.port(),
+                    payload,
+                )?;
             }
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "addresses of two families")),
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "addresses of two families",
+                ));
+            }
         }
         self.record(at)
     }
@@ -76,7 +102,16 @@ impl<W: Write> PcapWriter<W> {
     fn udp(&mut self, addresses: [&[u8]; 2], from: u16, to: u16, payload: &[u8]) -> io::Result<()> {
         let length = narrow(8 + payload.len())?.to_be_bytes();
         let ports = [from.to_be_bytes(), to.to_be_bytes()].concat();
-        let sum = match checksum(&[addresses[0], addresses[1], &[0, UDP], &length, &ports, &length, &[0, 0], payload]) {
+        let sum = match checksum(&[
+            addresses[0],
+            addresses[1],
+            &[0, UDP],
+            &length,
+            &ports,
+            &length,
+            &[0, 0],
+            payload,
+        ]) {
             0 => 0xffff,
             sum => sum,
         };
@@ -99,7 +134,8 @@ impl<W: Write> PcapWriter<W> {
 }
 
 fn narrow(length: usize) -> io::Result<u16> {
-    u16::try_from(length).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "datagram too long"))
+    u16::try_from(length)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "datagram too long"))
 }
 
 /// RFC 1071, over parts of which all but the last have an even length.
@@ -121,8 +157,10 @@ mod tests {
 
     #[test]
     fn frames_carry_right_checksums() {
-        for (from, to, ip_header) in [("192.0.2.1:4000", "192.0.2.2:4739", 20), ("[2001:db8::1]:1", "[2001:db8::2]:2", 40)]
-        {
+        for (from, to, ip_header) in [
+            ("192.0.2.1:4000", "192.0.2.2:4739", 20),
+            ("[2001:db8::1]:1", "[2001:db8::2]:2", 40),
+        ] {
             let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
             let at = Timestamp::from_nanos(1_700_000_000_000_000_007);
             let mut writer = PcapWriter::new(Vec::new()).unwrap();

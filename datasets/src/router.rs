@@ -120,7 +120,10 @@ impl Router {
 
     fn forge(&mut self, traffic: &Traffic) -> FlowKey {
         let v6 = !traffic.key.destination.is_v4();
-        let mut key = FlowKey { source: outside(&mut self.rng, v6, &self.zone), ..traffic.key };
+        let mut key = FlowKey {
+            source: outside(&mut self.rng, v6, &self.zone),
+            ..traffic.key
+        };
         if has_ports(traffic) {
             for port in [&mut key.source_port, &mut key.destination_port] {
                 if *port == 0 {
@@ -131,7 +134,14 @@ impl Router {
         key
     }
 
-    fn account(&mut self, key: FlowKey, traffic: &Traffic, packets: u64, from: Timestamp, to: Timestamp) {
+    fn account(
+        &mut self,
+        key: FlowKey,
+        traffic: &Traffic,
+        packets: u64,
+        from: Timestamp,
+        to: Timestamp,
+    ) {
         let octets = share(traffic.octets, packets, traffic.packets);
         let tcp_flags = sampled_flags(&mut self.rng, traffic, packets);
         let (first, last) = self.times(from, to, packets);
@@ -168,7 +178,8 @@ impl Router {
         if now >= self.templates_due {
             let next = self.templates_due.plus(self.template_interval);
             self.templates_due = next.max(now);
-            self.encoder.encode_templates(ExportTime(now), &mut self.encoded);
+            self.encoder
+                .encode_templates(ExportTime(now), &mut self.encoded);
         }
         let at = now.nanos();
         let (active, inactive) = (nanos(self.active_timeout), nanos(self.inactive_timeout));
@@ -181,9 +192,11 @@ impl Router {
             !due
         });
         self.records += self.rows.len() as u64;
-        self.encoder.encode_flows(ExportTime(now), &self.rows, &mut self.encoded);
+        self.encoder
+            .encode_flows(ExportTime(now), &self.rows, &mut self.encoded);
         self.rows.clear();
-        self.datagrams.extend(self.encoded.drain(..).map(|datagram| (now, datagram)));
+        self.datagrams
+            .extend(self.encoded.drain(..).map(|datagram| (now, datagram)));
     }
 }
 
@@ -212,7 +225,11 @@ fn sampled_flags(rng: &mut impl Rng, traffic: &Traffic, packets: u64) -> u16 {
 }
 
 fn row(key: &FlowKey, flow: &CachedFlow) -> Row {
-    let (input_interface, output_interface) = if flow.outbound { (INSIDE, OUTSIDE) } else { (OUTSIDE, INSIDE) };
+    let (input_interface, output_interface) = if flow.outbound {
+        (INSIDE, OUTSIDE)
+    } else {
+        (OUTSIDE, INSIDE)
+    };
     Row {
         source_address: key.source,
         destination_address: key.destination,
@@ -262,7 +279,9 @@ mod tests {
             octets: 1000,
         };
         let draws = 10_000;
-        let lone = (0..draws).filter(|_| sampled_flags(&mut rng, &traffic, 1) == TCP_SYN).count();
+        let lone = (0..draws)
+            .filter(|_| sampled_flags(&mut rng, &traffic, 1) == TCP_SYN)
+            .count();
         assert!((900..1100).contains(&lone), "{lone}");
         assert_eq!(sampled_flags(&mut rng, &traffic, 10), traffic.tcp_flags);
     }

@@ -125,7 +125,10 @@ impl Scenario {
 
     /// The address of host number `host` of prefix number `prefix`, if the zone has it.
     pub fn host(&self, prefix: usize, host: u32) -> Option<Address> {
-        let prefix = self.prefixes.get(prefix).filter(|_| host < self.hosts_per_prefix)?;
+        let prefix = self
+            .prefixes
+            .get(prefix)
+            .filter(|_| host < self.hosts_per_prefix)?;
         host_address(prefix, host)
     }
 
@@ -136,7 +139,11 @@ impl Scenario {
         }
         at_most("hosts_per_prefix", self.hosts_per_prefix.into(), MOST_HOSTS)?;
         at_most("clients", self.clients.into(), MOST_SOURCES)?;
-        at_most("packets_per_second", self.packets_per_second, MOST_PACKETS_PER_SECOND)?;
+        at_most(
+            "packets_per_second",
+            self.packets_per_second,
+            MOST_PACKETS_PER_SECOND,
+        )?;
         for (what, zero) in [
             ("sampling_rate", self.sampling_rate == 0),
             ("active_timeout", self.active_timeout.is_zero()),
@@ -151,17 +158,31 @@ impl Scenario {
             let last = host_address(prefix, self.hosts_per_prefix - 1);
             last.ok_or(ScenarioError::SmallPrefix(*prefix))?;
         }
-        self.attacks.iter().try_for_each(|attack| self.check_attack(attack))
+        self.attacks
+            .iter()
+            .try_for_each(|attack| self.check_attack(attack))
     }
 
     /// Finds what makes an attack impossible in this network.
     pub fn check_attack(&self, attack: &Attack) -> Result<(), ScenarioError> {
-        if !self.prefixes.iter().any(|prefix| attack.target.is_in(prefix)) {
+        if !self
+            .prefixes
+            .iter()
+            .any(|prefix| attack.target.is_in(prefix))
+        {
             return Err(ScenarioError::ForeignTarget(attack.target));
         }
         for vector in &attack.vectors {
-            at_most("packets_per_second", vector.packets_per_second, MOST_PACKETS_PER_SECOND)?;
-            at_most("packet_octets", vector.packet_octets.into(), MOST_PACKET_OCTETS)?;
+            at_most(
+                "packets_per_second",
+                vector.packets_per_second,
+                MOST_PACKETS_PER_SECOND,
+            )?;
+            at_most(
+                "packet_octets",
+                vector.packet_octets.into(),
+                MOST_PACKET_OCTETS,
+            )?;
             match vector.sources {
                 Sources::Hosts(0) => return Err(ScenarioError::Zero("sources")),
                 Sources::Hosts(hosts) => at_most("sources", hosts.into(), MOST_SOURCES)?,
@@ -204,8 +225,15 @@ impl Attack {
 
     /// The vector with most octets: what a label calls the attack.
     pub fn name(&self) -> Vector {
-        let octets = |vector: &&AttackVector| vector.packets_per_second.saturating_mul(vector.packet_octets.into());
-        self.vectors.iter().max_by_key(octets).map_or(Vector::Total, |vector| vector.vector)
+        let octets = |vector: &&AttackVector| {
+            vector
+                .packets_per_second
+                .saturating_mul(vector.packet_octets.into())
+        };
+        self.vectors
+            .iter()
+            .max_by_key(octets)
+            .map_or(Vector::Total, |vector| vector.vector)
     }
 }
 
@@ -234,7 +262,10 @@ mod tests {
     #[test]
     fn hosts_lie_in_their_prefix() {
         let scenario = Scenario::lab(1, Timestamp::from_seconds(0));
-        assert_eq!(scenario.host(0, 0), Some(Address::from_v4([203, 0, 113, 10])));
+        assert_eq!(
+            scenario.host(0, 0),
+            Some(Address::from_v4([203, 0, 113, 10]))
+        );
         assert_eq!(scenario.host(1, 5).unwrap().to_string(), "2001:db8:a::f");
         assert_eq!((scenario.host(0, 16), scenario.host(2, 0)), (None, None));
         assert_eq!(scenario.check(), Ok(()));
@@ -247,10 +278,34 @@ mod tests {
         let foreign = Address::from_v4([192, 0, 2, 1]);
         let attack = Attack::lab(foreign, Timestamp::from_seconds(0), Duration::from_secs(1));
         for (scenario, error) in [
-            (Scenario { prefixes: Vec::new(), ..lab() }, ScenarioError::Empty),
-            (Scenario { prefixes: vec![narrow], ..lab() }, ScenarioError::SmallPrefix(narrow)),
-            (Scenario { sampling_rate: 0, ..lab() }, ScenarioError::Zero("sampling_rate")),
-            (Scenario { attacks: vec![attack], ..lab() }, ScenarioError::ForeignTarget(foreign)),
+            (
+                Scenario {
+                    prefixes: Vec::new(),
+                    ..lab()
+                },
+                ScenarioError::Empty,
+            ),
+            (
+                Scenario {
+                    prefixes: vec![narrow],
+                    ..lab()
+                },
+                ScenarioError::SmallPrefix(narrow),
+            ),
+            (
+                Scenario {
+                    sampling_rate: 0,
+                    ..lab()
+                },
+                ScenarioError::Zero("sampling_rate"),
+            ),
+            (
+                Scenario {
+                    attacks: vec![attack],
+                    ..lab()
+                },
+                ScenarioError::ForeignTarget(foreign),
+            ),
         ] {
             assert_eq!(scenario.check(), Err(error));
         }

@@ -10,7 +10,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use weir_flow_record::{Address, FragmentKind, TCP_ACK, TCP_FIN, TCP_PSH, TCP_SYN, Timestamp, Vector};
+use weir_flow_record::{
+    Address, FragmentKind, TCP_ACK, TCP_FIN, TCP_PSH, TCP_SYN, Timestamp, Vector,
+};
 
 use crate::assault::has_ports;
 use crate::{LabReport, LabScope, Traffic};
@@ -77,7 +79,9 @@ impl Scrubber {
     }
 
     pub(crate) fn report(&self, id: u64) -> Option<LabReport> {
-        self.mitigations.get(&id).map(|mitigation| mitigation.report(self.now))
+        self.mitigations
+            .get(&id)
+            .map(|mitigation| mitigation.report(self.now))
     }
 
     pub(crate) fn ids(&self) -> Vec<u64> {
@@ -89,24 +93,42 @@ impl Scrubber {
     }
 
     pub(crate) fn filter(&mut self, at: Timestamp, traffic: &mut [Traffic]) {
+        if self.now == Timestamp::default() {
+            // Applied before the first traffic: time begins now.
+            self.mitigations
+                .values_mut()
+                .for_each(|mitigation| mitigation.since = at);
+        }
         self.now = at;
         self.forget_peers();
         for one in traffic {
             if one.outbound {
                 self.learn(one);
-            } else if let Some(mitigation) = self.mitigations.values_mut().find(|m| m.scope.holds(one)) {
+            } else if let Some(mitigation) =
+                self.mitigations.values_mut().find(|m| m.scope.holds(one))
+            {
                 let known = !one.forged && self.peers.contains_key(&Peer::inbound(one));
-                let passing = if known { one.packets } else { mitigation.passing(at, one) };
+                let passing = if known {
+                    one.packets
+                } else {
+                    mitigation.passing(at, one)
+                };
                 let packets = one.packets - passing.min(one.packets);
                 let octets = one.drop_packets(packets);
                 mitigation.count(at, octets, packets);
             }
         }
-        self.mitigations.values_mut().for_each(|mitigation| mitigation.forget(at));
+        self.mitigations
+            .values_mut()
+            .for_each(|mitigation| mitigation.forget(at));
     }
 
     fn learn(&mut self, one: &Traffic) {
-        let peer = Peer { host: one.key.source, peer: one.key.destination, protocol: one.key.protocol };
+        let peer = Peer {
+            host: one.key.source,
+            peer: one.key.destination,
+            protocol: one.key.protocol,
+        };
         if self.peers.len() < MOST_PEERS || self.peers.contains_key(&peer) {
             self.peers.insert(peer, self.now);
         } else {
@@ -125,7 +147,11 @@ impl Scrubber {
 
 impl Peer {
     fn inbound(one: &Traffic) -> Self {
-        Self { host: one.key.destination, peer: one.key.source, protocol: one.key.protocol }
+        Self {
+            host: one.key.destination,
+            peer: one.key.source,
+            protocol: one.key.protocol,
+        }
     }
 }
 
@@ -135,15 +161,20 @@ impl LabScope {
         let key = &one.key;
         let port = key.destination_port;
         let unknown_port = one.fragment == FragmentKind::NotFirst;
-        self.prefixes.iter().any(|prefix| key.destination.is_in(prefix))
+        self.prefixes
+            .iter()
+            .any(|prefix| key.destination.is_in(prefix))
             && (self.protocols.is_empty() || self.protocols.contains(&key.protocol))
             && (self.port_ranges.is_empty()
                 || unknown_port
-                || self.port_ranges.iter().any(|range| match (has_ports(one), one.forged, port) {
-                    // Forged packets without a port of their own go to all ports above 20,000.
-                    (true, true, 0) => *range.end() >= 20_000,
-                    (ports, _, _) => ports && range.contains(&port),
-                }))
+                || self
+                    .port_ranges
+                    .iter()
+                    .any(|range| match (has_ports(one), one.forged, port) {
+                        // Forged packets without a port of their own go to all ports above 20,000.
+                        (true, true, 0) => *range.end() >= 20_000,
+                        (ports, _, _) => ports && range.contains(&port),
+                    }))
     }
 }
 
@@ -151,7 +182,13 @@ impl Mitigation {
     /// How many of a stranger's packets pass.
     fn passing(&mut self, at: Timestamp, one: &Traffic) -> u64 {
         let key = &one.key;
-        match Vector::classify(key.protocol, key.source_port, key.destination_port, one.tcp_flags, one.fragment) {
+        match Vector::classify(
+            key.protocol,
+            key.source_port,
+            key.destination_port,
+            one.tcp_flags,
+            one.fragment,
+        ) {
             _ if has_completed_handshake(one) => one.packets,
             Vector::UdpFlood | Vector::IcmpFlood | Vector::DnsQueryFlood | Vector::Total => {
                 self.allowed(at, key.destination, one.packets)
@@ -165,7 +202,10 @@ impl Mitigation {
         if self.allowances.len() >= MOST_ALLOWANCES && !self.allowances.contains_key(&host) {
             return 0;
         }
-        let allowance = self.allowances.entry(host).or_insert(Allowance { packets: ALLOWANCE, at });
+        let allowance = self.allowances.entry(host).or_insert(Allowance {
+            packets: ALLOWANCE,
+            at,
+        });
         let earned = at.since(allowance.at).as_secs_f64() * ALLOWANCE;
         allowance.packets = (allowance.packets + earned).min(ALLOWANCE);
         allowance.at = at;
