@@ -1,0 +1,420 @@
+//! The server's side: datagrams of many peers, no state before a cookie has come back.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use openssl::ex_data::Index;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
+use openssl::ssl::{Ssl, SslContext, SslOptions, SslRef, SslSessionCacheMode, SslStream};
+
+use crate::connection::{Connection, Datagrams, DtlsEvent, stream};
+use crate::ffi::{Listened, listen};
+use crate::{Credentials, DtlsError, PeerIdentity};
+
+/// Octets of a cookie: HMAC-SHA-256.
+const COOKIE: usize = 32;
+/// A session without any datagram for this long is given up.
+const IDLE: Duration = Duration::from_secs(900);
+
+/// What a server's sessions have in common.
+#[derive(Clone)]
+pub struct ServerContext {
+    context: SslContext,
+}
+
+impl std::fmt::Debug for ServerContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerContext").finish_non_exhaustive()
+    }
+}
+
+/// The peer that an `Ssl` is answering: part of its cookie.
+type PeerCell = Arc<Mutex<Option<SocketAddr>>>;
+
+impl ServerContext {
+    /// A context that presents these credentials. Sessions are resumed by tickets that the server keeps nothing of.
+    pub fn new(credentials: &Credentials) -> Result<Self, DtlsError> {
+        let mut builder = credentials.context()?;
+        builder.set_options(SslOptions::COOKIE_EXCHANGE);
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        builder.set_session_id_context(b"weir")?;
+        let mut secret = [0; 32];
+        openssl::rand::rand_bytes(&mut secret)?;
+        builder.set_cookie_generate_cb(move |ssl, cookie| {
+            let made = cookie_of(ssl, &secret)?;
+            match cookie.get_mut(..made.len()) {
+                Some(room) => room.copy_from_slice(&made),
+                None => return Ok(0),
+            }
+            Ok(made.len())
+        });
+        builder.set_cookie_verify_cb(move |ssl, cookie| {
+            cookie_of(ssl, &secret)
+                .is_ok_and(|made| made.len() == cookie.len() && openssl::memcmp::eq(&made, cookie))
+        });
+        Ok(Self {
+            context: builder.build(),
+        })
+    }
+}
+
+/// A cookie proves that its bearer receives at the address that it sends from (RFC 6347 §4.2.1).
+fn cookie_of(ssl: &SslRef, secret: &[u8]) -> Result<Vec<u8>, openssl::error::ErrorStack> {
+    let peer = ssl
+        .ex_data(peer_index()?)
+        .and_then(|cell| *cell.lock().unwrap_or_else(PoisonError::into_inner));
+    let text = peer.map(|peer| peer.to_string()).unwrap_or_default();
+    let key = PKey::hmac(secret)?;
+    let mut signer = Signer::new(MessageDigest::sha256(), &key)?;
+    let mac = signer.sign_oneshot_to_vec(text.as_bytes())?;
+    Ok(mac.into_iter().take(COOKIE).collect())
+}
+
+fn peer_index() -> Result<Index<Ssl, PeerCell>, openssl::error::ErrorStack> {
+    static INDEX: OnceLock<Index<Ssl, PeerCell>> = OnceLock::new();
+    match INDEX.get() {
+        Some(index) => Ok(*index),
+        None => {
+            let index = Ssl::new_ex_index()?;
+            Ok(*INDEX.get_or_init(|| index))
+        }
+    }
+}
+
+/// A session of a listener.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u64);
+
+/// Bounds of a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenerLimits {
+    /// Handshakes at once; each takes about 50 KiB.
+    pub max_half_open: usize,
+    /// Sessions at once, half-open ones included.
+    pub max_sessions: usize,
+}
+
+/// What a listener tells.
+#[derive(Debug)]
+pub enum ListenerEvent {
+    /// A peer has proved who it is.
+    Connected {
+        /// Names the session.
+        session: SessionId,
+        /// Where it is.
+        address: SocketAddr,
+        /// Who it is.
+        peer: PeerIdentity,
+        /// Whether by a ticket.
+        resumed: bool,
+    },
+    /// Application data.
+    Data {
+        /// Of this session.
+        session: SessionId,
+        /// One datagram's.
+        data: Vec<u8>,
+    },
+    /// The session is gone.
+    Closed {
+        /// It was connected before.
+        session: SessionId,
+    },
+}
+
+/// What a listener counts.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ListenerCounters {
+    /// ClientHellos and other datagrams of unknown peers that got at most a cookie.
+    pub unverified: u64,
+    /// Handshakes begun.
+    pub begun: u64,
+    /// Handshakes that failed.
+    pub failed: u64,
+    /// Sessions connected.
+    pub connected: u64,
+    /// ClientHellos with a cookie that found no room.
+    pub refused: u64,
+}
+
+struct Session {
+    id: SessionId,
+    connection: Connection,
+    heard: Instant,
+}
+
+/// Peers by address, each with its session; at most one more while a new handshake of a known address is under way, which
+/// replaces the old session only when it is done (RFC 6347 §4.2.8).
+pub struct Listener {
+    context: ServerContext,
+    limits: ListenerLimits,
+    /// Answers hellos that have no cookie yet.
+    spare: Option<(SslStream<Datagrams>, PeerCell)>,
+    sessions: HashMap<SocketAddr, Session>,
+    handshakes: HashMap<SocketAddr, Session>,
+    addresses: HashMap<SessionId, SocketAddr>,
+    next: u64,
+    transmits: VecDeque<(SocketAddr, Vec<u8>)>,
+    events: VecDeque<ListenerEvent>,
+    counters: ListenerCounters,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener")
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    /// A listener without sessions.
+    #[must_use]
+    pub fn new(context: ServerContext, limits: ListenerLimits) -> Self {
+        Self {
+            context,
+            limits,
+            spare: None,
+            sessions: HashMap::new(),
+            handshakes: HashMap::new(),
+            addresses: HashMap::new(),
+            next: 0,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: ListenerCounters::default(),
+        }
+    }
+
+    /// Takes a datagram.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        if is_client_hello(datagram) && !self.handshakes.contains_key(&from) {
+            return self.handle_hello(now, from, datagram);
+        }
+        let handshakes = self.handshakes.get_mut(&from);
+        // While a new handshake of a known address runs, the old session still gets its records: each drops what is not its own.
+        for session in handshakes.into_iter().chain(self.sessions.get_mut(&from)) {
+            session.heard = now;
+            session.connection.handle_datagram(now, datagram);
+        }
+        self.collect(from);
+    }
+
+    /// Repeats flights, forgets what is silent.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let due: Vec<SocketAddr> = self
+            .handshakes
+            .iter()
+            .filter(|(_, session)| {
+                session
+                    .connection
+                    .poll_timeout()
+                    .is_some_and(|due| due <= now)
+            })
+            .map(|(from, _)| *from)
+            .collect();
+        for from in due {
+            if let Some(session) = self.handshakes.get_mut(&from) {
+                session.connection.handle_timeout(now);
+            }
+            self.collect(from);
+        }
+        let idle: Vec<SessionId> = self
+            .sessions
+            .values()
+            .filter(|session| now.duration_since(session.heard) > IDLE)
+            .map(|session| session.id)
+            .collect();
+        idle.into_iter()
+            .for_each(|session| self.handle_close(session));
+    }
+
+    /// Sends application data.
+    pub fn handle_send(&mut self, session: SessionId, data: &[u8]) -> Result<(), DtlsError> {
+        let from = *self.addresses.get(&session).ok_or(DtlsError::Ended)?;
+        let sent = match self.sessions.get_mut(&from) {
+            Some(known) if known.id == session => known.connection.handle_send(data),
+            _ => Err(DtlsError::Ended),
+        };
+        self.collect(from);
+        sent
+    }
+
+    /// Ends a session.
+    pub fn handle_close(&mut self, session: SessionId) {
+        let Some(from) = self.addresses.get(&session).copied() else {
+            return;
+        };
+        if let Some(known) = self
+            .sessions
+            .get_mut(&from)
+            .filter(|known| known.id == session)
+        {
+            known.connection.handle_close();
+        }
+        self.collect(from);
+    }
+
+    /// The next datagram and where it goes. Poll until `None` after each `handle_*`.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event. Poll until `None` after each `handle_*`.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<ListenerEvent> {
+        self.events.pop_front()
+    }
+
+    /// When `handle_timeout` is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let flights = self
+            .handshakes
+            .values()
+            .filter_map(|session| session.connection.poll_timeout())
+            .min();
+        let idle = self
+            .sessions
+            .values()
+            .map(|session| session.heard + IDLE)
+            .min();
+        flights.into_iter().chain(idle).min()
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn counters(&self) -> ListenerCounters {
+        self.counters
+    }
+
+    /// Sessions and handshakes that stand now.
+    #[must_use]
+    pub fn associations(&self) -> usize {
+        self.sessions.len() + self.handshakes.len()
+    }
+
+    /// A ClientHello: without a valid cookie it leaves nothing behind.
+    fn handle_hello(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let Some((mut spare, peer)) = self.spare.take().or_else(|| self.new_spare()) else {
+            return;
+        };
+        *peer.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
+        spare.get_mut().incoming.clear();
+        spare.get_mut().incoming.push_back(datagram.to_vec());
+        let listened = listen(spare.ssl());
+        let answers: Vec<Vec<u8>> = spare.get_mut().outgoing.drain(..).collect();
+        self.transmits
+            .extend(answers.into_iter().map(|answer| (from, answer)));
+        if listened == Listened::NotYet {
+            self.counters.unverified += 1;
+            self.spare = Some((spare, peer));
+            return;
+        }
+        if self.handshakes.len() >= self.limits.max_half_open
+            || self.associations() >= self.limits.max_sessions
+        {
+            self.counters.refused += 1;
+            return;
+        }
+        self.counters.begun += 1;
+        // OpenSSL would have peeked; our queue has given the hello away, so it is put back.
+        spare.get_mut().incoming.push_front(datagram.to_vec());
+        self.next += 1;
+        let connection = Connection::accepted(spare, now);
+        let session = Session {
+            id: SessionId(self.next),
+            connection,
+            heard: now,
+        };
+        self.handshakes.insert(from, session);
+        self.collect(from);
+    }
+
+    fn new_spare(&self) -> Option<(SslStream<Datagrams>, PeerCell)> {
+        let peer = PeerCell::default();
+        let mut ssl = Ssl::new(&self.context.context).ok()?;
+        ssl.set_ex_data(peer_index().ok()?, Arc::clone(&peer));
+        ssl.set_accept_state();
+        Some((stream(ssl).ok()?, peer))
+    }
+
+    /// Gathers what the connections of an address have to say.
+    fn collect(&mut self, from: SocketAddr) {
+        if let Some(mut session) = self.handshakes.remove(&from) {
+            if self.collect_session(from, &mut session) {
+                if session.connection.is_connected() {
+                    self.replace(from, session);
+                } else {
+                    self.handshakes.insert(from, session);
+                }
+            } else {
+                self.counters.failed += 1;
+            }
+        }
+        if let Some(mut session) = self.sessions.remove(&from) {
+            if self.collect_session(from, &mut session) {
+                self.sessions.insert(from, session);
+            } else {
+                self.forget(session.id);
+            }
+        }
+    }
+
+    fn replace(&mut self, from: SocketAddr, session: Session) {
+        self.addresses.insert(session.id, from);
+        if let Some(old) = self.sessions.insert(from, session) {
+            self.forget(old.id);
+        }
+    }
+
+    fn forget(&mut self, session: SessionId) {
+        if self.addresses.remove(&session).is_some() {
+            self.events.push_back(ListenerEvent::Closed { session });
+        }
+    }
+
+    /// `false` where the connection has ended.
+    fn collect_session(&mut self, from: SocketAddr, session: &mut Session) -> bool {
+        let mut stands = true;
+        while let Some(event) = session.connection.poll_event() {
+            match event {
+                DtlsEvent::Connected { peer, resumed } => {
+                    self.counters.connected += 1;
+                    let (id, address) = (session.id, from);
+                    self.events.push_back(ListenerEvent::Connected {
+                        session: id,
+                        address,
+                        peer,
+                        resumed,
+                    });
+                }
+                DtlsEvent::Data(data) => self.events.push_back(ListenerEvent::Data {
+                    session: session.id,
+                    data,
+                }),
+                DtlsEvent::Closed(error) => {
+                    if let Some(error) = error {
+                        tracing::debug!(peer = %from, %error, "DTLS session ended");
+                    }
+                    stands = false;
+                }
+            }
+        }
+        while let Some(datagram) = session.connection.poll_transmit() {
+            self.transmits.push_back((from, datagram));
+        }
+        stands
+    }
+}
+
+/// A handshake record (22) of epoch 0 that begins with a ClientHello (1).
+fn is_client_hello(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&22)
+        && datagram.get(3..5) == Some(&[0, 0])
+        && datagram.get(13) == Some(&1)
+}
