@@ -26,7 +26,8 @@ pub enum ClientCommand {
         attack: AttackId,
         /// What is to be protected, without `mid` and lifetime.
         scope: Box<Scope>,
-        /// How long the mitigation is to last; it is refreshed until it is withdrawn.
+        /// How long the mitigation is to last. It is refreshed until it is withdrawn; an operator's is not, and ends with
+        /// its lifetime.
         lifetime: Lifetime,
     },
     /// End the mitigation of this attack.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_attack_event::Severity;
 use weir_dots_proto::body::Lifetime;
-
+use weir_dtls::{Credentials, DtlsError};
 use weir_flow_record::Period;
 
 /// Port of the signal channel where a server states none (RFC 9132 §3).
@@ -187,6 +187,11 @@ pub struct UpstreamSettings {
 }
 
 impl UpstreamSettings {
+    /// Opens the files of certificates and key.
+    pub fn open_credentials(&self) -> Result<Credentials, DtlsError> {
+        Credentials::from_pem_files(&self.ca, &self.certificate, &self.key)
+    }
+
     /// Host and port as they would stand in the configuration.
     #[must_use]
     pub fn server(&self) -> String {

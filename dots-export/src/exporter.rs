@@ -127,7 +127,7 @@ enum Request {
 #[derive(Clone, PartialEq, Debug)]
 struct Asked {
     upstream: Arc<str>,
-    scope: Scope,
+    scope: Box<Scope>,
     granted: bool,
     /// Attacks whose mitigations this one replaces once it is granted.
     supersedes: Vec<AttackId>,
@@ -288,7 +288,7 @@ impl Exporter {
         let request = match self.held.remove(&event.id) {
             Some((upstream, scope)) => Request::Asked(Asked {
                 upstream,
-                scope,
+                scope: Box::new(scope),
                 granted: true,
                 supersedes: Vec::new(),
             }),
@@ -425,7 +425,7 @@ impl Exporter {
         let lifetime = followed.policy.lifetime;
         followed.request = Request::Asked(Asked {
             upstream: upstream.clone(),
-            scope: scope.clone(),
+            scope: Box::new(scope.clone()),
             granted: false,
             supersedes,
         });
@@ -586,7 +586,7 @@ impl Exporter {
             Request::None(_) => {
                 followed.request = Request::Asked(Asked {
                     upstream: upstream.clone(),
-                    scope: scope.clone(),
+                    scope: Box::new(scope.clone()),
                     granted: true,
                     supersedes: Vec::new(),
                 });

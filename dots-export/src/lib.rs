@@ -29,7 +29,7 @@ mod recorder;
 mod request;
 mod scope;
 mod telemetry;
-//mod upstream;
+mod upstream;
 
 pub use client::{
     ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, StateChange,
@@ -43,3 +43,4 @@ pub use exporter::{Decline, Exporter, ExporterCounters, Standing};
 pub use recorder::{Record, Recorder, placeholder_cuid};
 pub use scope::mitigation_scope;
 pub use telemetry::{MAX_BODY_OCTETS, telemetry_body};
+pub use upstream::{Journal, run_upstream};

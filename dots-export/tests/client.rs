@@ -26,7 +26,11 @@ fn request(name: &str, target: &str) -> ClientCommand {
 }
 
 fn telemetry(name: &str, target: &str, ended: bool) -> ClientCommand {
-    let kind = if ended { EventKind::AttackEnd } else { EventKind::AttackUpdate };
+    let kind = if ended {
+        EventKind::AttackEnd
+    } else {
+        EventKind::AttackUpdate
+    };
     ClientCommand::Telemetry {
         attack: attack(name),
         body: Box::new(telemetry_body(&event(kind, name, target, 1_700_000_001))),
@@ -49,7 +53,12 @@ fn a_mid_is_durable_before_its_put_leaves() {
     assert_eq!(world.log(), ["GET mitigate/…"]);
     world.stuck = false;
     world.settle();
-    assert!(world.rows.values().any(|row| matches!(row.state, SavedState::Mitigation { .. })));
+    assert!(
+        world
+            .rows
+            .values()
+            .any(|row| matches!(row.state, SavedState::Mitigation { .. }))
+    );
     assert_eq!(world.peer.active(), [Mid(1)]);
 }
 
@@ -58,7 +67,12 @@ fn a_mitigation_is_asked_observed_and_withdrawn_with_its_telemetry() {
     let mut world = World::connected();
     world.command(request("a", "203.0.113.7/32"));
     world.command(telemetry("a", "203.0.113.7/32", false));
-    world.peer.report(world.now, Mid(1), MitigationStatus::AttackSuccessfullyMitigated, 5_000);
+    world.peer.report(
+        world.now,
+        Mid(1),
+        MitigationStatus::AttackSuccessfullyMitigated,
+        5_000,
+    );
     world.settle();
     world.command(telemetry("a", "203.0.113.7/32", true));
     world.command(withdraw("a"));
@@ -81,7 +95,10 @@ fn a_mitigation_is_asked_observed_and_withdrawn_with_its_telemetry() {
         ClientNotice::Status(report) if report.bytes_dropped == Some(5_000) => Some(report),
         _ => None,
     });
-    assert_eq!(status.unwrap().status, Reported::AttackSuccessfullyMitigated);
+    assert_eq!(
+        status.unwrap().status,
+        Reported::AttackSuccessfullyMitigated
+    );
     assert_eq!(status.unwrap().bytes_dropped_per_second, Some(500));
     assert!(matches!(
         world.notices.last(),
@@ -101,11 +118,23 @@ fn telemetry_goes_after_the_mitigation_that_it_names() {
     world.deaf = false;
     world.run_for(Duration::from_secs(5));
     let log = world.log();
-    let put = log.iter().position(|line| line.starts_with("PUT mitigate")).unwrap();
-    let tm = log.iter().position(|line| line.starts_with("PUT tm")).unwrap();
+    let put = log
+        .iter()
+        .position(|line| line.starts_with("PUT mitigate"))
+        .unwrap();
+    let tm = log
+        .iter()
+        .position(|line| line.starts_with("PUT tm"))
+        .unwrap();
     assert!(put < tm, "{log:?}");
     assert_eq!(
-        world.peer.telemetry.values().next().unwrap().pre_or_ongoing_mitigation[0]
+        world
+            .peer
+            .telemetry
+            .values()
+            .next()
+            .unwrap()
+            .pre_or_ongoing_mitigation[0]
             .target
             .as_ref()
             .unwrap()
@@ -133,9 +162,17 @@ fn it_is_refreshed_before_its_lifetime_ends_and_checked_when_nothing_comes() {
     world.command(request("a", "203.0.113.7/32"));
     world.run_for(Duration::from_secs(65));
     let puts = |world: &World| {
-        world.log().iter().filter(|line| line.starts_with("PUT mitigate")).count()
+        world
+            .log()
+            .iter()
+            .filter(|line| line.starts_with("PUT mitigate"))
+            .count()
     };
-    let gets = world.log().iter().filter(|line| **line == "GET mitigate/…/mid=1").count();
+    let gets = world
+        .log()
+        .iter()
+        .filter(|line| **line == "GET mitigate/…/mid=1")
+        .count();
     assert_eq!(puts(&world), 2);
     assert!((2..=4).contains(&gets), "{:?}", world.log());
     world.run_for(Duration::from_secs(600));
@@ -165,10 +202,17 @@ fn a_busy_server_is_asked_again_when_it_says() {
 #[test]
 fn a_refusal_ends_the_request() {
     let mut world = World::connected();
-    world.peer.refusals.push_back(Response::error(Code::UNAUTHORIZED, "not your prefix"));
+    world
+        .peer
+        .refusals
+        .push_back(Response::error(Code::UNAUTHORIZED, "not your prefix"));
     world.command(request("a", "203.0.113.7/32"));
     world.run_for(Duration::from_secs(600));
-    let puts = world.log().iter().filter(|line| line.starts_with("PUT mitigate")).count();
+    let puts = world
+        .log()
+        .iter()
+        .filter(|line| line.starts_with("PUT mitigate"))
+        .count();
     assert_eq!(puts, 1);
     assert!(world.notices.iter().any(|notice| matches!(
         notice,
@@ -190,7 +234,10 @@ fn a_conflict_is_not_repeated_before_its_retry_timer() {
         ..Scope::default()
     };
     let body = Mitigation::single(conflict).to_json();
-    world.peer.refusals.push_back(Response::with_body(Code::CONFLICT, body));
+    world
+        .peer
+        .refusals
+        .push_back(Response::with_body(Code::CONFLICT, body));
     world.command(request("a", "203.0.113.7/32"));
     world.run_for(Duration::from_secs(119));
     assert!(world.peer.active().is_empty());
@@ -208,7 +255,12 @@ fn a_wider_scope_replaces_the_mitigation() {
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.peer.active(), [Mid(2)]);
     assert_eq!(world.client.mitigations().count(), 1);
-    assert!(!world.notices.iter().any(|notice| matches!(notice, ClientNotice::Refused { .. })));
+    assert!(
+        !world
+            .notices
+            .iter()
+            .any(|notice| matches!(notice, ClientNotice::Refused { .. }))
+    );
     world.command(withdraw("a"));
     assert!(world.peer.active().is_empty());
 }
@@ -261,7 +313,12 @@ fn an_orphan_at_the_server_is_deleted() {
     world.client.handle_connected(world.now);
     world.run_for(Duration::from_secs(5));
     assert!(world.peer.active().is_empty());
-    assert!(world.notices.iter().any(|notice| matches!(notice, ClientNotice::Orphan { mid: 1, .. })));
+    assert!(
+        world
+            .notices
+            .iter()
+            .any(|notice| matches!(notice, ClientNotice::Orphan { mid: 1, .. }))
+    );
     // Its number is not used again.
     world.command(request("b", "203.0.113.8/32"));
     assert_eq!(world.peer.active(), [Mid(2)]);
@@ -285,20 +342,147 @@ fn a_server_that_lost_its_state_is_asked_again_under_the_same_mid() {
             _ => None,
         })
         .collect();
-    assert_eq!(states, [&SessionState::Up, &SessionState::Lost, &SessionState::Up]);
+    assert_eq!(
+        states,
+        [&SessionState::Up, &SessionState::Lost, &SessionState::Up]
+    );
 }
 
 #[test]
 fn the_server_can_end_a_mitigation() {
     let mut world = World::connected();
     world.command(request("a", "203.0.113.7/32"));
-    world.peer.report(world.now, Mid(1), MitigationStatus::AttackMitigationWithdrawn, 0);
+    world.peer.report(
+        world.now,
+        Mid(1),
+        MitigationStatus::AttackMitigationWithdrawn,
+        0,
+    );
     world.run_for(Duration::from_secs(120));
     assert!(world.client.mitigations().next().is_none());
-    let puts = world.log().iter().filter(|line| line.starts_with("PUT mitigate")).count();
+    let puts = world
+        .log()
+        .iter()
+        .filter(|line| line.starts_with("PUT mitigate"))
+        .count();
     assert_eq!(puts, 1);
     assert!(world.notices.iter().any(|notice| matches!(
         notice,
         ClientNotice::Status(report) if report.status == Reported::AttackMitigationWithdrawn
     )));
+}
+
+#[test]
+fn a_put_that_comes_after_its_delete_is_found() {
+    let mut world = World::connected();
+    world.command(request("a", "203.0.113.7/32"));
+    world.command(withdraw("a"));
+    assert!(world.peer.active().is_empty());
+    // A repetition that the network held back: to the server it is a new request.
+    let late = MitigationStatus::AttackMitigationInProgress;
+    world.peer.report(world.now, Mid(1), late, 0);
+    assert_eq!(world.peer.active(), [Mid(1)]);
+    world.run_for(Duration::from_secs(90));
+    assert!(world.peer.active().is_empty());
+}
+
+#[test]
+fn a_server_cannot_make_the_client_hurry() {
+    let mut world = World::connected();
+    world.peer.granted = 0;
+    world.command(request("a", "203.0.113.7/32"));
+    world.run_for(Duration::from_secs(60));
+    let puts = world
+        .log()
+        .iter()
+        .filter(|line| line.starts_with("PUT mitigate"))
+        .count();
+    assert!(puts <= 62, "{puts}");
+}
+
+#[test]
+fn garbage_from_the_server_changes_nothing() {
+    let mut world = World::connected();
+    world.command(request("a", "203.0.113.7/32"));
+    let mut seed = 99_u64;
+    for length in 0..2_000_usize {
+        let mut datagram = vec![0; length % 90];
+        for octet in &mut datagram {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *octet = (seed >> 40) as u8;
+        }
+        if let Some(first) = datagram.first_mut() {
+            *first = 0x40 | (*first & 0x3f);
+        }
+        world.client.handle_datagram(world.now, &datagram);
+    }
+    world.settle();
+    assert_eq!(world.client.mitigations().count(), 1);
+    assert_eq!(world.peer.active(), [Mid(1)]);
+}
+
+#[test]
+fn the_end_of_a_replaced_mitigation_is_no_bad_news() {
+    let mut world = World::connected();
+    world.command(request("a", "203.0.113.7/32"));
+    world.stuck = true;
+    world.command(request("a", "203.0.113.0/24"));
+    world.peer.report(
+        world.now,
+        Mid(1),
+        MitigationStatus::AttackMitigationTerminated,
+        0,
+    );
+    world.settle();
+    world.stuck = false;
+    world.settle();
+    assert_eq!(world.peer.active(), [Mid(2)]);
+    assert!(!world.notices.iter().any(|notice| matches!(
+        notice,
+        ClientNotice::Status(report) if report.status == Reported::AttackMitigationTerminated
+    )));
+}
+
+#[test]
+fn an_operators_mitigation_ends_with_its_lifetime() {
+    let mut world = World::connected();
+    world.peer.granted = 90;
+    world.command(request("operator-1", "203.0.113.7/32"));
+    world.run_for(Duration::from_secs(80));
+    let puts = |world: &World| {
+        world
+            .log()
+            .iter()
+            .filter(|line| line.starts_with("PUT mitigate"))
+            .count()
+    };
+    // A restart keeps it, and does not ask anew for what has ended.
+    world.restart();
+    world.client.handle_connected(world.now);
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.peer.active(), [Mid(1)]);
+    world.peer.mitigations.clear();
+    world.run_for(Duration::from_secs(100));
+    assert_eq!(puts(&world), 1);
+    assert!(world.client.mitigations().next().is_none());
+}
+
+#[test]
+fn newer_telemetry_takes_the_place_of_older_that_is_not_answered() {
+    let mut world = World::connected();
+    world.deaf = true;
+    world.command(telemetry("a", "203.0.113.7/32", false));
+    world.run_for(Duration::from_secs(10));
+    world.command(telemetry("a", "203.0.113.7/32", true));
+    world.deaf = false;
+    world.run_for(Duration::from_secs(20));
+    let told = world.peer.telemetry.values().next().unwrap();
+    assert!(
+        told.pre_or_ongoing_mitigation[0].attack_detail[0]
+            .end_time
+            .is_some()
+    );
+    let tolds = |notice: &&ClientNotice| matches!(notice, ClientNotice::Told { .. });
+    assert_eq!(world.notices.iter().filter(tolds).count(), 1);
+    assert_eq!(world.rows.keys().collect::<Vec<_>>(), ["identifiers"]);
 }

@@ -33,14 +33,23 @@ fn drain(exporter: &mut Exporter) -> Vec<String> {
     while let Some((upstream, command)) = exporter.poll_command() {
         told.push(match command {
             ClientCommand::Request { attack, scope, .. } => {
-                let prefixes: Vec<String> =
-                    scope.target_prefix.iter().map(ToString::to_string).collect();
+                let prefixes: Vec<String> = scope
+                    .target_prefix
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
                 let protocols = &scope.target_protocol;
-                format!("{upstream}: request {attack} {} {protocols:?}", prefixes.join(","))
+                format!(
+                    "{upstream}: request {attack} {} {protocols:?}",
+                    prefixes.join(",")
+                )
             }
             ClientCommand::Withdraw { attack } => format!("{upstream}: withdraw {attack}"),
             ClientCommand::Telemetry { attack, ended, .. } => {
-                format!("{upstream}: {} {attack}", if ended { "last" } else { "tell" })
+                format!(
+                    "{upstream}: {} {attack}",
+                    if ended { "last" } else { "tell" }
+                )
             }
         });
     }
@@ -83,7 +92,11 @@ fn an_attack_is_asked_about_told_and_withdrawn() {
     let host = "203.0.113.7/32";
     assert_eq!(
         handle(&mut exporter, &event(START, "a", host, T)),
-        ["first: request a 203.0.113.7/32 [17]", "first: tell a", "second: tell a"]
+        [
+            "first: request a 203.0.113.7/32 [17]",
+            "first: tell a",
+            "second: tell a"
+        ]
     );
     assert_eq!(
         handle(&mut exporter, &event(END, "a", host, T + 5)),
@@ -97,7 +110,11 @@ fn an_attack_over_when_it_is_detected_is_told() {
     let mut exporter = policy(|p| p.upstreams = vec!["first".to_owned()]);
     assert_eq!(
         handle(&mut exporter, &event(END, "a", "203.0.113.7/32", T)),
-        ["first: request a 203.0.113.7/32 [17]", "first: last a", "first: withdraw a"]
+        [
+            "first: request a 203.0.113.7/32 [17]",
+            "first: last a",
+            "first: withdraw a"
+        ]
     );
 }
 
@@ -109,7 +126,10 @@ fn telemetry_keeps_its_interval_save_for_start_and_end() {
         p.request = RequestMode::Never;
     });
     let host = "203.0.113.7/32";
-    assert_eq!(handle(&mut exporter, &event(START, "a", host, T)), ["first: tell a"]);
+    assert_eq!(
+        handle(&mut exporter, &event(START, "a", host, T)),
+        ["first: tell a"]
+    );
     for later in [1, 10, 20] {
         assert!(handle(&mut exporter, &event(UPDATE, "a", host, T + later)).is_empty());
     }
@@ -118,7 +138,10 @@ fn telemetry_keeps_its_interval_save_for_start_and_end() {
     exporter.handle_timeout(due);
     assert_eq!(drain(&mut exporter), ["first: tell a"]);
     assert_eq!(exporter.poll_timeout(), None);
-    assert_eq!(handle(&mut exporter, &event(END, "a", host, T + 31)), ["first: last a"]);
+    assert_eq!(
+        handle(&mut exporter, &event(END, "a", host, T + 31)),
+        ["first: last a"]
+    );
     assert_eq!(exporter.counters().superseded_telemetry, 2);
 }
 
@@ -143,20 +166,24 @@ fn small_attacks_dry_runs_and_zones_without_policy_are_reported_only() {
 #[test]
 fn policy_bounds_what_is_asked_for() {
     let wide = "203.0.112.0/20";
-    let cases: [(&str, Decline, fn(&mut PolicyConfig)); 3] = [
-        (wide, Decline::TooWide(wide.parse().unwrap()), |_| {}),
-        (
-            "203.0.113.7/32",
-            Decline::Never("203.0.113.0/28".parse().unwrap()),
-            |p| p.never = vec!["203.0.113.0/28".parse().unwrap()],
-        ),
-        ("203.0.113.7/32", Decline::TelemetryOnly, |p| p.request = RequestMode::Never),
-    ];
-    for (target, reason, change) in cases {
-        let mut exporter = policy(change);
+    let host = "203.0.113.7/32";
+    let never = "203.0.113.0/28".parse().unwrap();
+    for (target, reason) in [
+        (wide, Decline::TooWide(wide.parse().unwrap())),
+        (host, Decline::Never(never)),
+        (host, Decline::TelemetryOnly),
+    ] {
+        let mut exporter = policy(|policy| match reason {
+            Decline::Never(prefix) => policy.never = vec![prefix],
+            Decline::TelemetryOnly => policy.request = RequestMode::Never,
+            _ => {}
+        });
         let told = handle(&mut exporter, &event(START, "a", target, T));
         assert_eq!(told, ["first: tell a", "second: tell a"], "{reason}");
-        assert_eq!(exporter.standing(&attack("a")), Some(Standing::Declined(reason)));
+        assert_eq!(
+            exporter.standing(&attack("a")),
+            Some(Standing::Declined(reason))
+        );
     }
 }
 
@@ -165,7 +192,10 @@ fn outgoing_attacks_are_told_only() {
     let mut exporter = policy(|_| {});
     let mut out = event(START, "a", "203.0.113.7/32", T);
     out.target.direction = Direction::Out;
-    assert_eq!(handle(&mut exporter, &out), ["first: tell a", "second: tell a"]);
+    assert_eq!(
+        handle(&mut exporter, &out),
+        ["first: tell a", "second: tell a"]
+    );
     let standing = exporter.standing(&attack("a"));
     assert_eq!(standing, Some(Standing::Declined(Decline::Outgoing)));
 }
@@ -175,9 +205,15 @@ fn an_operator_confirms() {
     let mut exporter = policy(|p| p.request = RequestMode::Confirm);
     let told = handle(&mut exporter, &event(START, "a", "203.0.113.7/32", T));
     assert!(only_requests(&told).is_empty());
-    assert_eq!(exporter.standing(&attack("a")), Some(Standing::AwaitsConfirmation));
+    assert_eq!(
+        exporter.standing(&attack("a")),
+        Some(Standing::AwaitsConfirmation)
+    );
     assert!(exporter.handle_confirmation(&attack("a")));
-    assert_eq!(drain(&mut exporter), ["first: request a 203.0.113.7/32 [17]"]);
+    assert_eq!(
+        drain(&mut exporter),
+        ["first: request a 203.0.113.7/32 [17]"]
+    );
     assert!(!exporter.handle_confirmation(&attack("a")));
 }
 
@@ -187,7 +223,10 @@ fn the_next_upstream_is_asked_when_one_refuses() {
     let _ = handle(&mut exporter, &event(START, "a", "203.0.113.7/32", T));
     let now = Timestamp::from_seconds(T);
     exporter.handle_notice(now, &refused("first", "a", None));
-    assert_eq!(drain(&mut exporter), ["second: request a 203.0.113.7/32 [17]"]);
+    assert_eq!(
+        drain(&mut exporter),
+        ["second: request a 203.0.113.7/32 [17]"]
+    );
     exporter.handle_notice(now, &refused("second", "a", None));
     assert!(drain(&mut exporter).is_empty());
     assert_eq!(
@@ -229,7 +268,10 @@ fn requests_are_limited() {
     );
     let _ = handle(&mut exporter, &event(END, "a", "203.0.113.7/32", T + 1));
     let told = handle(&mut exporter, &event(UPDATE, "b", "203.0.113.8/32", T + 2));
-    assert_eq!(only_requests(&told), ["first: request b 203.0.113.8/32 [17]"]);
+    assert_eq!(
+        only_requests(&told),
+        ["first: request b 203.0.113.8/32 [17]"]
+    );
 }
 
 #[test]
@@ -240,7 +282,10 @@ fn a_new_vector_widens_the_scope_and_nothing_narrows_it() {
     let mut more = event(UPDATE, "a", host, T + 1);
     more.vectors = vec![vector(Vector::TcpSynFlood, 0.9)];
     let told = handle(&mut exporter, &more);
-    assert_eq!(only_requests(&told), ["first: request a 203.0.113.7/32 [6, 17]"]);
+    assert_eq!(
+        only_requests(&told),
+        ["first: request a 203.0.113.7/32 [6, 17]"]
+    );
     let told = handle(&mut exporter, &event(UPDATE, "a", host, T + 2));
     assert!(only_requests(&told).is_empty());
 }
@@ -250,14 +295,20 @@ fn a_request_covers_narrower_targets_until_it_ends() {
     let mut exporter = policy(|_| {});
     let net = "203.0.113.0/24";
     let _ = handle(&mut exporter, &event(START, "wide", net, T));
-    let told = handle(&mut exporter, &event(START, "narrow", "203.0.113.7/32", T + 1));
+    let told = handle(
+        &mut exporter,
+        &event(START, "narrow", "203.0.113.7/32", T + 1),
+    );
     assert!(only_requests(&told).is_empty());
     let standing = exporter.standing(&attack("narrow"));
     assert_eq!(standing, Some(Standing::Covered { by: attack("wide") }));
     let told = handle(&mut exporter, &event(END, "wide", net, T + 2));
     assert_eq!(
         only_requests(&told),
-        ["first: request narrow 203.0.113.7/32 [17]", "first: withdraw wide"]
+        [
+            "first: request narrow 203.0.113.7/32 [17]",
+            "first: withdraw wide"
+        ]
     );
 }
 
@@ -268,8 +319,14 @@ fn a_wider_request_takes_over_narrower_ones_once_granted() {
     let mut narrow = event(START, "narrow", "203.0.113.7/32", T);
     narrow.vectors = vec![vector(Vector::TcpSynFlood, 1.0)];
     let _ = handle(&mut exporter, &narrow);
-    let told = handle(&mut exporter, &event(START, "wide", "203.0.113.0/24", T + 1));
-    assert_eq!(only_requests(&told), ["first: request wide 203.0.113.0/24 [6, 17]"]);
+    let told = handle(
+        &mut exporter,
+        &event(START, "wide", "203.0.113.0/24", T + 1),
+    );
+    assert_eq!(
+        only_requests(&told),
+        ["first: request wide 203.0.113.0/24 [6, 17]"]
+    );
     let report = granted("first", "wide");
     exporter.handle_notice(Timestamp::from_seconds(T), &ClientNotice::Granted(report));
     assert_eq!(drain(&mut exporter), ["first: withdraw narrow"]);
@@ -293,11 +350,20 @@ fn mitigations_of_attacks_that_ended_meanwhile_are_withdrawn() {
     }
     assert_eq!(drain(&mut exporter), ["second: withdraw over"]);
     // The open one goes on where it was asked for, not with the first upstream.
-    let told = handle(&mut exporter, &event(UPDATE, "open", "203.0.113.7/32", T + 1));
+    let told = handle(
+        &mut exporter,
+        &event(UPDATE, "open", "203.0.113.7/32", T + 1),
+    );
     assert!(only_requests(&told).is_empty());
     let upstream: Arc<str> = "second".into();
     let standing = exporter.standing(&attack("open"));
-    assert_eq!(standing, Some(Standing::Asked { upstream, granted: true }));
+    assert_eq!(
+        standing,
+        Some(Standing::Asked {
+            upstream,
+            granted: true
+        })
+    );
     let told = handle(&mut exporter, &event(END, "open", "203.0.113.7/32", T + 2));
     assert_eq!(only_requests(&told), ["second: withdraw open"]);
 }

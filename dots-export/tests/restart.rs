@@ -87,12 +87,18 @@ impl Story {
                 if !self.world.command(command) {
                     return false;
                 }
-                assert!(self.world.peer.active().len() <= 1, "two active mitigations");
+                assert!(
+                    self.world.peer.active().len() <= 1,
+                    "two active mitigations"
+                );
             }
             if !self.world.settle() {
                 return false;
             }
-            assert!(self.world.peer.active().len() <= 1, "two active mitigations");
+            assert!(
+                self.world.peer.active().len() <= 1,
+                "two active mitigations"
+            );
             if quiet && self.world.notices.is_empty() {
                 return true;
             }
@@ -115,7 +121,9 @@ impl Story {
 fn attack(kind: EventKind, wide: bool, second: i64) -> AttackEvent {
     let mut event = event(kind, "a", TARGET, second);
     if wide {
-        event.vectors.push(support::vector(weir_flow_record::Vector::TcpSynFlood, 0.05));
+        event
+            .vectors
+            .push(support::vector(weir_flow_record::Vector::TcpSynFlood, 0.05));
     }
     event
 }
@@ -135,7 +143,10 @@ fn play(steps: usize, missed: bool) -> bool {
         }
     }
     if survived {
-        assert!(story.world.peer.active().is_empty(), "left behind without a crash");
+        assert!(
+            story.world.peer.active().is_empty(),
+            "left behind without a crash"
+        );
         return true;
     }
     // The detector's own journal: the attack is open from its start to its end, which is told again after a crash.
@@ -145,14 +156,24 @@ fn play(steps: usize, missed: bool) -> bool {
     if open {
         assert!(story.act(Act::Update));
         assert!(story.act(Act::Widen));
-        assert!(!story.world.peer.active().is_empty(), "nobody helps: {:?}", story.world.log());
+        assert!(
+            !story.world.peer.active().is_empty(),
+            "nobody helps: {:?}",
+            story.world.log()
+        );
         assert!(story.act(Act::End));
     }
     assert!(story.world.run_for(Duration::from_secs(200)));
     let log = story.world.log();
-    assert!(story.world.peer.active().is_empty(), "orphan after {steps} steps: {log:?}");
+    assert!(
+        story.world.peer.active().is_empty(),
+        "orphan after {steps} steps: {log:?}"
+    );
     assert!(story.world.client.mitigations().next().is_none(), "{log:?}");
-    assert!(!story.world.rows.keys().any(|key| key.starts_with("mid/")), "{log:?}");
+    assert!(
+        !story.world.rows.keys().any(|key| key.starts_with("mid/")),
+        "{log:?}"
+    );
     false
 }
 
@@ -176,7 +197,12 @@ fn a_restart_carries_on_with_what_stands() {
         assert!(story.act(act));
     }
     let puts = |story: &Story| {
-        story.world.log().iter().filter(|line| line.starts_with("PUT mitigate")).count()
+        story
+            .world
+            .log()
+            .iter()
+            .filter(|line| line.starts_with("PUT mitigate"))
+            .count()
     };
     assert_eq!(puts(&story), 1);
     story.restart(true);
@@ -185,5 +211,34 @@ fn a_restart_carries_on_with_what_stands() {
     assert_eq!(puts(&story), 1);
     assert_eq!(story.world.peer.active(), [Mid(1)]);
     assert_eq!(story.world.peer.telemetry.len(), 1);
-    assert!(!story.world.notices.iter().any(|notice| matches!(notice, ClientNotice::Orphan { .. })));
+    assert!(
+        !story
+            .world
+            .notices
+            .iter()
+            .any(|notice| matches!(notice, ClientNotice::Orphan { .. }))
+    );
+}
+
+#[test]
+fn a_lossy_network_delays_and_breaks_nothing() {
+    for seed in 1..40 {
+        let mut story = Story::new();
+        story.world.loss = 3;
+        story.world.seed = seed;
+        for act in STORY {
+            assert!(story.act(act));
+            assert!(story.world.run_for(Duration::from_secs(60)) && story.drain());
+            if act == Act::Start {
+                assert_eq!(story.world.peer.active().len(), 1, "seed {seed}");
+            }
+        }
+        assert!(story.world.run_for(Duration::from_secs(300)) && story.drain());
+        let log = story.world.log();
+        assert!(story.world.peer.active().is_empty(), "seed {seed}: {log:?}");
+        assert!(
+            story.world.client.mitigations().next().is_none(),
+            "seed {seed}: {log:?}"
+        );
+    }
 }

@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weir_attack_event::AttackId;
-use weir_dots_proto::{Mid, Tmid};
 use weir_dots_proto::body::{Body, ConflictCause, Lifetime, Mitigation, Scope};
+use weir_dots_proto::client::RequestId;
 use weir_dots_proto::coap::Code;
+use weir_dots_proto::{Mid, Tmid};
 
 use super::journal::SavedState;
 use super::mitigation::Phase;
 use super::{AFTER_SILENCE, AUDIT_AFTER, Audit, Client, MAX_RETRIES, Purpose};
-use crate::command::ClientNotice;
+use crate::command::{ClientNotice, is_operators};
 
 /// Where 5.03 states no Max-Age, its default counts (RFC 7252 §5.10.5).
 const DEFAULT_MAX_AGE: u32 = 60;
@@ -78,7 +79,16 @@ impl Client {
     }
 
     /// The session gave a request up; the server may have got it.
-    pub(super) fn handle_silence(&mut self, now: Instant, purpose: Purpose) {
+    pub(super) fn handle_silence(&mut self, now: Instant, id: RequestId, purpose: Purpose) {
+        if let Purpose::Tell(attack, _) = &purpose
+            && self
+                .telemetry
+                .get(attack)
+                .is_none_or(|told| told.put != Some(id))
+        {
+            // A newer message took its place.
+            return;
+        }
         self.counters.unanswered += 1;
         self.wants_session |= self.connected;
         match purpose {
@@ -174,6 +184,8 @@ impl Client {
             return;
         }
         let first = held.phase == Phase::Asking;
+        let saved =
+            (first && !std::mem::replace(&mut held.was_granted, true)).then(|| held.saved(mid));
         let lifetime = granted
             .as_ref()
             .and_then(|scope| scope.lifetime)
@@ -185,6 +197,9 @@ impl Client {
         held.check_at = Some(now);
         held.observed = false;
         let attack = held.attack.clone();
+        if let Some(saved) = saved {
+            self.persist(saved);
+        }
         let report = self.report(mid, &attack, &granted.unwrap_or_default(), Some(lifetime));
         self.notify(ClientNotice::Granted(report));
         self.withdraw_replaced(mid, &attack);
@@ -206,6 +221,10 @@ impl Client {
         held.get = None;
         held.check_at = Some(now + interval);
         if answer.code == Code::NOT_FOUND && held.phase == Phase::Active {
+            if is_operators(&held.attack) {
+                self.forget_ended(mid);
+                return;
+            }
             // The server lost it: the same request under the same mid makes no second mitigation.
             held.phase = Phase::Asking;
             held.refusals += 1;

@@ -51,6 +51,8 @@ pub enum SavedState {
         scope: Box<Scope>,
         /// Lifetime that is asked for.
         lifetime: Lifetime,
+        /// Whether the server has granted it.
+        granted: bool,
         /// Whether it is to end.
         withdrawing: bool,
     },

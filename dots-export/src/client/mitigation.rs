@@ -8,6 +8,7 @@ use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::client::RequestId;
 
 use super::journal::{ChangeId, SavedState};
+use crate::command::is_operators;
 
 /// Refreshes are never closer together, whatever lifetime a server grants.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
@@ -33,6 +34,8 @@ pub(super) struct Held {
     pub(super) waits_for: ChangeId,
     /// The server may know it although we have no answer: it is asked (GET) before the PUT is made again.
     pub(super) uncertain: bool,
+    /// The server has granted it at least once.
+    pub(super) was_granted: bool,
     /// A PUT has left.
     pub(super) put_sent: bool,
     /// Requests that wait for their answers.
@@ -67,6 +70,7 @@ impl Held {
             phase: Phase::Asking,
             waits_for,
             uncertain: false,
+            was_granted: false,
             put_sent: false,
             put: None,
             get: None,
@@ -86,6 +90,7 @@ impl Held {
             attack: self.attack.clone(),
             scope: Box::new(self.scope.clone()),
             lifetime: self.lifetime,
+            granted: self.was_granted,
             withdrawing: self.phase == Phase::Withdrawing,
         }
     }
@@ -100,12 +105,19 @@ impl Held {
         self.uncertain = false;
         self.retry_at = None;
         self.silent_at = None;
-        self.refresh_at = lifetime.duration().map(|length| now + (length * 2 / 3).max(LEAST_WAIT));
+        // An operator says how long: nothing here could tell when it may end.
+        let refreshed = lifetime.duration().filter(|_| !is_operators(&self.attack));
+        self.refresh_at = refreshed.map(|length| now + (length * 2 / 3).max(LEAST_WAIT));
     }
 
     /// Notes how much the server says is left.
     pub(super) fn left(&mut self, now: Instant, lifetime: Lifetime) {
-        let Some(left) = lifetime.duration() else { return };
+        if is_operators(&self.attack) {
+            return;
+        }
+        let Some(left) = lifetime.duration() else {
+            return;
+        };
         if self.refresh_at.is_none_or(|at| at >= now + left) {
             self.refresh_at = Some(now + (left / 2).max(LEAST_WAIT));
         }

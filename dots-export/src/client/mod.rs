@@ -249,10 +249,12 @@ impl Client {
                 attack,
                 scope,
                 lifetime,
+                granted,
                 withdrawing,
             } => {
                 let mut held = Held::new(attack, *scope, lifetime, ChangeId(0));
                 held.uncertain = true;
+                held.was_granted = granted;
                 held.put_sent = true;
                 if withdrawing {
                     held.phase = Phase::Withdrawing;
@@ -377,6 +379,12 @@ impl Client {
         self.changes.pop_front()
     }
 
+    /// Whether there are rows to be written.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// The next datagram, to be encrypted.
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
@@ -406,7 +414,11 @@ impl Client {
         let told = self.telemetry.values().filter_map(|told| told.retry_at);
         // What was due at the last input has been done then, or waits for another input.
         let later = |at: &Instant| self.advanced_at.is_none_or(|last| *at > last);
-        let silent = self.mitigations.values().filter_map(|held| held.silent_at).filter(later);
+        let silent = self
+            .mitigations
+            .values()
+            .filter_map(|held| held.silent_at)
+            .filter(later);
         let later = |at: &Instant| self.connected && later(at);
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
@@ -620,7 +632,7 @@ impl Client {
                 Notice::Notification { body, .. } => self.handle_reports(now, &body),
                 Notice::Unanswered { id } => {
                     if let Some(purpose) = self.take_purpose(id) {
-                        self.handle_silence(now, purpose);
+                        self.handle_silence(now, id, purpose);
                     }
                 }
                 Notice::SessionLost => {
@@ -724,8 +736,8 @@ impl Client {
             .telemetry
             .iter()
             .filter(|(attack, told)| {
+                // A newer message takes the place of one that is not answered.
                 told.pending.is_some()
-                    && told.put.is_none()
                     && told.waits_for <= self.durable
                     && told.retry_at.is_none_or(|at| at <= now)
                     && !self.is_asked(attack)

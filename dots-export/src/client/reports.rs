@@ -12,7 +12,7 @@ use weir_dots_proto::coap::Code;
 use super::answers::Answer;
 use super::mitigation::Phase;
 use super::{AFTER_SILENCE, Audit, Client, Purpose};
-use crate::command::ClientNotice;
+use crate::command::{ClientNotice, is_operators};
 use crate::request::delete_mitigation;
 
 impl Client {
@@ -97,10 +97,16 @@ impl Client {
             .copied()
             .collect();
         for mid in unknown {
-            let Some(held) = self.mitigations.get_mut(&mid) else {
+            let Some(held) = self
+                .mitigations
+                .get_mut(&mid)
+                .filter(|held| held.put.is_none())
+            else {
                 continue;
             };
-            if held.phase == Phase::Active && held.put.is_none() {
+            if held.is_open() && held.was_granted && is_operators(&held.attack) {
+                self.forget_ended(mid);
+            } else if held.phase == Phase::Active {
                 held.phase = Phase::Asking;
             }
         }
@@ -133,6 +139,19 @@ impl Client {
             }
             _ => self.handle_scope(now, scope),
         }
+    }
+
+    /// The lifetime that an operator gave is over.
+    pub(super) fn forget_ended(&mut self, mid: Mid) {
+        let Some(attack) = self.mitigations.get(&mid).map(|held| held.attack.clone()) else {
+            return;
+        };
+        self.forget(mid);
+        self.notify(ClientNotice::Withdrawn {
+            attack,
+            upstream: self.upstream.clone(),
+            mid: mid.0,
+        });
     }
 
     /// A mitigation of ours that nobody here knows: it protects nothing that anyone watches.

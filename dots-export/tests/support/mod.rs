@@ -1,5 +1,6 @@
 //! A DOTS server in a few lines, on the session of `weir-dots-proto`, and a clock that runs when told.
 #![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -159,7 +160,10 @@ impl Default for Peer {
 
 impl Peer {
     pub(crate) fn active(&self) -> Vec<Mid> {
-        let active = self.mitigations.iter().filter(|(_, known)| known.is_active());
+        let active = self
+            .mitigations
+            .iter()
+            .filter(|(_, known)| known.is_active());
         active.map(|(mid, _)| *mid).collect()
     }
 
@@ -191,8 +195,16 @@ impl Peer {
         }
     }
 
-    pub(crate) fn report(&mut self, now: Instant, mid: Mid, status: MitigationStatus, dropped: u64) {
-        let Some(known) = self.mitigations.get_mut(&mid) else { return };
+    pub(crate) fn report(
+        &mut self,
+        now: Instant,
+        mid: Mid,
+        status: MitigationStatus,
+        dropped: u64,
+    ) {
+        let Some(known) = self.mitigations.get_mut(&mid) else {
+            return;
+        };
         known.status = status;
         known.dropped = dropped;
         let body = Mitigation::single(self.state(mid)).to_json();
@@ -240,8 +252,11 @@ impl Peer {
                 Response::with_body(Code::CONTENT, body)
             }
             (Method::Get, Resource::Mitigate { mid: None, .. }) => {
-                let scope: Vec<Scope> =
-                    self.mitigations.keys().map(|mid| self.state(*mid)).collect();
+                let scope: Vec<Scope> = self
+                    .mitigations
+                    .keys()
+                    .map(|mid| self.state(*mid))
+                    .collect();
                 if scope.is_empty() {
                     return Response::error(Code::NOT_FOUND, "no mitigations");
                 }
@@ -253,7 +268,12 @@ impl Peer {
                 }
                 Response::new(Code::DELETED)
             }
-            (Method::Put, Resource::Telemetry { tmid: Some(tmid), .. }) => {
+            (
+                Method::Put,
+                Resource::Telemetry {
+                    tmid: Some(tmid), ..
+                },
+            ) => {
                 let body = Telemetry::from_json(&body.unwrap()).unwrap();
                 self.telemetry.insert(*tmid, body);
                 Response::new(Code::CHANGED)
@@ -266,20 +286,27 @@ impl Peer {
         let overlaps = |known: &Known| {
             let common = |a: &ipnet::IpNet, b: &ipnet::IpNet| a.contains(b) || b.contains(a);
             let mut pairs = known.scope.target_prefix.iter();
-            known.is_active()
-                && pairs.any(|a| scope.target_prefix.iter().any(|b| common(a, b)))
+            known.is_active() && pairs.any(|a| scope.target_prefix.iter().any(|b| common(a, b)))
         };
-        if self.mitigations.iter().any(|(other, known)| *other > mid && overlaps(known)) {
+        if self
+            .mitigations
+            .iter()
+            .any(|(other, known)| *other > mid && overlaps(known))
+        {
             return Response::error(Code::CONFLICT, "a higher mid overlaps");
         }
         let code = match self.mitigations.get(&mid) {
             Some(known) if known.scope != scope => {
-                return Response::error(Code::BAD_REQUEST, "a refresh may change its lifetime alone");
+                return Response::error(
+                    Code::BAD_REQUEST,
+                    "a refresh may change its lifetime alone",
+                );
             }
             Some(known) if known.is_active() => Code::CHANGED,
             _ => Code::CREATED,
         };
-        self.mitigations.retain(|other, known| *other >= mid || !overlaps(known));
+        self.mitigations
+            .retain(|other, known| *other >= mid || !overlaps(known));
         if code == Code::CREATED {
             let known = Known {
                 scope,
@@ -308,6 +335,9 @@ pub(crate) struct World {
     pub(crate) steps: usize,
     /// Datagrams to the peer are lost while this holds.
     pub(crate) deaf: bool,
+    /// One datagram in so many is lost, either way; 0 = none.
+    pub(crate) loss: u64,
+    pub(crate) seed: u64,
     /// Rows are not written while this holds.
     pub(crate) stuck: bool,
 }
@@ -322,6 +352,8 @@ impl World {
             notices: Vec::new(),
             steps: usize::MAX,
             deaf: false,
+            loss: 0,
+            seed: 1,
             stuck: false,
         }
     }
@@ -331,6 +363,15 @@ impl World {
         world.client.handle_connected(world.now);
         world.settle();
         world
+    }
+
+    /// Whether the network loses the next datagram: by the low bits of a small generator.
+    fn is_lost(&mut self) -> bool {
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        self.deaf || (self.loss > 0 && (self.seed >> 33).is_multiple_of(self.loss))
     }
 
     fn step(&mut self) -> bool {
@@ -361,7 +402,7 @@ impl World {
                     return false;
                 }
                 assert!(datagram.len() <= 1163, "{} octets", datagram.len());
-                if !self.deaf {
+                if !self.is_lost() {
                     self.peer.handle_datagram(self.now, &datagram);
                 }
                 if !self.step() {
@@ -370,7 +411,7 @@ impl World {
             }
             while let Some(datagram) = self.peer.session.poll_transmit() {
                 quiet = false;
-                if !self.deaf {
+                if !self.is_lost() {
                     self.client.handle_datagram(self.now, &datagram);
                 }
                 if !self.step() {
@@ -392,7 +433,8 @@ impl World {
         if change.is_removal() {
             self.rows.remove(&change.key());
         } else {
-            self.rows.insert(change.key(), serde_json::from_str(&text).unwrap());
+            self.rows
+                .insert(change.key(), serde_json::from_str(&text).unwrap());
         }
     }
 
