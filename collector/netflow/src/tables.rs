@@ -489,12 +489,6 @@ impl Tables {
     pub(crate) fn poll_evicted(&mut self) -> Option<(SessionKey, u16)> {
         self.evicted.pop()
     }
-
-    /// Octets of all templates.
-    #[cfg(test)]
-    pub(crate) fn template_octets(&self) -> usize {
-        self.template_octets
-    }
 }
 
 impl Exporter {

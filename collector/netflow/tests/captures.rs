@@ -2,7 +2,7 @@
 //! repository): what decoders of others agreed on must come out, and nothing may panic.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use weir_flow_record::{ColumnSet, FlowBatch, ReceivedAt};
@@ -124,55 +124,80 @@ fn csv(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// UDP over IPv4 of a classic pcap file: time, sender, payload. No fragments, no VLAN: the captures have none.
+/// UDP datagrams of a pcap or pcapng file: time, sender, payload. Fragments are not put together: the captures have none.
 fn datagrams(file: &[u8]) -> Vec<(i64, SocketAddr, Vec<u8>)> {
-    let little = match file.get(..4) {
-        Some([0xd4, 0xc3, 0xb2, 0xa1]) => true,
-        Some([0xa1, 0xb2, 0xc3, 0xd4]) => false,
-        _ => panic!("no classic pcap"),
-    };
-    let number = |octets: &[u8]| {
-        let octets: [u8; 4] = octets.try_into().unwrap();
-        if little {
-            u32::from_le_bytes(octets)
-        } else {
-            u32::from_be_bytes(octets)
-        }
-    };
-    let link = number(&file[20..24]);
+    match file.get(..4) {
+        Some([0x0a, 0x0d, 0x0d, 0x0a]) => pcapng(file),
+        Some([0xd4, 0xc3, 0xb2, 0xa1]) => pcap(file, 1_000),
+        Some([0x4d, 0x3c, 0xb2, 0xa1]) => pcap(file, 1),
+        _ => panic!("neither pcap nor pcapng"),
+    }
+}
+
+fn number(octets: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(octets[at..at + 4].try_into().unwrap())
+}
+
+fn pcap(file: &[u8], nanos: i64) -> Vec<(i64, SocketAddr, Vec<u8>)> {
+    let link = number(file, 20);
     let mut rest = &file[24..];
     let mut found = Vec::new();
     while rest.len() >= 16 {
-        let at =
-            i64::from(number(&rest[..4])) * 1_000_000_000 + i64::from(number(&rest[4..8])) * 1_000;
-        let length = number(&rest[8..12]) as usize;
-        let frame = &rest[16..(16 + length).min(rest.len())];
-        rest = rest.get(16 + length..).unwrap_or(&[]);
-        if let Some((from, payload)) = udp(frame, link) {
-            found.push((at, from, payload.to_vec()));
+        let at = i64::from(number(rest, 0)) * 1_000_000_000 + i64::from(number(rest, 4)) * nanos;
+        let end = (16 + number(rest, 8) as usize).min(rest.len());
+        found.extend(udp(&rest[16..end], link).map(|(from, data)| (at, from, data.to_vec())));
+        rest = &rest[end..];
+    }
+    found
+}
+
+/// One interface, little-endian, microseconds.
+fn pcapng(file: &[u8]) -> Vec<(i64, SocketAddr, Vec<u8>)> {
+    let (mut rest, mut link, mut found) = (file, 1, Vec::new());
+    while rest.len() >= 12 {
+        let length = number(rest, 4) as usize;
+        match number(rest, 0) {
+            1 => link = number(rest, 8) & 0xffff,
+            6 => {
+                let micros = i64::from(number(rest, 12)) << 32 | i64::from(number(rest, 16));
+                let frame = &rest[28..28 + number(rest, 20) as usize];
+                let datagram = udp(frame, link);
+                found.extend(
+                    datagram
+                        .map(|(from, data)| (micros.saturating_mul(1_000), from, data.to_vec())),
+                );
+            }
+            _ => {}
         }
+        rest = rest.get(length.max(12)..).unwrap_or(&[]);
     }
     found
 }
 
 fn udp(frame: &[u8], link: u32) -> Option<(SocketAddr, &[u8])> {
     let packet = match link {
-        1 if frame.get(12..14)? == [8, 0] => frame.get(14..)?,
-        101 | 228 => frame,
+        1 if frame.get(12..14)? == [0x81, 0] => frame.get(18..)?,
+        1 => frame.get(14..)?,
         113 => frame.get(16..)?,
         0 => frame.get(4..)?,
+        _ => frame,
+    };
+    let (source, udp) = match packet.first()? >> 4 {
+        4 if *packet.get(9)? == 17 => {
+            let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+            let header = usize::from(packet.first()? & 15) * 4;
+            (IpAddr::from(source), packet.get(header..)?)
+        }
+        6 if *packet.get(6)? == 17 => {
+            let source: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
+            (IpAddr::from(source), packet.get(40..)?)
+        }
         _ => return None,
     };
-    let header = usize::from(packet.first()? & 15) * 4;
-    if packet.first()? >> 4 != 4 || *packet.get(9)? != 17 {
-        return None;
-    }
-    let source: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
-    let udp = packet.get(header..)?;
     let port = u16::from_be_bytes(udp.get(..2)?.try_into().ok()?);
     let length = usize::from(u16::from_be_bytes(udp.get(4..6)?.try_into().ok()?));
     let payload = udp.get(8..length.min(udp.len()))?;
-    Some((SocketAddr::from((Ipv4Addr::from(source), port)), payload))
+    Some((SocketAddr::new(source, port), payload))
 }
 
 fn shared_data() -> Option<PathBuf> {

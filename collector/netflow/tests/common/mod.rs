@@ -1,14 +1,9 @@
 //! What several tests need. Each uses a part of it.
-#![allow(
-    dead_code,
-    reason = "every test file compiles this module for itself"
-)]
+#![allow(dead_code, reason = "every test file compiles this module for itself")]
 
 use std::net::SocketAddr;
 
-use weir_flow_record::{
-    Address, ColumnSet, ExportTime, FlowBatch, FragmentKind, ReceivedAt, Row,
-};
+use weir_flow_record::{Address, ColumnSet, ExportTime, FlowBatch, FragmentKind, ReceivedAt, Row};
 use weir_netflow::{CheckedLimits, DatagramOutcome, Decoder};
 
 pub(crate) const NOW: i64 = 1_700_000_000_000_000_000;
@@ -49,7 +44,10 @@ pub(crate) fn rows(count: usize, v6: bool) -> Vec<Row> {
             let mut octets = [0x20; 16];
             octets[15] = byte;
             let (source, destination) = if v6 {
-                (Address::from_octets(octets), Address::from_octets([byte; 16]))
+                (
+                    Address::from_octets(octets),
+                    Address::from_octets([byte; 16]),
+                )
             } else {
                 (
                     Address::from_v4([198, 51, 100, byte]),
@@ -63,7 +61,11 @@ pub(crate) fn rows(count: usize, v6: bool) -> Vec<Row> {
                 destination_port: 53,
                 protocol: 17,
                 tcp_flags: u16::from(byte),
-                fragment: [FragmentKind::None, FragmentKind::First, FragmentKind::NotFirst][index % 3],
+                fragment: [
+                    FragmentKind::None,
+                    FragmentKind::First,
+                    FragmentKind::NotFirst,
+                ][index % 3],
                 octets: 1_000 * (index as u64 + 1),
                 packets: index as u64 + 1,
                 flow_start: NOW - 2_000_000_000 + index as i64 * 1_000_000,
