@@ -1,91 +1,21 @@
 //! Policy: who is told what about an attack, and who is asked for help.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use weir_attack_event::{AttackEvent, AttackId, EventKind, MitigationReport, MitigationStatus};
 use weir_dots_proto::body::Scope;
-use weir_flow_record::{Direction, Timestamp};
+use weir_flow_record::Timestamp;
 
 use crate::command::{ClientCommand, ClientNotice, is_operators};
 use crate::config::{ExportSettings, PolicySettings, RequestMode, Share, UpstreamSettings};
 use crate::request::mitigation_body;
 use crate::scope::{covers, mitigation_scope, overlap, prefixes, union};
+use crate::standing::{Decline, ExporterCounters, Standing, decline};
 use crate::telemetry::{MAX_BODY_OCTETS, fits, telemetry_body};
 
 /// Attacks that are followed at once; further ones are counted and told to nobody.
 const MAX_FOLLOWED: usize = 4096;
-
-/// Why nobody is asked for help.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Decline {
-    /// Traffic leaves: an upstream cannot keep it away.
-    Outgoing,
-    /// The policy says `request = "never"`.
-    TelemetryOnly,
-    /// A prefix of `never` touches the target.
-    Never(IpNet),
-    /// Wider than `max_prefix`.
-    TooWide(IpNet),
-    /// More prefixes than one datagram holds.
-    TooLarge(usize),
-    /// No upstream of the policy may be told, or concerns the target.
-    NoUpstream,
-    /// `max_requests` are active.
-    Limit(usize),
-    /// All upstreams refused, or ended the mitigation.
-    Refused,
-}
-
-impl fmt::Display for Decline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Outgoing => f.write_str("the traffic is outgoing"),
-            Self::TelemetryOnly => f.write_str("the policy asks for nothing, it tells only"),
-            Self::Never(prefix) => write!(f, "`never` holds {prefix}"),
-            Self::TooWide(prefix) => write!(f, "{prefix} is wider than max_prefix"),
-            Self::TooLarge(count) => write!(f, "{count} prefixes do not fit one datagram"),
-            Self::NoUpstream => f.write_str("no upstream may be asked for this target"),
-            Self::Limit(limit) => write!(f, "max_requests = {limit} are active"),
-            Self::Refused => f.write_str("no upstream of the policy helps"),
-        }
-    }
-}
-
-/// How the request for an attack stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Standing {
-    /// Nobody is asked, for this reason; looked at again when the attack changes.
-    Declined(Decline),
-    /// An operator has to confirm.
-    AwaitsConfirmation,
-    /// This upstream is asked.
-    Asked {
-        /// The upstream.
-        upstream: Arc<str>,
-        /// Whether it has accepted.
-        granted: bool,
-    },
-    /// The request for another attack covers this one's target.
-    Covered {
-        /// That attack.
-        by: AttackId,
-    },
-}
-
-/// What was left out.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct ExporterCounters {
-    /// Events of attacks beyond those that can be followed at once.
-    pub refused_events: u64,
-    /// Telemetry that gave way to a newer message before it was due.
-    pub superseded_telemetry: u64,
-    /// Requests that went to the next upstream.
-    pub fallbacks: u64,
-}
 
 /// The policy as a state machine in the data's time. After each `handle_*`, poll [`poll_command`](Self::poll_command) until
 /// it is empty, and ask [`poll_timeout`](Self::poll_timeout).
@@ -690,28 +620,4 @@ impl Followed {
         };
         self.untold.then_some(at)
     }
-}
-
-/// Why nobody may be asked for this scope, whoever it is.
-fn decline(policy: &PolicySettings, event: &AttackEvent, scope: &Scope) -> Option<Decline> {
-    if event.target.direction == Direction::Out {
-        return Some(Decline::Outgoing);
-    }
-    if policy.request == RequestMode::Never {
-        return Some(Decline::TelemetryOnly);
-    }
-    for prefix in &scope.target_prefix {
-        let touches = |never: &&IpNet| never.contains(prefix) || prefix.contains(*never);
-        if let Some(never) = policy.never.iter().find(touches) {
-            return Some(Decline::Never(*never));
-        }
-        let widest = match prefix {
-            IpNet::V4(_) => policy.max_prefix_v4,
-            IpNet::V6(_) => policy.max_prefix_v6,
-        };
-        if prefix.prefix_len() < widest {
-            return Some(Decline::TooWide(*prefix));
-        }
-    }
-    None
 }

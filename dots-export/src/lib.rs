@@ -28,6 +28,7 @@ mod exporter;
 mod recorder;
 mod request;
 mod scope;
+mod standing;
 mod telemetry;
 mod upstream;
 
@@ -39,8 +40,9 @@ pub use config::{
     ExportSettings, Fault, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
     UpstreamConfig, UpstreamSettings, check,
 };
-pub use exporter::{Decline, Exporter, ExporterCounters, Standing};
+pub use exporter::Exporter;
 pub use recorder::{Record, Recorder, placeholder_cuid};
 pub use scope::mitigation_scope;
+pub use standing::{Decline, ExporterCounters, Standing};
 pub use telemetry::{MAX_BODY_OCTETS, telemetry_body};
 pub use upstream::{Journal, run_upstream};

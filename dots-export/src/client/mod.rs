@@ -7,24 +7,24 @@ mod answers;
 mod journal;
 mod mitigation;
 mod reports;
+mod told;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use weir_attack_event::AttackId;
-use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
+use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::client::{Notice, Request, RequestId, Session};
 use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid};
 
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Due, Held, Phase};
+use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
-use crate::recorder::telemetry_target;
 use crate::request::{
     check_mitigation, delete_mitigation, list_mitigations, next_id, observe_mitigation,
-    put_mitigation, put_telemetry,
+    put_mitigation,
 };
 use crate::scope::covers;
 
@@ -134,39 +134,6 @@ enum Audit {
     Asked,
     /// Answered; to be asked again then, if ever.
     Done(Option<Instant>),
-}
-
-/// An attack that the server is told of.
-#[derive(Clone, Debug)]
-struct Told {
-    tmid: Tmid,
-    target: Vec<IpNet>,
-    waits_for: ChangeId,
-    /// The newest message, until it is sent.
-    pending: Option<Box<Telemetry>>,
-    /// The message that was sent, until it is answered.
-    sent: Option<Box<Telemetry>>,
-    put: Option<RequestId>,
-    retry_at: Option<Instant>,
-    refusals: u32,
-    /// The last word is said, or waits in `pending`.
-    ended: bool,
-}
-
-impl Told {
-    fn new(tmid: Tmid, target: Vec<IpNet>, waits_for: ChangeId) -> Self {
-        Self {
-            tmid,
-            target,
-            waits_for,
-            pending: None,
-            sent: None,
-            put: None,
-            retry_at: None,
-            refusals: 0,
-            ended: false,
-        }
-    }
 }
 
 /// What a request is for.
@@ -488,44 +455,6 @@ impl Client {
         self.mitigations.insert(Mid(mid), held);
     }
 
-    fn handle_telemetry(&mut self, attack: AttackId, body: Box<Telemetry>, ended: bool) {
-        let target = telemetry_target(&body);
-        let known = self.telemetry.get_mut(&attack);
-        if let Some(told) = known.filter(|told| told.target == target) {
-            told.pending = Some(body);
-            told.ended = ended;
-            return;
-        }
-        if self.telemetry.len() >= MAX_HELD && !self.forget_told() {
-            self.counters.refused_commands += 1;
-            return;
-        }
-        let tmid = next_id(self.last_tmid, self.telemetry.is_empty());
-        self.last_tmid = Some(tmid);
-        self.persist_identifiers();
-        let waits_for = self.persist(SavedState::Telemetry {
-            attack: attack.clone(),
-            tmid: Tmid(tmid),
-            target: target.clone(),
-        });
-        let mut told = Told::new(Tmid(tmid), target, waits_for);
-        told.pending = Some(body);
-        told.ended = ended;
-        self.telemetry.insert(attack, told);
-    }
-
-    /// Makes room: attacks from before a restart that were not heard of again.
-    fn forget_told(&mut self) -> bool {
-        let idle = |told: &Told| told.ended && told.pending.is_none() && told.put.is_none();
-        let found = self.telemetry.iter().find(|(_, told)| idle(told));
-        let Some(attack) = found.map(|(attack, _)| attack.clone()) else {
-            return false;
-        };
-        self.telemetry.remove(&attack);
-        self.persist(SavedState::NoTelemetry { attack });
-        true
-    }
-
     fn withdraw(&mut self, mid: Mid) {
         let Some(held) = self.mitigations.get_mut(&mid).filter(|held| held.is_open()) else {
             return;
@@ -728,51 +657,6 @@ impl Client {
             Due::Observe | Due::Check => held.get = Some(id),
             Due::Delete => held.delete = Some(id),
         }
-    }
-
-    /// Telemetry follows the mitigation that it belongs to: it waits until the PUT is answered.
-    fn advance_telemetry(&mut self, now: Instant) {
-        let ready: Vec<AttackId> = self
-            .telemetry
-            .iter()
-            .filter(|(attack, told)| {
-                // A newer message takes the place of one that is not answered.
-                told.pending.is_some()
-                    && told.waits_for <= self.durable
-                    && told.retry_at.is_none_or(|at| at <= now)
-                    && !self.is_asked(attack)
-            })
-            .map(|(attack, _)| attack.clone())
-            .collect();
-        for attack in ready {
-            let mids: Vec<Mid> = self
-                .mitigations
-                .iter()
-                .filter(|(_, held)| held.attack == attack && held.phase != Phase::Asking)
-                .map(|(mid, _)| *mid)
-                .collect();
-            let Some(told) = self.telemetry.get_mut(&attack) else {
-                continue;
-            };
-            let Some(body) = told.pending.take() else {
-                continue;
-            };
-            let tmid = told.tmid;
-            let request = put_telemetry(&self.cuid, tmid, &body, &mids);
-            let id = self.send(now, request, Purpose::Tell(attack.clone(), tmid));
-            if let Some(told) = self.telemetry.get_mut(&attack) {
-                told.put = Some(id);
-                told.retry_at = None;
-                told.sent = Some(body);
-            }
-        }
-    }
-
-    /// Whether the first answer to a request for this attack is awaited.
-    fn is_asked(&self, attack: &AttackId) -> bool {
-        self.mitigations
-            .values()
-            .any(|held| held.attack == *attack && held.phase == Phase::Asking && held.refusals == 0)
     }
 
     fn send(&mut self, now: Instant, request: Request, purpose: Purpose) -> RequestId {

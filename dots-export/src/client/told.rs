@@ -1,0 +1,133 @@
+//! Telemetry of attacks: one identifier for each, and the newest message of it.
+
+use std::time::Instant;
+
+use ipnet::IpNet;
+use weir_attack_event::AttackId;
+use weir_dots_proto::body::Telemetry;
+use weir_dots_proto::client::RequestId;
+use weir_dots_proto::{Mid, Tmid};
+
+use super::journal::{ChangeId, SavedState};
+use super::mitigation::Phase;
+use super::{Client, MAX_HELD, Purpose};
+use crate::recorder::telemetry_target;
+use crate::request::{next_id, put_telemetry};
+
+/// An attack that the server is told of.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) tmid: Tmid,
+    pub(super) target: Vec<IpNet>,
+    pub(super) waits_for: ChangeId,
+    /// The newest message, until it is sent.
+    pub(super) pending: Option<Box<Telemetry>>,
+    /// The message that was sent, until it is answered.
+    pub(super) sent: Option<Box<Telemetry>>,
+    pub(super) put: Option<RequestId>,
+    pub(super) retry_at: Option<Instant>,
+    pub(super) refusals: u32,
+    /// The last word is said, or waits in `pending`.
+    pub(super) ended: bool,
+}
+
+impl Told {
+    pub(super) fn new(tmid: Tmid, target: Vec<IpNet>, waits_for: ChangeId) -> Self {
+        Self {
+            tmid,
+            target,
+            waits_for,
+            pending: None,
+            sent: None,
+            put: None,
+            retry_at: None,
+            refusals: 0,
+            ended: false,
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn handle_telemetry(&mut self, attack: AttackId, body: Box<Telemetry>, ended: bool) {
+        let target = telemetry_target(&body);
+        let known = self.telemetry.get_mut(&attack);
+        if let Some(told) = known.filter(|told| told.target == target) {
+            told.pending = Some(body);
+            told.ended = ended;
+            return;
+        }
+        if self.telemetry.len() >= MAX_HELD && !self.forget_told() {
+            self.counters.refused_commands += 1;
+            return;
+        }
+        let tmid = next_id(self.last_tmid, self.telemetry.is_empty());
+        self.last_tmid = Some(tmid);
+        self.persist_identifiers();
+        let waits_for = self.persist(SavedState::Telemetry {
+            attack: attack.clone(),
+            tmid: Tmid(tmid),
+            target: target.clone(),
+        });
+        let mut told = Told::new(Tmid(tmid), target, waits_for);
+        told.pending = Some(body);
+        told.ended = ended;
+        self.telemetry.insert(attack, told);
+    }
+
+    /// Makes room: attacks from before a restart that were not heard of again.
+    fn forget_told(&mut self) -> bool {
+        let idle = |told: &Told| told.ended && told.pending.is_none() && told.put.is_none();
+        let found = self.telemetry.iter().find(|(_, told)| idle(told));
+        let Some(attack) = found.map(|(attack, _)| attack.clone()) else {
+            return false;
+        };
+        self.telemetry.remove(&attack);
+        self.persist(SavedState::NoTelemetry { attack });
+        true
+    }
+
+    /// Telemetry follows the mitigation that it belongs to: it waits until the PUT is answered.
+    pub(super) fn advance_telemetry(&mut self, now: Instant) {
+        let ready: Vec<AttackId> = self
+            .telemetry
+            .iter()
+            .filter(|(attack, told)| {
+                // A newer message takes the place of one that is not answered.
+                told.pending.is_some()
+                    && told.waits_for <= self.durable
+                    && told.retry_at.is_none_or(|at| at <= now)
+                    && !self.is_asked(attack)
+            })
+            .map(|(attack, _)| attack.clone())
+            .collect();
+        for attack in ready {
+            let mids: Vec<Mid> = self
+                .mitigations
+                .iter()
+                .filter(|(_, held)| held.attack == attack && held.phase != Phase::Asking)
+                .map(|(mid, _)| *mid)
+                .collect();
+            let Some(told) = self.telemetry.get_mut(&attack) else {
+                continue;
+            };
+            let Some(body) = told.pending.take() else {
+                continue;
+            };
+            let tmid = told.tmid;
+            let request = put_telemetry(&self.cuid, tmid, &body, &mids);
+            let id = self.send(now, request, Purpose::Tell(attack.clone(), tmid));
+            if let Some(told) = self.telemetry.get_mut(&attack) {
+                told.put = Some(id);
+                told.retry_at = None;
+                told.sent = Some(body);
+            }
+        }
+    }
+
+    /// Whether the first answer to a request for this attack is awaited.
+    fn is_asked(&self, attack: &AttackId) -> bool {
+        self.mitigations
+            .values()
+            .any(|held| held.attack == *attack && held.phase == Phase::Asking && held.refusals == 0)
+    }
+}
