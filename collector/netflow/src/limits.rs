@@ -76,19 +76,13 @@ impl Limits {
 }
 
 /// [`Limits`] that were found good.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct CheckedLimits(Limits);
 
 impl CheckedLimits {
     /// The limits as given.
     pub const fn get(&self) -> &Limits {
         &self.0
-    }
-}
-
-impl Default for CheckedLimits {
-    fn default() -> Self {
-        Self(Limits::default())
     }
 }
 

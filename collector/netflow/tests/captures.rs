@@ -1,5 +1,6 @@
 //! Captures of real exporters, where the folder with shared data is there (`WEIR_SHARED`, else `../shared` beside the
 //! repository): what decoders of others agreed on must come out, and nothing may panic.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
