@@ -1,1 +1,19 @@
-//! weir-dots-server
+//! The DOTS server (RFC 9132, RFC 9244): authorises requests by the client's certificate, hands their scopes to a
+//! [`Mitigator`], and reports what that measured.
+//!
+//! [`Server`] is the machine: data of sessions in, datagrams out, `now` as an argument. [`BoundServer`] is the shell around
+//! it: sockets, DTLS, a clock. What is not here yet: aliases and filters (the data channel), preconfigured requests
+//! (`trigger-mitigation` false), Block1 and Block2; such requests get an honest error.
+
+mod config;
+mod mitigator;
+mod registry;
+mod server;
+mod session_config;
+mod setup;
+mod shell;
+
+pub use config::{ClientConfig, DotsServerConfig, DotsServerSettings, Fault, ServerPolicy};
+pub use mitigator::{MitigationId, Mitigator, MitigatorReport, NoMitigator};
+pub use server::Server;
+pub use shell::{BoundServer, StartError};

@@ -1,0 +1,181 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The table `[dots_server]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DotsServerConfig {
+    /// Addresses for DTLS over UDP.
+    pub listen: Vec<SocketAddr>,
+    /// CA that clients must be certified by.
+    pub ca: PathBuf,
+    /// Our certificate and its chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// Handshakes at once.
+    pub max_half_open: usize,
+    /// Who may ask, and for what.
+    #[serde(rename = "client")]
+    pub clients: Vec<ClientConfig>,
+}
+
+impl Default for DotsServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::new(
+                std::net::Ipv6Addr::UNSPECIFIED.into(),
+                4646,
+            )],
+            ca: PathBuf::new(),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            max_sessions: 10_000,
+            max_half_open: 1024,
+            clients: Vec::new(),
+        }
+    }
+}
+
+/// One `[[dots_server.client]]`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientConfig {
+    /// A name of its certificate: a DNS name, or the common name.
+    pub name: String,
+    /// What it may ask for.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// A mistake: where, as a path, and what.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// The key, such as `dots_server.client[1].name`.
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A checked `[dots_server]`. The files of certificates are not opened by the check.
+#[derive(Clone, Debug)]
+pub struct DotsServerSettings {
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// CA file.
+    pub ca: PathBuf,
+    /// Certificate file.
+    pub certificate: PathBuf,
+    /// Key file.
+    pub key: PathBuf,
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// Handshakes at once.
+    pub max_half_open: usize,
+    /// What the registry goes by.
+    pub policy: ServerPolicy,
+}
+
+/// What requests are judged by.
+#[derive(Clone, Debug)]
+pub struct ServerPolicy {
+    /// Who may ask, and for what.
+    pub clients: Vec<(Arc<str>, Vec<IpNet>)>,
+    /// Longest lifetime that is granted.
+    pub max_lifetime: Duration,
+    /// How long a withdrawn mitigation stays active (RFC 9132 §4.4.4).
+    pub terminating: Duration,
+    /// Least time between two notifications of one mitigation's counters; a new status is told at once.
+    pub notify_interval: Duration,
+    /// Mitigations of one client.
+    pub max_mitigations: usize,
+    /// Telemetry items of one client, and of its telemetry setup.
+    pub max_telemetry: usize,
+}
+
+impl Default for ServerPolicy {
+    fn default() -> Self {
+        Self {
+            clients: Vec::new(),
+            max_lifetime: Duration::from_secs(86_400),
+            terminating: Duration::from_secs(120),
+            notify_interval: Duration::from_secs(1),
+            max_mitigations: 1_000,
+            max_telemetry: 1_000,
+        }
+    }
+}
+
+impl DotsServerConfig {
+    /// Checks the table; all mistakes at once.
+    pub fn check(&self) -> Result<DotsServerSettings, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut fault = |path: String, message: &str| {
+            faults.push(Fault {
+                path,
+                message: message.to_owned(),
+            })
+        };
+        for (name, path) in [
+            ("ca", &self.ca),
+            ("certificate", &self.certificate),
+            ("key", &self.key),
+        ] {
+            if path.as_os_str().is_empty() {
+                fault(
+                    "dots_server".to_owned(),
+                    &format!("`{name}` is missing: the server proves who it is"),
+                );
+            }
+        }
+        if self.listen.is_empty() {
+            fault("dots_server.listen".to_owned(), "there must be an address");
+        }
+        if self.max_sessions == 0 || self.max_half_open == 0 {
+            fault(
+                "dots_server".to_owned(),
+                "max_sessions and max_half_open must be at least 1",
+            );
+        }
+        let mut names = BTreeSet::new();
+        for (index, client) in self.clients.iter().enumerate() {
+            let path = format!("dots_server.client[{index}]");
+            if client.name.is_empty() {
+                fault(path.clone(), "a client needs the name of its certificate");
+            } else if !names.insert(&client.name) {
+                fault(
+                    format!("{path}.name"),
+                    "there is another client of this name",
+                );
+            }
+            if client.prefixes.is_empty() {
+                fault(path, "a client without prefixes may ask for nothing");
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let clients = self.clients.iter();
+        Ok(DotsServerSettings {
+            listen: self.listen.clone(),
+            ca: self.ca.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            max_sessions: self.max_sessions,
+            max_half_open: self.max_half_open,
+            policy: ServerPolicy {
+                clients: clients
+                    .map(|client| (client.name.as_str().into(), client.prefixes.clone()))
+                    .collect(),
+                ..ServerPolicy::default()
+            },
+        })
+    }
+}

@@ -1,0 +1,561 @@
+//! The server without its sockets: sessions in, mitigations and notifications out.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use serde_json::Value;
+use weir_dots_proto::body::{
+    Body, ConflictCause, ConflictInformation, Mitigation, Scope, Telemetry,
+};
+use weir_dots_proto::coap::Code;
+use weir_dots_proto::server::{Event, ExchangeId, ObserveAction, RelationId, Response, Session};
+use weir_dots_proto::{
+    BodyKind, Cuid, Method, Mid, RequestFault, Resource, SessionParameters, Tmid, check_request,
+};
+use weir_dtls::{PeerIdentity, SessionId};
+
+use crate::registry::{Outcome, Registry};
+use crate::session_config::SessionConfig;
+use crate::setup::Setup;
+use crate::{Mitigator, ServerPolicy};
+
+/// How often the mitigator is asked what it measured.
+const REPORTS: Duration = Duration::from_millis(200);
+/// Cuids that one client may use.
+const MAX_CUIDS: usize = 16;
+
+/// The server. After each `handle_*`, poll `poll_transmit` until it is empty.
+pub struct Server {
+    policy: ServerPolicy,
+    mitigator: Box<dyn Mitigator>,
+    sessions: HashMap<SessionId, Peer>,
+    registry: Registry,
+    /// Whose a cuid is: by the client's name.
+    owners: BTreeMap<Cuid, Arc<str>>,
+    telemetry: BTreeMap<(Cuid, Tmid), Telemetry>,
+    setups: BTreeMap<Cuid, Setup>,
+    /// An instant and its time in seconds since the epoch.
+    epoch: (Instant, u64),
+    next_report: Instant,
+    seed: u64,
+    transmits: VecDeque<(SessionId, Vec<u8>)>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+struct Peer {
+    session: Session,
+    client: Option<(Arc<str>, Vec<IpNet>)>,
+    relations: BTreeMap<RelationId, Resource>,
+    config: SessionConfig,
+}
+
+/// A request that is being answered.
+struct Asked {
+    method: Method,
+    resource: Resource,
+    query: Vec<String>,
+    observe: Option<ObserveAction>,
+    if_match: bool,
+    body: Option<Value>,
+}
+
+impl Server {
+    /// A server without sessions. `epoch` is an instant and its wall-clock time in seconds; `seed` makes message ids.
+    #[must_use]
+    pub fn new(
+        policy: ServerPolicy,
+        mitigator: Box<dyn Mitigator>,
+        epoch: (Instant, u64),
+        seed: u64,
+    ) -> Self {
+        Self {
+            policy,
+            mitigator,
+            sessions: HashMap::new(),
+            registry: Registry::default(),
+            owners: BTreeMap::new(),
+            telemetry: BTreeMap::new(),
+            setups: BTreeMap::new(),
+            epoch,
+            next_report: epoch.0,
+            seed,
+            transmits: VecDeque::new(),
+        }
+    }
+
+    /// A peer has proved who it is.
+    pub fn handle_connected(&mut self, now: Instant, id: SessionId, peer: &PeerIdentity) {
+        let client = self
+            .policy
+            .clients
+            .iter()
+            .find(|(name, _)| peer.names.iter().any(|other| **other == **name));
+        if client.is_none() {
+            tracing::warn!(names = ?peer.names, "a client that no [[dots_server.client]] names: its requests are refused");
+        }
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut session = Session::new(SessionParameters::default(), self.seed);
+        session.handle_connected(now);
+        let peer = Peer {
+            session,
+            client: client.cloned(),
+            relations: BTreeMap::new(),
+            config: SessionConfig::default(),
+        };
+        self.sessions.insert(id, peer);
+    }
+
+    /// Application data of a session.
+    pub fn handle_data(&mut self, now: Instant, id: SessionId, data: &[u8]) {
+        if let Some(peer) = self.sessions.get_mut(&id) {
+            peer.session.handle_datagram(now, data);
+        }
+        self.handle_events(now, id);
+        self.handle_due(now);
+    }
+
+    /// A session is gone; mitigations stay (RFC 9132 §4.7: the loss of a session ends none).
+    pub fn handle_closed(&mut self, id: SessionId) {
+        self.sessions.remove(&id);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let ids: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, peer)| peer.session.poll_timeout().is_some_and(|due| due <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            if let Some(peer) = self.sessions.get_mut(&id) {
+                peer.session.handle_timeout(now);
+            }
+            self.handle_events(now, id);
+        }
+        self.handle_due(now);
+    }
+
+    /// The next datagram, and the session that it goes to. Poll until `None` after each `handle_*`.
+    #[must_use]
+    pub fn poll_transmit(&mut self) -> Option<(SessionId, Vec<u8>)> {
+        self.transmits.pop_front()
+    }
+
+    /// When `handle_timeout` is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sessions = self
+            .sessions
+            .values()
+            .filter_map(|peer| peer.session.poll_timeout())
+            .min();
+        [
+            sessions,
+            self.registry.poll_timeout(&self.policy),
+            Some(self.next_report),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Telemetry that a client has sent, by its cuid and tmid.
+    pub fn telemetry(&self) -> impl Iterator<Item = (&Cuid, Tmid, &Telemetry)> {
+        self.telemetry
+            .iter()
+            .map(|((cuid, tmid), telemetry)| (cuid, *tmid, telemetry))
+    }
+
+    fn handle_events(&mut self, now: Instant, id: SessionId) {
+        while let Some(event) = self
+            .sessions
+            .get_mut(&id)
+            .and_then(|peer| peer.session.poll_event())
+        {
+            match event {
+                Event::Request {
+                    exchange,
+                    method,
+                    resource,
+                    query,
+                    observe,
+                    if_match,
+                    body,
+                } => {
+                    let asked = Asked {
+                        method,
+                        resource,
+                        query,
+                        observe,
+                        if_match,
+                        body,
+                    };
+                    self.handle_request(now, id, exchange, asked);
+                }
+                Event::RelationEnded(relation) => {
+                    if let Some(peer) = self.sessions.get_mut(&id) {
+                        peer.relations.remove(&relation);
+                    }
+                }
+                Event::PeerLost => tracing::info!(session = id.0, "a client is silent"),
+                Event::PeerBack => tracing::info!(session = id.0, "a client is heard again"),
+            }
+        }
+        self.gather(id);
+    }
+
+    fn handle_request(&mut self, now: Instant, id: SessionId, exchange: ExchangeId, asked: Asked) {
+        let (observe, resource) = (asked.observe, asked.resource.clone());
+        let Some(response) = self.answer(now, id, asked) else {
+            return;
+        };
+        let Some(peer) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if let Some(ObserveAction::Register(relation)) = observe
+            && response.code.is_success()
+        {
+            peer.relations.insert(relation, resource);
+        }
+        peer.session.handle_response(now, exchange, response);
+    }
+
+    /// The answer; `None` for what is ignored in silence.
+    fn answer(&mut self, now: Instant, id: SessionId, asked: Asked) -> Option<Response> {
+        let client = self.sessions.get(&id).and_then(|peer| peer.client.clone());
+        let Some((name, prefixes)) = client else {
+            return Some(Response::error(
+                Code::UNAUTHORIZED,
+                "this server does not serve your certificate",
+            ));
+        };
+        if let Some(cuid) = asked.resource.cuid().cloned()
+            && let Err(refused) = self.own(&cuid, &name)
+        {
+            return Some(*refused);
+        }
+        match asked.resource.clone() {
+            Resource::Mitigate { cuid, mid } => {
+                self.answer_mitigate(now, &prefixes, &cuid, mid, asked)
+            }
+            Resource::Telemetry { cuid, tmid } => {
+                Some(self.answer_telemetry(&prefixes, &cuid, tmid, asked))
+            }
+            Resource::TelemetrySetup { cuid, tsid } => {
+                let most = self.policy.max_telemetry;
+                let setup = self.setups.entry(cuid).or_default();
+                Some(setup.answer(asked.method, tsid, asked.body.as_ref(), most))
+            }
+            Resource::Config { sid } => {
+                let peer = self.sessions.get_mut(&id)?;
+                Some(peer.config.answer(asked.method, sid, asked.body.as_ref()))
+            }
+            // Heartbeats are answered by the session.
+            Resource::Heartbeat => None,
+        }
+    }
+
+    /// A cuid belongs to the client that used it first; for another one it is a collision (RFC 9132 §4.4.1.1).
+    fn own(&mut self, cuid: &Cuid, name: &Arc<str>) -> Result<(), Box<Response>> {
+        match self.owners.get(cuid) {
+            Some(owner) if owner == name => Ok(()),
+            Some(_) => {
+                let information = ConflictInformation {
+                    conflict_cause: Some(ConflictCause::CuidCollision),
+                    ..Default::default()
+                };
+                let scope = Scope {
+                    conflict_information: Some(information),
+                    ..Scope::default()
+                };
+                Err(Box::new(Response::with_body(
+                    Code::CONFLICT,
+                    Mitigation::single(scope).to_json(),
+                )))
+            }
+            None if self.owners.values().filter(|owner| *owner == name).count() >= MAX_CUIDS => {
+                Err(Box::new(Response::error(
+                    Code::SERVICE_UNAVAILABLE,
+                    "too many cuids of this client",
+                )))
+            }
+            None => {
+                self.owners.insert(cuid.clone(), Arc::clone(name));
+                Ok(())
+            }
+        }
+    }
+
+    fn answer_mitigate(
+        &mut self,
+        now: Instant,
+        prefixes: &[IpNet],
+        cuid: &Cuid,
+        mid: Option<Mid>,
+        asked: Asked,
+    ) -> Option<Response> {
+        let missing = || Some(Response::error(Code::BAD_REQUEST, "`mid` is missing"));
+        match asked.method {
+            Method::Get => {
+                if let Some(query) = asked.query.iter().find(|query| !query.starts_with("c=")) {
+                    return Some(Response::error(
+                        Code::BAD_REQUEST,
+                        format!("query `{query}` is not supported"),
+                    ));
+                }
+                let found = self.registry.get(now, cuid, mid);
+                Some(match found {
+                    Some(found) => Response::with_body(Code::CONTENT, found.to_json()),
+                    None => Response::error(Code::NOT_FOUND, "no such mitigation"),
+                })
+            }
+            Method::Delete => {
+                let Some(mid) = mid else { return missing() };
+                self.registry
+                    .delete(now, &(cuid.clone(), mid), &self.policy);
+                Some(Response::new(Code::DELETED))
+            }
+            Method::Put => {
+                let Some(mid) = mid else { return missing() };
+                let kind = if asked.if_match {
+                    BodyKind::Efficacy
+                } else {
+                    BodyKind::Mitigation
+                };
+                let scope = match read_scope(kind, asked.body.as_ref(), prefixes) {
+                    Ok(scope) => scope,
+                    Err(refused) => return Some(*refused),
+                };
+                let outcome = if asked.if_match {
+                    self.registry
+                        .efficacy(now, (cuid.clone(), mid), &scope, &self.policy)
+                } else {
+                    let unix = self.epoch.1 + now.duration_since(self.epoch.0).as_secs();
+                    self.registry.put(
+                        now,
+                        unix,
+                        (cuid, mid),
+                        scope,
+                        &self.policy,
+                        self.mitigator.as_mut(),
+                    )
+                };
+                match outcome {
+                    Outcome::Answer(code, body) => Some(Response::with_body(code, body.to_json())),
+                    Outcome::Changed => Some(Response::new(Code::CHANGED)),
+                    Outcome::Refused(code, text) => Some(Response::error(code, text)),
+                    Outcome::Ignored => None,
+                }
+            }
+        }
+    }
+
+    fn answer_telemetry(
+        &mut self,
+        prefixes: &[IpNet],
+        cuid: &Cuid,
+        tmid: Option<Tmid>,
+        asked: Asked,
+    ) -> Response {
+        match asked.method {
+            Method::Get => {
+                let items: Vec<_> = self
+                    .telemetry
+                    .iter()
+                    .filter(|((other, other_tmid), _)| {
+                        other == cuid && tmid.is_none_or(|tmid| tmid == *other_tmid)
+                    })
+                    .flat_map(|((_, tmid), telemetry)| {
+                        telemetry.pre_or_ongoing_mitigation.iter().map(|item| {
+                            let mut item = item.clone();
+                            item.tmid = Some(*tmid);
+                            item
+                        })
+                    })
+                    .collect();
+                if items.is_empty() {
+                    return Response::error(Code::NOT_FOUND, "no such telemetry");
+                }
+                let body = Telemetry {
+                    pre_or_ongoing_mitigation: items,
+                };
+                Response::with_body(Code::CONTENT, body.to_json())
+            }
+            Method::Delete => {
+                self.telemetry.retain(|(other, other_tmid), _| {
+                    other != cuid || tmid.is_some_and(|tmid| tmid != *other_tmid)
+                });
+                Response::new(Code::DELETED)
+            }
+            Method::Put => {
+                let Some(tmid) = tmid else {
+                    return Response::error(Code::BAD_REQUEST, "`tmid` is missing");
+                };
+                match self.read_telemetry(cuid, prefixes, asked.body.as_ref()) {
+                    Err(refused) => *refused,
+                    Ok(telemetry) => self.keep_telemetry((cuid.clone(), tmid), telemetry),
+                }
+            }
+        }
+    }
+
+    fn read_telemetry(
+        &self,
+        cuid: &Cuid,
+        prefixes: &[IpNet],
+        body: Option<&Value>,
+    ) -> Result<Telemetry, Box<Response>> {
+        let body = checked(BodyKind::Telemetry, body)?;
+        let bad = |text: String| Box::new(Response::error(Code::BAD_REQUEST, text));
+        let telemetry = Telemetry::from_json(body).map_err(|error| bad(error.to_string()))?;
+        for target in telemetry
+            .pre_or_ongoing_mitigation
+            .iter()
+            .filter_map(|item| item.target.as_ref())
+        {
+            entitled(&target.target_prefix, prefixes).map_err(bad)?;
+            for mid in &target.mid_list {
+                if self.registry.get(self.epoch.0, cuid, Some(*mid)).is_none() {
+                    return Err(bad(format!("no mitigation has mid {mid}")));
+                }
+            }
+        }
+        Ok(telemetry)
+    }
+
+    fn keep_telemetry(&mut self, key: (Cuid, Tmid), telemetry: Telemetry) -> Response {
+        if !self.telemetry.contains_key(&key) {
+            let of_client = self
+                .telemetry
+                .keys()
+                .filter(|(cuid, _)| *cuid == key.0)
+                .count();
+            if of_client >= self.policy.max_telemetry {
+                let oldest = self
+                    .telemetry
+                    .keys()
+                    .find(|(cuid, _)| *cuid == key.0)
+                    .cloned();
+                oldest.map(|oldest| self.telemetry.remove(&oldest));
+            }
+        }
+        self.telemetry.insert(key, telemetry);
+        Response::new(Code::CHANGED)
+    }
+
+    /// Reports, lifetimes, notifications.
+    fn handle_due(&mut self, now: Instant) {
+        if self.next_report <= now {
+            self.next_report = now + REPORTS;
+            while let Some(report) = self.mitigator.poll_report() {
+                self.registry.handle_report(&report);
+            }
+        }
+        for (cuid, mid, body) in
+            self.registry
+                .handle_timeout(now, &self.policy, self.mitigator.as_mut())
+        {
+            self.notify(now, &cuid, mid, &body.to_json());
+        }
+    }
+
+    fn notify(&mut self, now: Instant, cuid: &Cuid, mid: Mid, body: &Value) {
+        let one = Resource::Mitigate {
+            cuid: cuid.clone(),
+            mid: Some(mid),
+        };
+        let all = Resource::Mitigate {
+            cuid: cuid.clone(),
+            mid: None,
+        };
+        let mut told = Vec::new();
+        for (id, peer) in &mut self.sessions {
+            for (relation, resource) in &peer.relations {
+                if *resource == one || *resource == all {
+                    peer.session.handle_notification(now, *relation, body);
+                    told.push(*id);
+                }
+            }
+        }
+        told.into_iter().for_each(|id| self.gather(id));
+    }
+
+    fn gather(&mut self, id: SessionId) {
+        if let Some(peer) = self.sessions.get_mut(&id) {
+            while let Some(datagram) = peer.session.poll_transmit() {
+                self.transmits.push_back((id, datagram));
+            }
+        }
+    }
+
+    /// Whether a client holds an active mitigation.
+    #[must_use]
+    pub fn is_mitigating(&self, cuid: &Cuid) -> bool {
+        self.registry.is_mitigating(cuid)
+    }
+}
+
+/// A body that keeps the rules of its resource; else the answer.
+pub(crate) fn checked(kind: BodyKind, body: Option<&Value>) -> Result<&Value, Box<Response>> {
+    let body =
+        body.ok_or_else(|| Box::new(Response::error(Code::BAD_REQUEST, "a PUT needs a body")))?;
+    match check_request(kind, body) {
+        Ok(()) => Ok(body),
+        Err(RequestFault::BadRequest(text)) => {
+            Err(Box::new(Response::error(Code::BAD_REQUEST, text)))
+        }
+        Err(RequestFault::Unprocessable(text)) => {
+            Err(Box::new(Response::error(Code::UNPROCESSABLE_ENTITY, text)))
+        }
+    }
+}
+
+fn read_scope(
+    kind: BodyKind,
+    body: Option<&Value>,
+    prefixes: &[IpNet],
+) -> Result<Scope, Box<Response>> {
+    let body = checked(kind, body)?;
+    let bad = |text: String| Box::new(Response::error(Code::BAD_REQUEST, text));
+    let mitigation = Mitigation::from_json(body).map_err(|error| bad(error.to_string()))?;
+    let Some(scope) = mitigation.scope.into_iter().next() else {
+        return Err(bad("there is no scope".to_owned()));
+    };
+    if !(scope.target_fqdn.is_empty() && scope.target_uri.is_empty() && scope.alias_name.is_empty())
+    {
+        return Err(bad(
+            "this server knows targets by prefix only, no names, URIs or aliases".to_owned(),
+        ));
+    }
+    if scope.trigger_mitigation == Some(false) {
+        return Err(bad(
+            "this server does not keep requests for the loss of the signal".to_owned(),
+        ));
+    }
+    if !scope.acl_list.is_empty() {
+        return Err(bad("this server has no filters to control".to_owned()));
+    }
+    entitled(&scope.target_prefix, prefixes).map_err(bad)?;
+    Ok(scope)
+}
+
+/// RFC 9132 §4.4.1.1: target prefixes lie within the client's domain; others are invalid values.
+fn entitled(targets: &[IpNet], prefixes: &[IpNet]) -> Result<(), String> {
+    match targets
+        .iter()
+        .find(|target| !prefixes.iter().any(|prefix| prefix.contains(*target)))
+    {
+        Some(foreign) => Err(format!("{foreign} is not yours to protect")),
+        None => Ok(()),
+    }
+}
