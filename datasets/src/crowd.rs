@@ -227,7 +227,7 @@ pub(crate) fn outside(rng: &mut impl Rng, v6: bool, zone: &[IpNet]) -> Address {
     loop {
         let address = if v6 {
             let mut octets: [u8; 16] = rng.random();
-            octets[0] = 0x20 | octets[0] & 0x0f;
+            octets[0] = 0x20 | octets[0] & 0x1f;
             Address::from_octets(octets)
         } else {
             let octets: [u8; 4] = rng.random();
