@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use weir_attack_event::{AttackId, MitigationReport};
 use weir_collector::wall_clock;
-use weir_dots_export::{ClientCommand, ClientNotice};
-use weir_dots_proto::{Lifetime, PortRange, Scope};
+use weir_dots_export::{ClientCommand, ClientNotice, OPERATOR_PREFIX};
+use weir_dots_proto::body::{Lifetime, PortRange, Scope};
 
 use crate::views::Views;
 
@@ -58,7 +58,10 @@ impl MitigationRequest {
             target_port_range: self
                 .ports
                 .iter()
-                .map(|(lower_port, upper_port)| PortRange { lower_port: *lower_port, upper_port: *upper_port })
+                .map(|(lower_port, upper_port)| PortRange {
+                    lower_port: *lower_port,
+                    upper_port: *upper_port,
+                })
                 .collect(),
             ..Scope::default()
         }
@@ -66,7 +69,7 @@ impl MitigationRequest {
 
     /// The command, and the name under which its answers come back.
     pub(crate) fn command(&self) -> (AttackId, ClientCommand) {
-        let attack = AttackId(format!("operator-{:x}", wall_clock()).into());
+        let attack = AttackId(format!("{OPERATOR_PREFIX}{:x}", wall_clock()).into());
         let command = ClientCommand::Request {
             attack: attack.clone(),
             scope: Box::new(self.scope()),
@@ -79,6 +82,8 @@ impl MitigationRequest {
 /// The operator's hand on the upstream clients.
 pub(crate) struct Admin {
     commands: BTreeMap<Arc<str>, mpsc::Sender<ClientCommand>>,
+    /// The first upstream of the configuration.
+    first: Option<Arc<str>>,
     heard: broadcast::Sender<ClientNotice>,
     views: Arc<Views>,
 }
@@ -87,18 +92,30 @@ impl Admin {
     /// Commands go to the clients, answers come from `heard`.
     pub(crate) fn new(
         commands: BTreeMap<Arc<str>, mpsc::Sender<ClientCommand>>,
+        first: Option<Arc<str>>,
         heard: broadcast::Sender<ClientNotice>,
         views: Arc<Views>,
     ) -> Self {
-        Self { commands, heard, views }
+        Self {
+            commands,
+            first,
+            heard,
+            views,
+        }
     }
 
     /// Asks an upstream, and waits for its answer.
-    pub(crate) async fn request(&self, wanted: MitigationRequest) -> anyhow::Result<MitigationReport> {
+    pub(crate) async fn request(
+        &self,
+        wanted: MitigationRequest,
+    ) -> anyhow::Result<MitigationReport> {
         let client = self.client(wanted.upstream.as_deref())?;
         let mut heard = self.heard.subscribe();
         let (attack, command) = wanted.command();
-        client.send(command).await.context("the upstream's client has ended")?;
+        client
+            .send(command)
+            .await
+            .context("the upstream's client has ended")?;
         tokio::time::timeout(PATIENCE, async {
             loop {
                 if let Some(answer) = answer_to(&attack, &heard.recv().await?) {
@@ -113,11 +130,19 @@ impl Admin {
     /// Ends a mitigation, and waits until the upstream says so.
     pub(crate) async fn withdraw(&self, wanted: Withdrawal) -> anyhow::Result<()> {
         let client = self.client(wanted.upstream.as_deref())?;
-        let report = self.views.mitigations().into_iter().find(|report| report.mid == wanted.mid);
-        let Some(report) = report else { bail!("no mitigation has mid {}", wanted.mid) };
+        let report = self
+            .views
+            .mitigations()
+            .into_iter()
+            .find(|report| report.mid == wanted.mid);
+        let Some(report) = report else {
+            bail!("no mitigation has mid {}", wanted.mid)
+        };
         let mut heard = self.heard.subscribe();
         client
-            .send(ClientCommand::Withdraw { attack: report.attack.clone() })
+            .send(ClientCommand::Withdraw {
+                attack: report.attack.clone(),
+            })
             .await
             .context("the upstream's client has ended")?;
         tokio::time::timeout(PATIENCE, async {
@@ -132,20 +157,30 @@ impl Admin {
     }
 
     fn client(&self, upstream: Option<&str>) -> anyhow::Result<&mpsc::Sender<ClientCommand>> {
-        match upstream {
-            Some(name) => self.commands.get(name).with_context(|| format!("there is no upstream `{name}`")),
-            None => self.commands.values().next().context("the configuration has no [[upstream]]"),
-        }
+        let name = upstream
+            .or(self.first.as_deref())
+            .context("the configuration has no [[upstream]]")?;
+        self.commands
+            .get(name)
+            .with_context(|| format!("there is no upstream `{name}`"))
     }
 }
 
 /// The upstream's answer to a request, if this is one.
-pub(crate) fn answer_to(wanted: &AttackId, notice: &ClientNotice) -> Option<anyhow::Result<MitigationReport>> {
+pub(crate) fn answer_to(
+    wanted: &AttackId,
+    notice: &ClientNotice,
+) -> Option<anyhow::Result<MitigationReport>> {
     match notice {
         ClientNotice::Granted(report) if report.attack == *wanted => Some(Ok(report.clone())),
-        ClientNotice::Refused { attack, code, diagnostic, .. } if attack == wanted => {
-            Some(Err(anyhow::anyhow!("the upstream refuses: {code} {diagnostic}")))
-        }
+        ClientNotice::Refused {
+            attack,
+            code,
+            diagnostic,
+            ..
+        } if attack == wanted => Some(Err(anyhow::anyhow!(
+            "the upstream refuses: {code} {diagnostic}"
+        ))),
         _ => None,
     }
 }
@@ -166,16 +201,23 @@ pub(crate) async fn ask<B: Serialize>(
     let Ok(stream) = tokio::net::UnixStream::connect(&socket).await else {
         return Ok(None);
     };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let octets = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+    let octets = body
+        .map(serde_json::to_vec)
+        .transpose()?
+        .unwrap_or_default();
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", "weir")
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(octets)))?;
-    let response = sender.send_request(request).await.context("the daemon does not answer")?;
+    let response = sender
+        .send_request(request)
+        .await
+        .context("the daemon does not answer")?;
     let status = response.status();
     let octets = response.into_body().collect().await?.to_bytes();
     if !status.is_success() {

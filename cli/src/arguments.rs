@@ -205,9 +205,15 @@ pub(crate) fn ports(text: &str) -> Result<(u16, Option<u16>), String> {
     match text.split_once('-') {
         None => Ok((text.parse().map_err(|_| wrong())?, None)),
         Some((lower, upper)) => {
-            let (lower, upper) = (lower.parse().map_err(|_| wrong())?, upper.parse().map_err(|_| wrong())?);
-            if lower > upper { Err(wrong()) } else { Ok((lower, Some(upper))) }
+            let (lower, upper) = (
+                lower.parse().map_err(|_| wrong())?,
+                upper.parse().map_err(|_| wrong())?,
+            );
+            if lower > upper {
+                Err(wrong())
+            } else {
+                Ok((lower, Some(upper)))
+            }
         }
     }
 }
-

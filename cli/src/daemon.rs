@@ -11,9 +11,11 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver as StdReceiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{
+    Receiver as StdReceiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel,
+};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,8 +23,8 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
-use weir_attack_event::{AttackEvent, DrillDown, Findings};
-use weir_collector::{Receiver, Shard, wall_clock};
+use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings};
+use weir_collector::{ReceiveBuffers, Receiver, Shard, wall_clock};
 use weir_detector::Detector;
 use weir_dots_export::{ClientCommand, ClientNotice, Exporter};
 use weir_dots_server::Mitigator;
@@ -58,7 +60,11 @@ pub(crate) struct Hooks {
 /// Something that happened.
 pub(crate) enum Story {
     /// A zone's traffic in a settled second: octets and packets.
-    Level { second: i64, octets: u64, packets: u64 },
+    Level {
+        second: i64,
+        octets: u64,
+        packets: u64,
+    },
     /// An attack event.
     Event(Box<AttackEvent>),
     /// An upstream's word.
@@ -106,7 +112,10 @@ impl Daemon {
         let journal = Arc::new(Journal::new(Arc::clone(&state)));
         let receiver = match receiver {
             Some(receiver) if is_bound_to(&receiver, settings) => receiver,
-            _ => Receiver::bind(&settings.collector.netflow, settings.collector.receive_buffer)?,
+            _ => Receiver::bind(
+                &settings.collector.netflow,
+                settings.collector.receive_buffer,
+            )?,
         };
         let collector = log_sockets(&receiver, settings.collector.receive_buffer);
         let mut shard = Shard::new(settings.shard());
@@ -117,7 +126,10 @@ impl Daemon {
         for attack in journal.attacks()? {
             detector.restore(attack);
         }
-        let judge = Judge::new(detector, Exporter::new(settings.export.clone()));
+        let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
+        let mut exporter = Exporter::new(settings.export.clone());
+        exporter.restore(open.iter().cloned());
+        let judge = Judge::new(detector, exporter);
 
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
@@ -132,23 +144,61 @@ impl Daemon {
         let _runtime = runtime.enter();
         let mut commands = BTreeMap::new();
         for upstream in upstreams::start(settings, &journal, &notice, &stopped)? {
+            for command in upstreams::left_over(&upstream.held, |attack| open.contains(attack)) {
+                upstream
+                    .commands
+                    .try_send(command)
+                    .context("too many mitigations are left over")?;
+            }
             commands.insert(upstream.name, upstream.commands);
             tasks.push(upstream.task);
         }
-        let admin = Arc::new(Admin::new(commands.clone(), heard.clone(), Arc::clone(&views)));
-        tasks.push(tokio::spawn(forward(notices, input.clone(), heard, Arc::clone(&views), hooks.story.clone())));
+        drop(notice);
+        let first = settings
+            .export
+            .upstreams()
+            .first()
+            .map(|upstream| Arc::clone(&upstream.name));
+        let admin = Arc::new(Admin::new(
+            commands.clone(),
+            first,
+            heard.clone(),
+            Arc::clone(&views),
+        ));
+        tasks.push(tokio::spawn(forward(
+            notices,
+            input.clone(),
+            heard,
+            Arc::clone(&views),
+            hooks.story.clone(),
+        )));
         if let Some(server) = &settings.dots_server {
-            let mitigator = hooks.mitigator.unwrap_or_else(|| Box::new(weir_dots_server::NoMitigator::default()));
+            let mitigator = hooks
+                .mitigator
+                .unwrap_or_else(|| Box::new(weir_dots_server::NoMitigator::default()));
             tasks.push(upstreams::start_server(server, mitigator, stopped.clone())?);
         }
         let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
 
         let stop = Arc::new(AtomicBool::new(false));
         let shard = spawn("weir-shard-0", {
-            let (stop, views, state) = (Arc::clone(&stop), Arc::clone(&views), Arc::clone(&journal));
+            let (stop, views, state) =
+                (Arc::clone(&stop), Arc::clone(&views), Arc::clone(&journal));
             let input = input.clone();
             move || {
-                let mut thread = ShardThread { shard, receiver, input, ask, spares, watched, views, journal: state, last_view: 0 };
+                let buffers = ReceiveBuffers::default();
+                let mut thread = ShardThread {
+                    shard,
+                    receiver,
+                    buffers,
+                    input,
+                    ask,
+                    spares,
+                    watched,
+                    views,
+                    journal: state,
+                    last_view: 0,
+                };
                 while !stop.load(Ordering::Relaxed) {
                     thread.turn();
                 }
@@ -174,7 +224,17 @@ impl Daemon {
             };
             move || thread.run()
         })?;
-        Ok(Self { views, collector, http, stop, shutdown, shard, judge, window, tasks })
+        Ok(Self {
+            views,
+            collector,
+            http,
+            stop,
+            shutdown,
+            shard,
+            judge,
+            window,
+            tasks,
+        })
     }
 
     /// Drains what was received, saves, closes sessions without withdrawing anything, and gives the sockets back for a
@@ -195,8 +255,14 @@ impl Daemon {
     }
 }
 
-fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<JoinHandle<T>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).context("cannot start a thread")
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .context("cannot start a thread")
 }
 
 fn is_bound_to(receiver: &Receiver, settings: &Settings) -> bool {
@@ -235,10 +301,20 @@ fn serve_http(
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .with_context(|| format!("cannot listen on {} for HTTP", settings.http))?;
     let address = listener.local_addr()?;
-    tasks.push(tokio::spawn(http::serve(TcpListener::from_std(listener)?, Arc::clone(views), stopped.clone())));
+    tasks.push(tokio::spawn(http::serve(
+        TcpListener::from_std(listener)?,
+        Arc::clone(views),
+        stopped.clone(),
+    )));
     let socket = settings.state_dir.join(crate::admin::SOCKET);
-    let listener = http::bind_admin(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    tasks.push(tokio::spawn(http::serve_admin(listener, Arc::clone(views), Arc::clone(admin), stopped.clone())));
+    let listener = http::bind_admin(&socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    tasks.push(tokio::spawn(http::serve_admin(
+        listener,
+        Arc::clone(views),
+        Arc::clone(admin),
+        stopped.clone(),
+    )));
     tracing::info!(%address, admin = %socket.display(), "HTTP interface");
     Ok(address)
 }
@@ -273,6 +349,7 @@ async fn forward(
 struct ShardThread {
     shard: Shard,
     receiver: Receiver,
+    buffers: ReceiveBuffers,
     input: SyncSender<Input>,
     ask: SyncSender<Ask>,
     spares: StdReceiver<FlowBatch>,
@@ -285,9 +362,11 @@ struct ShardThread {
 impl ShardThread {
     fn turn(&mut self) {
         let shard = &mut self.shard;
-        let received = self.receiver.receive(PATIENCE, |at, from, octets| {
-            shard.handle_datagram(at, from, octets);
-        });
+        let received = self
+            .receiver
+            .receive(&mut self.buffers, PATIENCE, |at, from, octets| {
+                shard.handle_datagram(at, from, octets);
+            });
         match received {
             Ok(0) => {}
             Ok(_) => std::thread::sleep(PAUSE),
@@ -302,8 +381,15 @@ impl ShardThread {
         let now = wall_clock();
         self.shard.handle_timeout(ReceivedAt::from_nanos(now));
         while let Some(summary) = self.shard.poll_summary() {
-            if self.input.try_send(Input::Summary(Box::new(summary))).is_err() {
-                self.views.counters.lost_summaries.fetch_add(1, Ordering::Relaxed);
+            if self
+                .input
+                .try_send(Input::Summary(Box::new(summary)))
+                .is_err()
+            {
+                self.views
+                    .counters
+                    .lost_summaries
+                    .fetch_add(1, Ordering::Relaxed);
             }
         }
         self.hand_over_batches();
@@ -322,10 +408,15 @@ impl ShardThread {
 
     fn hand_over_batches(&mut self) {
         while let Some(batch) = self.shard.poll_batch() {
-            if let Err(TrySendError::Full(Ask::Batch(batch)) | TrySendError::Disconnected(Ask::Batch(batch))) =
-                self.ask.try_send(Ask::Batch(batch))
+            if let Err(
+                TrySendError::Full(Ask::Batch(batch))
+                | TrySendError::Disconnected(Ask::Batch(batch)),
+            ) = self.ask.try_send(Ask::Batch(batch))
             {
-                self.views.counters.lost_batches.fetch_add(1, Ordering::Relaxed);
+                self.views
+                    .counters
+                    .lost_batches
+                    .fetch_add(1, Ordering::Relaxed);
                 self.shard.recycle(batch);
             }
         }
@@ -336,7 +427,10 @@ impl ShardThread {
 
     fn publish(&self) {
         let exporters = self.shard.exporters().map(|view| ExporterRow {
-            name: self.shard.exporter_name(view.address).map_or_else(|| view.address.to_string(), str::to_owned),
+            name: self
+                .shard
+                .exporter_name(view.address)
+                .map_or_else(|| view.address.to_string(), str::to_owned),
             skew_seconds: view.skew_nanos as f64 / 1e9,
             view,
         });
@@ -350,7 +444,12 @@ impl ShardThread {
 }
 
 /// The thread that owns the recent window: polars never runs where packets or judgements do.
-fn run_window(mut window: RecentWindow, asks: &StdReceiver<Ask>, spare: &SyncSender<FlowBatch>, input: &SyncSender<Input>) {
+fn run_window(
+    mut window: RecentWindow,
+    asks: &StdReceiver<Ask>,
+    spare: &SyncSender<FlowBatch>,
+    input: &SyncSender<Input>,
+) {
     while let Ok(ask) = asks.recv() {
         match ask {
             Ask::Batch(batch) => {
@@ -401,7 +500,10 @@ impl JudgeThread {
 
     fn patience(&self) -> Duration {
         let now = Timestamp::from_nanos(wall_clock());
-        let due = self.judge.poll_timeout().map_or(Duration::MAX, |due| due.since(now));
+        let due = self
+            .judge
+            .poll_timeout()
+            .map_or(Duration::MAX, |due| due.since(now));
         due.clamp(Duration::from_millis(1), Duration::from_millis(100))
     }
 
@@ -412,7 +514,9 @@ impl JudgeThread {
                 self.judge.handle_summary(&summary);
             }
             Input::Findings(findings) => self.judge.handle_findings(findings),
-            Input::Notice(notice) => self.judge.handle_notice(Timestamp::from_nanos(wall_clock()), &notice),
+            Input::Notice(notice) => self
+                .judge
+                .handle_notice(Timestamp::from_nanos(wall_clock()), &notice),
         }
     }
 
@@ -440,7 +544,10 @@ impl JudgeThread {
             tracing::error!(%error, "attacks are not saved");
         }
         for (upstream, command) in commands {
-            let sent = self.commands.get(&upstream).map(|sender| sender.try_send(command));
+            let sent = self
+                .commands
+                .get(&upstream)
+                .map(|sender| sender.try_send(command));
             if !matches!(sent, Some(Ok(()))) {
                 tracing::error!(%upstream, "the upstream's client does not take commands");
             }
@@ -478,7 +585,11 @@ impl JudgeThread {
         for zone in &summary.zones {
             for (second, bucket) in (zone.first_second..).zip(&zone.total) {
                 if second < summary.settled_until {
-                    let _ = story.send(Story::Level { second, octets: bucket.octets, packets: bucket.packets });
+                    let _ = story.send(Story::Level {
+                        second,
+                        octets: bucket.octets,
+                        packets: bucket.packets,
+                    });
                 }
             }
         }

@@ -7,13 +7,15 @@ use anyhow::{Context, bail};
 use hyper::Method;
 use tokio::sync::{mpsc, watch};
 use weir_attack_event::MitigationReport;
-use weir_dots_export::{ClientCommand, ClientNotice};
+use weir_dots_export::{ClientCommand, ClientNotice, HeldMitigation};
 use weir_dtls::lab;
 use weir_flow_record::{ColumnSet, Period};
 use weir_state::State;
 
 use crate::admin::{self, MitigationRequest, Withdrawal};
-use crate::arguments::{self, DotsCommand, KeysArguments, RequestArguments, StatusArguments, WithdrawArguments};
+use crate::arguments::{
+    self, DotsCommand, KeysArguments, RequestArguments, StatusArguments, WithdrawArguments,
+};
 use crate::config::{self, Settings};
 use crate::journal::Journal;
 use crate::log;
@@ -43,22 +45,36 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn keys(arguments: &KeysArguments) -> anyhow::Result<()> {
-    let names = lab::LabNames { server: arguments.server.clone(), client: arguments.client.clone() };
+    let names = lab::LabNames {
+        server: arguments.server.clone(),
+        client: arguments.client.clone(),
+    };
     lab::write_keys(&arguments.folder, &names)?;
-    println!("{}: ca.pem, server.pem, server.key, client.pem, client.key", arguments.folder.display());
+    println!(
+        "{}: ca.pem, server.pem, server.key, client.pem, client.key",
+        arguments.folder.display()
+    );
     Ok(())
 }
 
 fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config, ColumnSet::NONE)?;
     log::start(&settings.log);
-    let server = settings.dots_server.as_ref().context("the configuration has no [dots_server]")?;
+    let server = settings
+        .dots_server
+        .as_ref()
+        .context("the configuration has no [dots_server]")?;
     let runtime = runtime()?;
     let _guard = runtime.enter();
     let (stop, stopped) = watch::channel(false);
-    let task = upstreams::start_server(server, Box::new(weir_dots_server::NoMitigator::default()), stopped)?;
+    let task = upstreams::start_server(
+        server,
+        Box::new(weir_dots_server::NoMitigator::default()),
+        stopped,
+    )?;
     runtime.block_on(async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut terminate =
+            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
@@ -89,21 +105,37 @@ fn request(arguments: &RequestArguments) -> anyhow::Result<()> {
                 let mut session = OwnSession::open(&settings, wanted.upstream.as_deref())?;
                 let (attack, command) = wanted.command();
                 session.send(command).await?;
-                let answer = session.wait(|notice| admin::answer_to(&attack, notice)).await?;
+                let answer = session
+                    .wait(|notice| admin::answer_to(&attack, notice))
+                    .await?;
                 session.close().await;
                 answer
             }
         }
     })?;
-    println!("mitigation {} at {}: {}", report.mid, report.upstream, described(&report));
+    println!(
+        "mitigation {} at {}: {}",
+        report.mid,
+        report.upstream,
+        described(&report)
+    );
     Ok(())
 }
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
     let mut reports = runtime()?.block_on(async {
-        match admin::ask::<()>(&settings.state_dir, Method::GET, "/api/v1/mitigations", None).await? {
-            Some(octets) => Ok::<Vec<MitigationReport>, anyhow::Error>(serde_json::from_slice(&octets)?),
+        match admin::ask::<()>(
+            &settings.state_dir,
+            Method::GET,
+            "/api/v1/mitigations",
+            None,
+        )
+        .await?
+        {
+            Some(octets) => {
+                Ok::<Vec<MitigationReport>, anyhow::Error>(serde_json::from_slice(&octets)?)
+            }
             None => {
                 let mut session = OwnSession::open(&settings, arguments.upstream.as_deref())?;
                 let reports = session.mitigations().await?;
@@ -121,7 +153,12 @@ fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
         println!("no mitigations");
     } else {
         for report in &reports {
-            println!("mitigation {} at {}: {}", report.mid, report.upstream, described(report));
+            println!(
+                "mitigation {} at {}: {}",
+                report.mid,
+                report.upstream,
+                described(report)
+            );
         }
     }
     Ok(())
@@ -129,17 +166,36 @@ fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
 
 fn withdraw(arguments: &WithdrawArguments) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
-    let wanted = Withdrawal { upstream: arguments.upstream.clone(), mid: arguments.mid };
+    let wanted = Withdrawal {
+        upstream: arguments.upstream.clone(),
+        mid: arguments.mid,
+    };
     runtime()?.block_on(async {
-        if admin::ask(&settings.state_dir, Method::POST, "/api/v1/dots/withdraw", Some(&wanted)).await?.is_some() {
+        if admin::ask(
+            &settings.state_dir,
+            Method::POST,
+            "/api/v1/dots/withdraw",
+            Some(&wanted),
+        )
+        .await?
+        .is_some()
+        {
             return Ok(());
         }
         let mut session = OwnSession::open(&settings, wanted.upstream.as_deref())?;
         let reports = session.mitigations().await?;
         let report = reports.into_iter().find(|report| report.mid == wanted.mid);
-        let Some(report) = report else { bail!("no mitigation has mid {}", wanted.mid) };
-        session.send(ClientCommand::Withdraw { attack: report.attack.clone() }).await?;
-        session.wait(|notice| admin::is_withdrawn(&report.attack, notice).then_some(())).await?;
+        let Some(report) = report else {
+            bail!("no mitigation has mid {}", wanted.mid)
+        };
+        session
+            .send(ClientCommand::Withdraw {
+                attack: report.attack.clone(),
+            })
+            .await?;
+        session
+            .wait(|notice| admin::is_withdrawn(&report.attack, notice).then_some(()))
+            .await?;
         session.close().await;
         Ok::<(), anyhow::Error>(())
     })?;
@@ -148,12 +204,19 @@ fn withdraw(arguments: &WithdrawArguments) -> anyhow::Result<()> {
 }
 
 fn each<T>(texts: &[String], read: impl Fn(&str) -> Result<T, String>) -> anyhow::Result<Vec<T>> {
-    texts.iter().map(|text| read(text).map_err(anyhow::Error::msg)).collect()
+    texts
+        .iter()
+        .map(|text| read(text).map_err(anyhow::Error::msg))
+        .collect()
 }
 
 fn described(report: &MitigationReport) -> String {
     let status = serde_json::to_value(report.status).ok();
-    let mut text = status.as_ref().and_then(|s| s.as_str()).unwrap_or("unknown").to_owned();
+    let mut text = status
+        .as_ref()
+        .and_then(|s| s.as_str())
+        .unwrap_or("unknown")
+        .to_owned();
     if let Some(bytes) = report.bytes_dropped {
         text.push_str(&format!(", {bytes} octets dropped"));
     }
@@ -171,6 +234,7 @@ fn described(report: &MitigationReport) -> String {
 struct OwnSession {
     commands: mpsc::Sender<ClientCommand>,
     notices: mpsc::Receiver<ClientNotice>,
+    held: Vec<HeldMitigation>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -181,11 +245,39 @@ impl OwnSession {
         let (stop, stopped) = watch::channel(false);
         let (notice, notices) = mpsc::channel(64);
         let started = upstreams::start_one(settings, upstream, &journal, &notice, &stopped)?;
-        Ok(Self { commands: started.commands, notices, stop, task: started.task })
+        Ok(Self {
+            commands: started.commands,
+            notices,
+            held: started.held,
+            stop,
+            task: started.task,
+        })
     }
 
     async fn send(&self, command: ClientCommand) -> anyhow::Result<()> {
-        self.commands.send(command).await.context("the client has ended")
+        self.commands
+            .send(command)
+            .await
+            .context("the client has ended")
+    }
+
+    /// The upstream's word on every mitigation that the journal holds.
+    async fn mitigations(&mut self) -> anyhow::Result<Vec<MitigationReport>> {
+        let mut reports: Vec<MitigationReport> = Vec::new();
+        let held = self.held.clone();
+        while reports.len() < held.len() {
+            let report = self
+                .wait(|notice| match notice {
+                    ClientNotice::Status(report) => Some(Some(report.clone())),
+                    ClientNotice::Refused { .. } | ClientNotice::Withdrawn { .. } => Some(None),
+                    _ => None,
+                })
+                .await?;
+            let Some(report) = report else { break };
+            reports.retain(|other| other.mid != report.mid);
+            reports.push(report);
+        }
+        Ok(reports)
     }
 
     async fn wait<T>(&mut self, wanted: impl Fn(&ClientNotice) -> Option<T>) -> anyhow::Result<T> {

@@ -13,8 +13,14 @@ use crate::dots::runtime;
 /// Runs the command.
 pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
-    let answer = runtime()?.block_on(admin::ask::<()>(&settings.state_dir, Method::GET, "/api/v1/exporters", None))?;
-    let octets = answer.with_context(|| format!("no daemon runs on {}", settings.state_dir.display()))?;
+    let answer = runtime()?.block_on(admin::ask::<()>(
+        &settings.state_dir,
+        Method::GET,
+        "/api/v1/exporters",
+        None,
+    ))?;
+    let octets =
+        answer.with_context(|| format!("no daemon runs on {}", settings.state_dir.display()))?;
     let exporters: Vec<Value> = serde_json::from_slice(&octets)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&exporters)?);

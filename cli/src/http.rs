@@ -20,9 +20,18 @@ fn public(views: Arc<Views>) -> Router {
     Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/api/v1/attacks", get(|State(views): State<Arc<Views>>| async move { Json(views.attacks()) }))
-        .route("/api/v1/exporters", get(|State(views): State<Arc<Views>>| async move { Json(views.shard().exporters) }))
-        .route("/api/v1/mitigations", get(|State(views): State<Arc<Views>>| async move { Json(views.mitigations()) }))
+        .route(
+            "/api/v1/attacks",
+            get(|State(views): State<Arc<Views>>| async move { Json(views.attacks()) }),
+        )
+        .route(
+            "/api/v1/exporters",
+            get(|State(views): State<Arc<Views>>| async move { Json(views.shard().exporters) }),
+        )
+        .route(
+            "/api/v1/mitigations",
+            get(|State(views): State<Arc<Views>>| async move { Json(views.mitigations()) }),
+        )
         .with_state(views)
 }
 
@@ -35,8 +44,14 @@ fn acting(admin: Arc<Admin>) -> Router {
 }
 
 /// Serves the public routes until `shutdown`.
-pub(crate) async fn serve(listener: TcpListener, views: Arc<Views>, shutdown: watch::Receiver<bool>) {
-    let served = axum::serve(listener, public(views)).with_graceful_shutdown(stopped(shutdown)).await;
+pub(crate) async fn serve(
+    listener: TcpListener,
+    views: Arc<Views>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let served = axum::serve(listener, public(views))
+        .with_graceful_shutdown(stopped(shutdown))
+        .await;
     if let Err(error) = served {
         tracing::error!(%error, "the HTTP interface ended");
     }
@@ -62,7 +77,10 @@ pub(crate) async fn serve_admin(
     shutdown: watch::Receiver<bool>,
 ) {
     let router = public(views).merge(acting(admin));
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopped(shutdown)).await {
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(stopped(shutdown))
+        .await
+    {
         tracing::error!(%error, "the admin socket ended");
     }
 }
@@ -82,7 +100,10 @@ async fn scrape(State(views): State<Arc<Views>>) -> Response {
     }
 }
 
-async fn request(State(admin): State<Arc<Admin>>, Json(wanted): Json<MitigationRequest>) -> Response {
+async fn request(
+    State(admin): State<Arc<Admin>>,
+    Json(wanted): Json<MitigationRequest>,
+) -> Response {
     match admin.request(wanted).await {
         Ok(report) => (StatusCode::CREATED, Json(report)).into_response(),
         Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),

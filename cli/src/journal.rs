@@ -24,14 +24,16 @@ impl Journal {
     pub(crate) fn new(state: Arc<State>) -> Self {
         let (decoder, changes) = sync_channel::<Vec<DecoderChange>>(QUEUE);
         let keeper = Arc::clone(&state);
-        let spawned = std::thread::Builder::new().name("weir-keeper".to_owned()).spawn(move || {
-            while let Ok(mut batch) = changes.recv() {
-                batch.extend(changes.try_iter().flatten());
-                if let Err(error) = write_decoder_state(&keeper, &batch) {
-                    tracing::error!(%error, "templates are not saved");
+        let spawned = std::thread::Builder::new()
+            .name("weir-keeper".to_owned())
+            .spawn(move || {
+                while let Ok(mut batch) = changes.recv() {
+                    batch.extend(changes.try_iter().flatten());
+                    if let Err(error) = write_decoder_state(&keeper, &batch) {
+                        tracing::error!(%error, "templates are not saved");
+                    }
                 }
-            }
-        });
+            });
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread to save templates");
         }
@@ -62,7 +64,8 @@ impl Journal {
             if attack.is_closed() {
                 self.state.delete(Stage::Attacks, key.as_bytes())?;
             } else {
-                self.state.put_json(Stage::Attacks, key.as_bytes(), attack)?;
+                self.state
+                    .put_json(Stage::Attacks, key.as_bytes(), attack)?;
             }
         }
         Ok(())
@@ -74,17 +77,25 @@ impl Journal {
         let rows = self.state.entries(Stage::Mitigations)?;
         rows.into_iter()
             .filter(|(key, _)| key.starts_with(prefix.as_bytes()))
-            .map(|(_, value)| serde_json::from_slice(&value).context("the state file holds a row that cannot be read"))
+            .map(|(_, value)| {
+                serde_json::from_slice(&value)
+                    .context("the state file holds a row that cannot be read")
+            })
             .collect()
     }
 
     /// Keeps a client's change; durable when it returns.
-    pub(crate) fn keep_client_state(&self, upstream: &str, change: &ClientChange) -> anyhow::Result<()> {
+    pub(crate) fn keep_client_state(
+        &self,
+        upstream: &str,
+        change: &ClientChange,
+    ) -> anyhow::Result<()> {
         let key = format!("{upstream}\0{}", change.key());
         if change.is_removal() {
             self.state.delete(Stage::Mitigations, key.as_bytes())?;
         } else {
-            self.state.put_json(Stage::Mitigations, key.as_bytes(), change)?;
+            self.state
+                .put_json(Stage::Mitigations, key.as_bytes(), change)?;
         }
         Ok(())
     }
@@ -93,7 +104,10 @@ impl Journal {
         self.state
             .entries(stage)?
             .into_iter()
-            .map(|(_, value)| serde_json::from_slice(&value).context("the state file holds a row that cannot be read"))
+            .map(|(_, value)| {
+                serde_json::from_slice(&value)
+                    .context("the state file holds a row that cannot be read")
+            })
             .collect()
     }
 }
@@ -118,6 +132,8 @@ pub(crate) struct ClientJournal {
 
 impl weir_dots_export::Journal for ClientJournal {
     fn write(&self, change: &ClientChange) -> std::io::Result<()> {
-        self.journal.keep_client_state(&self.upstream, change).map_err(std::io::Error::other)
+        self.journal
+            .keep_client_state(&self.upstream, change)
+            .map_err(std::io::Error::other)
     }
 }

@@ -91,7 +91,7 @@ impl Judge {
                 }
                 DetectorOutput::Watch(list) => Verdict::Watch(list),
                 DetectorOutput::DrillDown(question) => Verdict::DrillDown(question),
-                DetectorOutput::Persist(attack) => Verdict::Persist(Box::new(attack)),
+                DetectorOutput::Persist(attack) => Verdict::Persist(attack),
             });
         }
         let (upstream, command) = self.exporter.poll_command()?;
@@ -100,6 +100,9 @@ impl Judge {
 
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
-        [self.detector.poll_timeout(), self.exporter.poll_timeout()].into_iter().flatten().min()
+        [self.detector.poll_timeout(), self.exporter.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

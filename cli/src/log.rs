@@ -11,7 +11,9 @@ pub(crate) fn start(config: &LogConfig) {
     let filter = EnvFilter::try_from_default_env()
         .or_else(|_| EnvFilter::try_new(&config.level))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr);
     let json = match config.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -27,5 +29,8 @@ pub(crate) fn start(config: &LogConfig) {
 
 /// Logging of commands that read no configuration or print results: warnings only, as text.
 pub(crate) fn start_quiet() {
-    start(&LogConfig { level: "warn".to_owned(), format: LogFormat::Text });
+    start(&LogConfig {
+        level: "warn".to_owned(),
+        format: LogFormat::Text,
+    });
 }

@@ -47,7 +47,10 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> anyhow::Result<()> {
-    if !matches!(command, Command::Run(_) | Command::Dots(arguments::DotsCommand::Serve(_))) {
+    if !matches!(
+        command,
+        Command::Run(_) | Command::Dots(arguments::DotsCommand::Serve(_))
+    ) {
         log::start_quiet();
     }
     match command {

@@ -56,19 +56,56 @@ impl Scrape {
         let shard = self.0.shard();
         type Figure = fn(&crate::views::ExporterRow) -> u64;
         let per_exporter: [(&str, &str, Figure); 8] = [
-            ("weir_collector_datagrams", "Export datagrams received", |row| row.view.datagrams),
-            ("weir_collector_records", "Flow records decoded", |row| row.view.records),
-            ("weir_collector_missing_records", "Records (NetFlow v9: datagrams) that sequence numbers say were lost", |row| row.view.missing_records),
-            ("weir_collector_sequence_gaps", "Gaps in sequence numbers", |row| row.view.sequence_gaps),
-            ("weir_collector_undecodable_sets", "Sets skipped because they are malformed", |row| row.view.undecodable_sets),
-            ("weir_collector_malformed_datagrams", "Datagrams that are no export message or broken", |row| row.view.malformed_datagrams),
-            ("weir_collector_held_back_dropped_sets", "Sets that waited for a template in vain", |row| row.view.held_back_dropped),
-            ("weir_collector_unknown_rate_records", "Records without a known sampling rate", |row| row.view.unknown_rate_records),
+            (
+                "weir_collector_datagrams",
+                "Export datagrams received",
+                |row| row.view.datagrams,
+            ),
+            ("weir_collector_records", "Flow records decoded", |row| {
+                row.view.records
+            }),
+            (
+                "weir_collector_missing_records",
+                "Records (NetFlow v9: datagrams) that sequence numbers say were lost",
+                |row| row.view.missing_records,
+            ),
+            (
+                "weir_collector_sequence_gaps",
+                "Gaps in sequence numbers",
+                |row| row.view.sequence_gaps,
+            ),
+            (
+                "weir_collector_undecodable_sets",
+                "Sets skipped because they are malformed",
+                |row| row.view.undecodable_sets,
+            ),
+            (
+                "weir_collector_malformed_datagrams",
+                "Datagrams that are no export message or broken",
+                |row| row.view.malformed_datagrams,
+            ),
+            (
+                "weir_collector_held_back_dropped_sets",
+                "Sets that waited for a template in vain",
+                |row| row.view.held_back_dropped,
+            ),
+            (
+                "weir_collector_unknown_rate_records",
+                "Records without a known sampling rate",
+                |row| row.view.unknown_rate_records,
+            ),
         ];
         for (name, help, figure) in per_exporter {
-            let mut family = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
+            let mut family = encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                prometheus_client::metrics::MetricType::Counter,
+            )?;
             for row in &shard.exporters {
-                let labels = ByExporter { exporter: row.name.clone() };
+                let labels = ByExporter {
+                    exporter: row.name.clone(),
+                };
                 ConstCounter::new(figure(row)).encode(family.encode_family(&labels)?)?;
             }
         }
@@ -79,8 +116,11 @@ impl Scrape {
             prometheus_client::metrics::MetricType::Gauge,
         )?;
         for row in &shard.exporters {
-            let labels = ByExporter { exporter: row.name.clone() };
-            ConstGauge::new(i64::try_from(row.view.templates).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+            let labels = ByExporter {
+                exporter: row.name.clone(),
+            };
+            ConstGauge::new(i64::try_from(row.view.templates).unwrap_or(i64::MAX))
+                .encode(family.encode_family(&labels)?)?;
         }
         let mut family = encoder.encode_descriptor(
             "weir_collector_clock_skew_seconds",
@@ -89,7 +129,9 @@ impl Scrape {
             prometheus_client::metrics::MetricType::Gauge,
         )?;
         for row in &shard.exporters {
-            let labels = ByExporter { exporter: row.name.clone() };
+            let labels = ByExporter {
+                exporter: row.name.clone(),
+            };
             ConstGauge::new(row.skew_seconds).encode(family.encode_family(&labels)?)?;
         }
         let mut family = encoder.encode_descriptor(
@@ -99,7 +141,9 @@ impl Scrape {
             prometheus_client::metrics::MetricType::Counter,
         )?;
         for socket in &shard.sockets {
-            let labels = ByListener { listener: socket.address.to_string() };
+            let labels = ByListener {
+                listener: socket.address.to_string(),
+            };
             ConstCounter::new(socket.drops).encode(family.encode_family(&labels)?)?;
         }
         let mut family = encoder.encode_descriptor(
@@ -109,16 +153,34 @@ impl Scrape {
             prometheus_client::metrics::MetricType::Gauge,
         )?;
         for socket in &shard.sockets {
-            let labels = ByListener { listener: socket.address.to_string() };
-            ConstGauge::new(i64::try_from(socket.granted_buffer).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+            let labels = ByListener {
+                listener: socket.address.to_string(),
+            };
+            ConstGauge::new(i64::try_from(socket.granted_buffer).unwrap_or(i64::MAX))
+                .encode(family.encode_family(&labels)?)?;
         }
-        counter(encoder, "weir_collector_refused_datagrams", "Datagrams of exporters outside the allow list", shard.refused_datagrams)
+        counter(
+            encoder,
+            "weir_collector_refused_datagrams",
+            "Datagrams of exporters outside the allow list",
+            shard.refused_datagrams,
+        )
     }
 
     fn encode_aggregate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let counters = self.0.shard().aggregate;
-        counter(encoder, "weir_aggregate_records", "Records aggregated", counters.records)?;
-        counter(encoder, "weir_aggregate_counted_bytes", "Octets in buckets, scaled", counters.counted_octets)?;
+        counter(
+            encoder,
+            "weir_aggregate_records",
+            "Records aggregated",
+            counters.records,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_counted_bytes",
+            "Octets in buckets, scaled",
+            counters.counted_octets,
+        )?;
         let reasons = [
             ("outside-zones", counters.outside_records),
             ("late", counters.late_records),
@@ -133,18 +195,58 @@ impl Scrape {
         for (reason, value) in reasons {
             ConstCounter::new(value).encode(family.encode_family(&ByReason { reason })?)?;
         }
-        counter(encoder, "weir_aggregate_early_records", "Records that end after their export time", counters.early_records)?;
-        counter(encoder, "weir_aggregate_refused_watches", "Hosts that should be watched and found no room", counters.refused_watches)
+        counter(
+            encoder,
+            "weir_aggregate_early_records",
+            "Records that end after their export time",
+            counters.early_records,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_watches",
+            "Hosts that should be watched and found no room",
+            counters.refused_watches,
+        )
     }
 
     fn encode_attacks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let totals = self.0.totals();
-        gauge(encoder, "weir_detector_open_attacks", "Attacks that are open", totals.open_attacks)?;
-        counter(encoder, "weir_detector_attacks", "Attacks detected", totals.attacks)?;
-        counter(encoder, "weir_detector_events", "Attack events", totals.events)?;
-        counter(encoder, "weir_detector_lost_summaries", "Summaries dropped because the detector fell behind", totals.lost_summaries)?;
-        counter(encoder, "weir_store_lost_batches", "Batches that the recent window could not take in time", totals.lost_batches)?;
-        counter(encoder, "weir_config_reload_failures", "Reloads refused because the configuration was bad", totals.reload_failures)?;
+        gauge(
+            encoder,
+            "weir_detector_open_attacks",
+            "Attacks that are open",
+            totals.open_attacks,
+        )?;
+        counter(
+            encoder,
+            "weir_detector_attacks",
+            "Attacks detected",
+            totals.attacks,
+        )?;
+        counter(
+            encoder,
+            "weir_detector_events",
+            "Attack events",
+            totals.events,
+        )?;
+        counter(
+            encoder,
+            "weir_detector_lost_summaries",
+            "Summaries dropped because the detector fell behind",
+            totals.lost_summaries,
+        )?;
+        counter(
+            encoder,
+            "weir_store_lost_batches",
+            "Batches that the recent window could not take in time",
+            totals.lost_batches,
+        )?;
+        counter(
+            encoder,
+            "weir_config_reload_failures",
+            "Reloads refused because the configuration was bad",
+            totals.reload_failures,
+        )?;
         let mut family = encoder.encode_descriptor(
             "weir_dots_session_up",
             "1 while a session with the upstream stands",
@@ -152,7 +254,8 @@ impl Scrape {
             prometheus_client::metrics::MetricType::Gauge,
         )?;
         for (upstream, up) in self.0.sessions() {
-            ConstGauge::new(i64::from(up)).encode(family.encode_family(&ByUpstream { upstream })?)?;
+            ConstGauge::new(i64::from(up))
+                .encode(family.encode_family(&ByUpstream { upstream })?)?;
         }
         Ok(())
     }

@@ -13,9 +13,15 @@ pub(crate) struct Progress {
 impl Progress {
     /// A bar for reading `files`.
     pub(crate) fn of_files(what: &'static str, files: &[PathBuf]) -> Self {
-        let total = files.iter().filter_map(|path| path.metadata().ok()).map(|meta| meta.len()).sum();
+        let total = files
+            .iter()
+            .filter_map(|path| path.metadata().ok())
+            .map(|meta| meta.len())
+            .sum();
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
-        if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:40}] {bytes}/{total_bytes} {eta}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg} [{bar:40}] {bytes}/{total_bytes} {eta}")
+        {
             bar.set_style(style);
         }
         bar.set_message(what);

@@ -22,12 +22,17 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
     let mut events: Box<dyn Write> = match &arguments.events {
         Some(path) => {
-            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            let file =
+                File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
             Box::new(BufWriter::new(file))
         }
         None => Box::new(io::stdout().lock()),
     };
-    let bodies = arguments.telemetry.as_deref().map(Bodies::create).transpose()?;
+    let bodies = arguments
+        .telemetry
+        .as_deref()
+        .map(Bodies::create)
+        .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
     let mut source = Merged::open(&arguments.files)?;
     let progress = Progress::of_files("replay", &arguments.files);
@@ -61,7 +66,10 @@ impl<'w> Replay<'w> {
         Self {
             shard: Shard::new(settings.shard()),
             window: RecentWindow::new(settings.store.recent_window),
-            judge: Judge::new(Detector::new(settings.detector.clone()), Exporter::new(settings.export.clone())),
+            judge: Judge::new(
+                Detector::new(settings.detector.clone()),
+                Exporter::new(settings.export.clone()),
+            ),
             recorder: Recorder::new(&settings.export),
             events,
             bodies,
@@ -71,7 +79,8 @@ impl<'w> Replay<'w> {
 
     fn handle_datagram(&mut self, datagram: &CapturedDatagram) -> anyhow::Result<()> {
         self.run_until(datagram.at.0)?;
-        self.shard.handle_datagram(datagram.at, datagram.from, &datagram.payload);
+        self.shard
+            .handle_datagram(datagram.at, datagram.from, &datagram.payload);
         self.drain()
     }
 
@@ -93,7 +102,10 @@ impl<'w> Replay<'w> {
 
     fn next_timer(&self) -> Option<Timestamp> {
         let shard = self.shard.poll_timeout().map(|due| due.0);
-        [shard, self.judge.poll_timeout()].into_iter().flatten().min()
+        [shard, self.judge.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn handle_timeout(&mut self, now: Timestamp) -> anyhow::Result<()> {
@@ -120,9 +132,12 @@ impl<'w> Replay<'w> {
         while let Some(verdict) = self.judge.poll_verdict() {
             match verdict {
                 Verdict::Event(event) => {
-                    self.attacks += u64::from(event.kind == weir_attack_event::EventKind::AttackStart);
+                    self.attacks +=
+                        u64::from(event.kind == weir_attack_event::EventKind::AttackStart);
                     serde_json::to_writer(&mut *self.events, &event)?;
-                    self.events.write_all(b"\n").context("cannot write the events")?;
+                    self.events
+                        .write_all(b"\n")
+                        .context("cannot write the events")?;
                 }
                 Verdict::DrillDown(question) => {
                     let findings = self.window.drill_down(&question);
@@ -177,9 +192,11 @@ struct IndexLine<'a> {
 
 impl Bodies {
     fn create(folder: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         let index = folder.join("index.ndjson");
-        let file = File::create(&index).with_context(|| format!("cannot write {}", index.display()))?;
+        let file =
+            File::create(&index).with_context(|| format!("cannot write {}", index.display()))?;
         Ok(Self {
             folder: folder.to_owned(),
             index: BufWriter::new(file),
@@ -228,14 +245,19 @@ impl Merged {
     }
 
     fn octets_read(&self) -> u64 {
-        self.sources.iter().map(|(capture, ..)| capture.octets_read()).sum()
+        self.sources
+            .iter()
+            .map(|(capture, ..)| capture.octets_read())
+            .sum()
     }
 
     fn warnings(&self) -> impl Iterator<Item = String> + '_ {
         self.sources
             .iter()
             .filter(|(capture, ..)| capture.truncated())
-            .map(|(_, _, name)| format!("{name} ends in the middle of a packet; what came before it was used"))
+            .map(|(_, _, name)| {
+                format!("{name} ends in the middle of a packet; what came before it was used")
+            })
     }
 }
 

@@ -28,7 +28,13 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let views = Arc::new(Views::default());
     let mut receiver = None;
     loop {
-        let daemon = Daemon::start(runtime.handle(), &settings, Hooks::default(), receiver.take(), Arc::clone(&views))?;
+        let daemon = Daemon::start(
+            runtime.handle(),
+            &settings,
+            Hooks::default(),
+            receiver.take(),
+            Arc::clone(&views),
+        )?;
         let next = runtime.block_on(wait(&mut signals, path, &views));
         receiver = daemon.stop(runtime.handle());
         match next {

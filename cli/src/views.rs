@@ -95,7 +95,9 @@ impl Views {
                 }
             }
             EventKind::AttackStart | EventKind::AttackUpdate => {
-                if attacks.open.insert(id, event.clone()).is_none() && event.kind == EventKind::AttackStart {
+                if attacks.open.insert(id, event.clone()).is_none()
+                    && event.kind == EventKind::AttackStart
+                {
                     attacks.started += 1;
                 }
             }
@@ -105,7 +107,12 @@ impl Views {
     /// Open attacks, then closed ones with the newest first: the latest event of each.
     pub(crate) fn attacks(&self) -> Vec<AttackEvent> {
         let attacks = lock(&self.attacks);
-        attacks.open.values().chain(attacks.closed.iter().rev()).cloned().collect()
+        attacks
+            .open
+            .values()
+            .chain(attacks.closed.iter().rev())
+            .cloned()
+            .collect()
     }
 
     /// Notes whether a session with an upstream stands.
@@ -115,7 +122,10 @@ impl Views {
 
     /// Upstreams, and whether their sessions stand.
     pub(crate) fn sessions(&self) -> Vec<(String, bool)> {
-        lock(&self.sessions).iter().map(|(name, up)| (name.clone(), *up)).collect()
+        lock(&self.sessions)
+            .iter()
+            .map(|(name, up)| (name.clone(), *up))
+            .collect()
     }
 
     /// Notes an upstream's word on a mitigation; what is over is forgotten.

@@ -127,14 +127,18 @@ impl Capture {
                         let linktype = self.interfaces.first().map(|i| i.linktype);
                         frame = linktype.map(|l| (nanos, l, packet.data.to_vec()));
                     }
-                    PcapBlockOwned::NG(block) => frame = next_generation(&mut self.interfaces, &block),
+                    PcapBlockOwned::NG(block) => {
+                        frame = next_generation(&mut self.interfaces, &block)
+                    }
                 }
                 self.octets_read += length as u64;
                 self.reader.consume(length);
             }
             Err(PcapError::Eof) => self.ended = true,
             Err(PcapError::Incomplete(_)) => {
-                if self.reader.refill().is_err() || self.reader.reader_exhausted() && self.is_stuck() {
+                if self.reader.refill().is_err()
+                    || self.reader.reader_exhausted() && self.is_stuck()
+                {
                     self.stop();
                 }
             }
@@ -177,11 +181,19 @@ impl Capture {
         }
     }
 
-    fn handle_fragment(&mut self, at: Timestamp, ether_type: EtherType, packet: &[u8], source: IpAddr, destination: IpAddr) {
+    fn handle_fragment(
+        &mut self,
+        at: Timestamp,
+        ether_type: EtherType,
+        packet: &[u8],
+        source: IpAddr,
+        destination: IpAddr,
+    ) {
         let Ok(sliced) = SlicedPacket::from_ether_type(ether_type, packet) else {
             return;
         };
-        self.fragments.retain(|seen| at.since(*seen) < FRAGMENT_LIFE);
+        self.fragments
+            .retain(|seen| at.since(*seen) < FRAGMENT_LIFE);
         let Ok(Some(whole)) = self.fragments.process_sliced_packet(&sliced, at, ()) else {
             return;
         };
@@ -211,7 +223,10 @@ impl Iterator for Capture {
 }
 
 /// Takes in a pcapng block; returns time in ns, link type and octets of a packet.
-fn next_generation(interfaces: &mut Vec<Interface>, block: &Block<'_>) -> Option<(i64, Linktype, Vec<u8>)> {
+fn next_generation(
+    interfaces: &mut Vec<Interface>,
+    block: &Block<'_>,
+) -> Option<(i64, Linktype, Vec<u8>)> {
     match block {
         Block::SectionHeader(_) => {
             interfaces.clear();
@@ -231,7 +246,11 @@ fn next_generation(interfaces: &mut Vec<Interface>, block: &Block<'_>) -> Option
             let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(interface.ticks_per_second);
             let nanos = i64::try_from(nanos).ok()?;
             let offset = interface.offset_seconds.checked_mul(1_000_000_000)?;
-            Some((nanos.checked_add(offset)?, interface.linktype, packet.packet_data().to_vec()))
+            Some((
+                nanos.checked_add(offset)?,
+                interface.linktype,
+                packet.packet_data().to_vec(),
+            ))
         }
         _ => None,
     }
@@ -240,10 +259,19 @@ fn next_generation(interfaces: &mut Vec<Interface>, block: &Block<'_>) -> Option
 /// The network layer's type and packet in a frame; `None` for link types that carry no IP.
 fn network_layer(linktype: Linktype, frame: &[u8]) -> Option<(EtherType, &[u8])> {
     match linktype {
-        Linktype::ETHERNET => beyond_tags(EtherType(u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?])), frame.get(14..)?),
+        Linktype::ETHERNET => beyond_tags(
+            EtherType(u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?])),
+            frame.get(14..)?,
+        ),
         // tcpdump's "cooked" captures: the protocol stands at the end of 16 octets, in the second form at the start of 20.
-        Linktype::LINUX_SLL => beyond_tags(EtherType(u16::from_be_bytes([*frame.get(14)?, *frame.get(15)?])), frame.get(16..)?),
-        Linktype(276) => beyond_tags(EtherType(u16::from_be_bytes([*frame.first()?, *frame.get(1)?])), frame.get(20..)?),
+        Linktype::LINUX_SLL => beyond_tags(
+            EtherType(u16::from_be_bytes([*frame.get(14)?, *frame.get(15)?])),
+            frame.get(16..)?,
+        ),
+        Linktype(276) => beyond_tags(
+            EtherType(u16::from_be_bytes([*frame.first()?, *frame.get(1)?])),
+            frame.get(20..)?,
+        ),
         Linktype(0 | 108) => bare_ip(frame.get(4..)?),
         Linktype(12 | 14 | 101 | 228 | 229) => bare_ip(frame),
         _ => None,

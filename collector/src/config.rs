@@ -150,7 +150,11 @@ pub struct ExporterRule {
 
 impl CollectorConfig {
     /// Checks the tables; all mistakes at once.
-    pub fn check(&self, exporters: &[ExporterConfig], columns: ColumnSet) -> Result<CollectorSettings, Vec<ConfigFault>> {
+    pub fn check(
+        &self,
+        exporters: &[ExporterConfig],
+        columns: ColumnSet,
+    ) -> Result<CollectorSettings, Vec<ConfigFault>> {
         let mut faults = Vec::new();
         let limits = weir_netflow::Limits {
             max_exporters: self.max_exporters as usize,
@@ -166,7 +170,10 @@ impl CollectorConfig {
         for (index, exporter) in exporters.iter().enumerate() {
             match exporter.check() {
                 Ok(rule) => rules.push(rule),
-                Err(message) => faults.push(ConfigFault::new(format!("exporter[{index}].address"), message)),
+                Err(message) => faults.push(ConfigFault::new(
+                    format!("exporter[{index}].address"),
+                    message,
+                )),
             }
         }
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.prefix_len()));
@@ -188,10 +195,16 @@ impl CollectorConfig {
     pub fn warnings(&self) -> Vec<ConfigFault> {
         let mut warnings = Vec::new();
         if !self.sflow.is_empty() {
-            warnings.push(ConfigFault::new("collector.sflow", "sFlow is not decoded yet: these sockets stay closed"));
+            warnings.push(ConfigFault::new(
+                "collector.sflow",
+                "sFlow is not decoded yet: these sockets stay closed",
+            ));
         }
         if self.shards > 1 {
-            warnings.push(ConfigFault::new("collector.shards", "one shard is run for now"));
+            warnings.push(ConfigFault::new(
+                "collector.shards",
+                "one shard is run for now",
+            ));
         }
         warnings
     }

@@ -5,7 +5,13 @@
 //! `WindowSummary`s and, for the recent window, the batches themselves.
 
 mod capture;
+mod config;
 mod receive;
+mod shard;
 
 pub use capture::{Capture, CaptureError, CapturedDatagram};
-pub use receive::{BindError, Receiver, SocketView, wall_clock};
+pub use config::{
+    CollectorConfig, CollectorSettings, ConfigFault, Count, ExporterConfig, ExporterRule,
+};
+pub use receive::{BindError, ReceiveBuffers, Receiver, SocketView, wall_clock};
+pub use shard::{Shard, ShardSettings};

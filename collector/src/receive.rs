@@ -21,8 +21,22 @@ const LARGEST: usize = 65_536;
 /// A set of UDP sockets that one shard reads, with kernel time stamps and drop counters.
 pub struct Receiver {
     sockets: Vec<ReceiveSocket>,
+}
+
+/// Room for the datagrams of one system call. It stays on the thread that reads.
+pub struct ReceiveBuffers {
     buffers: Vec<Vec<u8>>,
     headers: MultiHeaders<SockaddrStorage>,
+}
+
+impl Default for ReceiveBuffers {
+    fn default() -> Self {
+        let control = nix::cmsg_space!(nix::sys::time::TimeSpec, u32);
+        Self {
+            buffers: (0..BATCH).map(|_| vec![0; LARGEST]).collect(),
+            headers: MultiHeaders::preallocate(BATCH, Some(control)),
+        }
+    }
 }
 
 struct ReceiveSocket {
@@ -56,11 +70,7 @@ impl Receiver {
                 })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            sockets,
-            buffers: (0..BATCH).map(|_| vec![0; LARGEST]).collect(),
-            headers: MultiHeaders::preallocate(BATCH, Some(nix::cmsg_space!(nix::sys::time::TimeSpec, u32))),
-        })
+        Ok(Self { sockets })
     }
 
     /// The sockets, in the order of their addresses.
@@ -76,6 +86,7 @@ impl Receiver {
     /// number handed over. A call handles a bounded number of datagrams; what is left stays in the kernel's buffer.
     pub fn receive(
         &mut self,
+        buffers: &mut ReceiveBuffers,
         patience: Duration,
         mut handle: impl FnMut(ReceivedAt, SocketAddr, &[u8]),
     ) -> io::Result<usize> {
@@ -92,9 +103,14 @@ impl Receiver {
         }
         let ready: Vec<bool> = waiting.iter().map(|w| w.any().unwrap_or(false)).collect();
         let mut total = 0;
-        for (socket, _) in self.sockets.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+        for (socket, _) in self
+            .sockets
+            .iter_mut()
+            .zip(ready)
+            .filter(|(_, ready)| *ready)
+        {
             for _ in 0..CALLS {
-                let count = socket.drain(&mut self.buffers, &mut self.headers, &mut handle)?;
+                let count = socket.drain(buffers, &mut handle)?;
                 total += count;
                 if count < BATCH {
                     break;
@@ -116,7 +132,11 @@ pub struct BindError {
 }
 
 fn open(address: SocketAddr, receive_buffer: u64) -> io::Result<ReceiveSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -143,13 +163,16 @@ fn open(address: SocketAddr, receive_buffer: u64) -> io::Result<ReceiveSocket> {
 impl ReceiveSocket {
     fn drain(
         &mut self,
-        buffers: &mut [Vec<u8>],
-        headers: &mut MultiHeaders<SockaddrStorage>,
+        ReceiveBuffers { buffers, headers }: &mut ReceiveBuffers,
         handle: &mut impl FnMut(ReceivedAt, SocketAddr, &[u8]),
     ) -> io::Result<usize> {
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = {
             let mut buffers = buffers.iter_mut();
-            std::array::from_fn(|_| [IoSliceMut::new(buffers.next().map_or(&mut [], |b| b.as_mut_slice()))])
+            std::array::from_fn(|_| {
+                [IoSliceMut::new(
+                    buffers.next().map_or(&mut [], |b| b.as_mut_slice()),
+                )]
+            })
         };
         let received = match recvmmsg(
             self.socket.as_raw_fd(),
@@ -189,14 +212,19 @@ impl ReceiveSocket {
 }
 
 fn stamp_nanos(stamp: nix::sys::time::TimeSpec) -> i64 {
-    stamp.tv_sec().saturating_mul(1_000_000_000).saturating_add(stamp.tv_nsec())
+    stamp
+        .tv_sec()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(stamp.tv_nsec())
 }
 
 /// The wall clock, in ns since the epoch: for datagrams that the kernel has not stamped, and for ticks.
 pub fn wall_clock() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+        .map_or(0, |since| {
+            i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        })
 }
 
 /// The sender; IPv4 in IPv6 form becomes IPv4.
@@ -224,9 +252,10 @@ mod tests {
             sender.send_to(&[octet], view.address).unwrap();
         }
         let mut seen = Vec::new();
+        let mut buffers = ReceiveBuffers::default();
         while seen.len() < 40 {
             let count = receiver
-                .receive(Duration::from_secs(2), |at, from, payload| {
+                .receive(&mut buffers, Duration::from_secs(2), |at, from, payload| {
                     assert_eq!(from, sender.local_addr().unwrap());
                     assert!(at.nanos() >= before - 1_000_000_000 && at.nanos() <= wall_clock());
                     seen.push(payload[0]);
@@ -243,15 +272,22 @@ mod tests {
         let address = receiver.sockets().next().unwrap().address;
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut seen = 0;
+        let mut buffers = ReceiveBuffers::default();
         for _ in 0..2 {
             for _ in 0..500 {
                 sender.send_to(&[0; 1400], address).unwrap();
             }
-            while receiver.receive(Duration::from_millis(20), |_, _, _| seen += 1).unwrap() > 0 {}
+            while receiver
+                .receive(&mut buffers, Duration::from_millis(20), |_, _, _| seen += 1)
+                .unwrap()
+                > 0
+            {}
         }
         // The counter travels with a datagram: one more brings the newest value.
         sender.send_to(&[0], address).unwrap();
-        receiver.receive(Duration::from_secs(1), |_, _, _| seen += 1).unwrap();
+        receiver
+            .receive(&mut buffers, Duration::from_secs(1), |_, _, _| seen += 1)
+            .unwrap();
         let drops = receiver.sockets().next().unwrap().drops;
         assert!(drops > 0);
         assert_eq!(seen + drops, 1001);

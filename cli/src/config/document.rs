@@ -25,7 +25,10 @@ pub(crate) fn overrides(variables: impl Iterator<Item = (String, String)>) -> Ov
     let mut found: Overrides = variables
         .filter_map(|(name, value)| {
             let path = name.strip_prefix("WEIR__")?;
-            Some((path.split("__").map(str::to_ascii_lowercase).collect(), value))
+            Some((
+                path.split("__").map(str::to_ascii_lowercase).collect(),
+                value,
+            ))
         })
         .collect();
     found.sort();
@@ -60,7 +63,8 @@ impl<'t> Document<'t> {
                 mistakes.push(Mistake {
                     line: None,
                     path: path.join("."),
-                    message: "the environment cannot override this key: it is not in a table".to_owned(),
+                    message: "the environment cannot override this key: it is not in a table"
+                        .to_owned(),
                 });
             }
         }
@@ -89,7 +93,11 @@ impl<'t> Document<'t> {
         let value = remove(&mut self.rest, name)?;
         let span = value.span();
         let DeValue::Array(items) = value.into_inner() else {
-            self.mistake(Some(span), name, format!("write [[{name}]]: this is an array of tables"));
+            self.mistake(
+                Some(span),
+                name,
+                format!("write [[{name}]]: this is an array of tables"),
+            );
             return None;
         };
         let read = items
@@ -108,7 +116,8 @@ impl<'t> Document<'t> {
 
     /// The line at which `path`, or what of it exists, stands.
     pub(crate) fn line_of(&self, path: &str) -> Option<usize> {
-        self.span_of(path).map(|span| line_at(self.text, span.start))
+        self.span_of(path)
+            .map(|span| line_at(self.text, span.start))
     }
 
     /// Everything that is wrong, in the order of the file; keys that nobody took are unknown.
@@ -127,11 +136,17 @@ impl<'t> Document<'t> {
     }
 
     /// serde stops at the first error; so the key at fault is noted and taken out, and the table is read again.
-    fn read<T: DeserializeOwned>(&mut self, path: &str, mut value: Spanned<DeValue<'t>>) -> Option<T> {
+    fn read<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        mut value: Spanned<DeValue<'t>>,
+    ) -> Option<T> {
         loop {
             let mut unknown = Vec::new();
             let deserializer = ValueDeserializer::from(value.clone());
-            let result = serde_ignored::deserialize(deserializer, |ignored| unknown.push(ignored.to_string()));
+            let result = serde_ignored::deserialize(deserializer, |ignored| {
+                unknown.push(ignored.to_string())
+            });
             match result {
                 Ok(read) => {
                     for key in unknown {
@@ -154,7 +169,9 @@ impl<'t> Document<'t> {
     }
 
     fn mistake(&mut self, span: Option<Range<usize>>, path: &str, message: String) {
-        let line = span.filter(|span| span.end > 0).map(|span| line_at(self.text, span.start));
+        let line = span
+            .filter(|span| span.end > 0)
+            .map(|span| line_at(self.text, span.start));
         self.mistakes.push(Mistake {
             line,
             path: path.to_owned(),
@@ -165,7 +182,10 @@ impl<'t> Document<'t> {
     fn span_of(&self, path: &str) -> Option<Range<usize>> {
         let mut value = &self.root;
         let mut span = None;
-        for segment in path.split(['.', '[', ']']).filter(|segment| !segment.is_empty()) {
+        for segment in path
+            .split(['.', '[', ']'])
+            .filter(|segment| !segment.is_empty())
+        {
             let next = match value.get_ref() {
                 DeValue::Table(table) => table
                     .iter()
@@ -187,7 +207,12 @@ impl<'t> Document<'t> {
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes().iter().take(offset).filter(|octet| **octet == b'\n').count()
+    1 + text
+        .as_bytes()
+        .iter()
+        .take(offset)
+        .filter(|octet| **octet == b'\n')
+        .count()
 }
 
 fn remove<'t>(table: &mut DeTable<'t>, name: &str) -> Option<Spanned<DeValue<'t>>> {
@@ -197,12 +222,15 @@ fn remove<'t>(table: &mut DeTable<'t>, name: &str) -> Option<Spanned<DeValue<'t>
 
 /// Takes the innermost key whose value (or name) lies at `span` out of `value`; says its path.
 fn remove_at(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
-    let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end && outer.end > 0;
+    let holds =
+        |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end && outer.end > 0;
     match value.get_mut() {
         DeValue::Table(table) => {
             let key = table
                 .iter()
-                .find(|(key, inner)| holds(key.span()) || holds(inner.span()) || is_around(inner, span))
+                .find(|(key, inner)| {
+                    holds(key.span()) || holds(inner.span()) || is_around(inner, span)
+                })
                 .map(|(key, _)| key.clone())?;
             if let Some(inner) = table.get_mut(&key)
                 && let Some(deeper) = remove_at(inner, span)
@@ -225,19 +253,24 @@ fn remove_at(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<St
 
 /// Whether something inside `value` lies at `span`: the span of a `[table]` is only its header's.
 fn is_around(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
-    let holds = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end && outer.end > 0;
+    let holds =
+        |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end && outer.end > 0;
     match value.get_ref() {
         DeValue::Table(table) => table
             .iter()
             .any(|(key, inner)| holds(key.span()) || holds(inner.span()) || is_around(inner, span)),
-        DeValue::Array(items) => items.iter().any(|item| holds(item.span()) || is_around(item, span)),
+        DeValue::Array(items) => items
+            .iter()
+            .any(|item| holds(item.span()) || is_around(item, span)),
         _ => false,
     }
 }
 
 /// Puts a value from the environment into the table that `path` names.
 fn insert<'t>(table: &mut DeTable<'t>, path: &'t [String], value: &'t str) -> bool {
-    let Some((name, inner)) = path.split_first() else { return false };
+    let Some((name, inner)) = path.split_first() else {
+        return false;
+    };
     let key = table
         .keys()
         .find(|key| key.get_ref() == name.as_str())
@@ -317,7 +350,10 @@ mod tests {
         let overrides = overrides(variables.into_iter());
         let mut document = Document::parse("[table]\nnumber = 1\nother = 2\n", &overrides);
         let table: Table = document.take("table");
-        assert_eq!((table.number, table.other, table.text.as_str()), (7, 2, "two words"));
+        assert_eq!(
+            (table.number, table.other, table.text.as_str()),
+            (7, 2, "two words")
+        );
         assert!(document.finish().is_empty());
     }
 }

@@ -63,7 +63,10 @@ pub(crate) enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Auto }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Auto,
+        }
     }
 }
 
@@ -76,7 +79,9 @@ pub(crate) struct HttpConfig {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+        }
     }
 }
 
@@ -110,7 +115,10 @@ pub(crate) struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error("cannot read {path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{0}")]
     Mistakes(String),
 }
@@ -144,10 +152,14 @@ pub(crate) fn load(path: &Path, columns: ColumnSet) -> Result<Settings, ConfigEr
 
 /// Reads and checks a file; also gives the effective configuration.
 pub(crate) fn read(path: &Path, columns: ColumnSet) -> Result<(Config, Settings), ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
     let overrides = overrides(std::env::vars());
     let folder = path.parent().unwrap_or(Path::new("."));
-    parse(&text, &overrides, folder, columns).map_err(|mistakes| ConfigError::Mistakes(listed(path, &mistakes)))
+    parse(&text, &overrides, folder, columns)
+        .map_err(|mistakes| ConfigError::Mistakes(listed(path, &mistakes)))
 }
 
 fn listed(path: &Path, mistakes: &[Mistake]) -> String {
@@ -172,7 +184,9 @@ fn parse(
 ) -> Result<(Config, Settings), Vec<Mistake>> {
     let mut document = Document::parse(text, overrides);
     let mut config = Config {
-        state_dir: document.take_optional("state_dir").unwrap_or_else(|| "/var/lib/weir".into()),
+        state_dir: document
+            .take_optional("state_dir")
+            .unwrap_or_else(|| "/var/lib/weir".into()),
         log: document.take("log"),
         http: document.take("http"),
         collector: document.take("collector"),
@@ -181,7 +195,9 @@ fn parse(
         detector: document.take("detector"),
         events: document.take("events"),
         exporters: document.take_array("exporter").unwrap_or_default(),
-        thresholds: document.take_array("threshold").unwrap_or_else(|| vec![ThresholdConfig::default()]),
+        thresholds: document
+            .take_array("threshold")
+            .unwrap_or_else(|| vec![ThresholdConfig::built_in()]),
         zones: document.take_array("zone").unwrap_or_default(),
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
@@ -191,7 +207,10 @@ fn parse(
     config.make_paths_absolute(folder);
     let mut settings = config.check(&mut document, columns);
     if let Some(settings) = &mut settings {
-        settings.warnings = config.warnings(&document, samplers.is_some_and(|samplers| !samplers.is_empty()));
+        settings.warnings = config.warnings(
+            &document,
+            samplers.is_some_and(|samplers| !samplers.is_empty()),
+        );
     }
     match (document.finish(), settings) {
         (mistakes, Some(settings)) if mistakes.is_empty() => Ok((config, settings)),
@@ -214,11 +233,9 @@ impl Config {
         };
         absolute(&mut self.state_dir);
         absolute(&mut self.events.file);
-        for upstream in &mut self.upstreams {
-            absolute(&mut upstream.ca);
-            absolute(&mut upstream.certificate);
-            absolute(&mut upstream.key);
-        }
+        self.upstreams
+            .iter_mut()
+            .for_each(|upstream| upstream.resolve(folder));
         if let Some(server) = &mut self.dots_server {
             absolute(&mut server.ca);
             absolute(&mut server.certificate);
@@ -229,24 +246,43 @@ impl Config {
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
         let collector = self.collector.check(&self.exporters, columns);
-        let collector = noted(document, collector.map_err(|faults| pairs(faults, |f| (f.path, f.message))));
+        let collector = noted(
+            document,
+            collector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let aggregation = self.aggregation.check();
         let aggregation = noted(
             document,
-            aggregation.map_err(|faults| pairs(faults, |message| ("aggregation".to_owned(), message))),
+            aggregation
+                .map_err(|faults| pairs(faults, |message| ("aggregation".to_owned(), message))),
         );
         let store = self.store.check();
-        let store = noted(document, store.map_err(|error| vec![("store".to_owned(), error.to_string())]));
+        let store = noted(
+            document,
+            store.map_err(|error| vec![("store".to_owned(), error.to_string())]),
+        );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones);
-        let detector = noted(document, detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))));
-        let zone_policies: Vec<(String, Option<String>)> =
-            self.zones.iter().map(|zone| (zone.name.clone(), zone.policy.clone())).collect();
+        let detector = noted(
+            document,
+            detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
+        let zone_policies: Vec<(String, Option<String>)> = self
+            .zones
+            .iter()
+            .map(|zone| (zone.name.clone(), zone.policy.clone()))
+            .collect();
         let export = weir_dots_export::check(&self.upstreams, &self.policies, &zone_policies);
-        let export = noted(document, export.map_err(|faults| pairs(faults, |f| (f.path, f.message))));
+        let export = noted(
+            document,
+            export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let dots_server = match &self.dots_server {
             Some(server) => {
                 let checked = server.check();
-                Some(noted(document, checked.map_err(|faults| pairs(faults, |f| (f.path, f.message))))?)
+                Some(noted(
+                    document,
+                    checked.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+                )?)
             }
             None => None,
         };
@@ -255,7 +291,10 @@ impl Config {
             log: self.log.clone(),
             http: self.http.listen,
             collector: collector?,
-            aggregation: { aggregation?; self.aggregation.clone() },
+            aggregation: {
+                aggregation?;
+                self.aggregation.clone()
+            },
             store: store?,
             detector: detector?,
             export: export?,
@@ -266,13 +305,23 @@ impl Config {
     }
 
     fn warnings(&self, document: &Document<'_>, samplers: bool) -> Vec<String> {
-        let mut warnings: Vec<(String, String)> =
-            self.collector.warnings().into_iter().map(|fault| (fault.path, fault.message)).collect();
+        let mut warnings: Vec<(String, String)> = self
+            .collector
+            .warnings()
+            .into_iter()
+            .map(|fault| (fault.path, fault.message))
+            .collect();
         if samplers {
-            warnings.push(("packet_sampler".to_owned(), "there is no packet sampler yet: the table has no effect".to_owned()));
+            warnings.push((
+                "packet_sampler".to_owned(),
+                "there is no packet sampler yet: the table has no effect".to_owned(),
+            ));
         }
         if !self.events.webhook.is_empty() {
-            warnings.push(("events.webhook".to_owned(), "webhooks are not sent yet".to_owned()));
+            warnings.push((
+                "events.webhook".to_owned(),
+                "webhooks are not sent yet".to_owned(),
+            ));
         }
         if self.zones.is_empty() {
             warnings.push((String::new(), "no [[zone]]: nothing is watched".to_owned()));

@@ -16,7 +16,11 @@ pub(crate) struct AllFields {
 
 impl AllFields {
     /// Writes what a datagram holds as one JSON object, with the parser's error where it stopped.
-    pub(crate) fn write(&mut self, datagram: &CapturedDatagram, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        datagram: &CapturedDatagram,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         let parser = self.parsers.entry(datagram.from).or_default();
         let result = parser.parse_bytes(&datagram.payload);
         let line = json!({

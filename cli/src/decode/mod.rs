@@ -22,7 +22,8 @@ use summary::Summary;
 pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
     let mut out: Box<dyn Write> = match &arguments.output {
         Some(path) => {
-            let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+            let file =
+                File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
             Box::new(BufWriter::new(file))
         }
         None => Box::new(BufWriter::new(io::stdout().lock())),
@@ -45,7 +46,9 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         match done {
             // Whoever reads has seen enough, as with `| head`.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            done => done.with_context(|| format!("cannot write the records of {}", path.display()))?,
+            done => {
+                done.with_context(|| format!("cannot write the records of {}", path.display()))?
+            }
         }
         octets += capture.octets_read();
         if capture.truncated() {
@@ -88,7 +91,11 @@ fn write_records(
     Ok(())
 }
 
-fn write_all_fields(capture: &mut Capture, out: &mut impl Write, tell: &mut impl FnMut(&Capture)) -> io::Result<()> {
+fn write_all_fields(
+    capture: &mut Capture,
+    out: &mut impl Write,
+    tell: &mut impl FnMut(&Capture),
+) -> io::Result<()> {
     let mut parsers = AllFields::default();
     while let Some(datagram) = capture.next() {
         parsers.write(&datagram, out)?;
@@ -108,7 +115,8 @@ fn summarise(
     let mut summary = Summary::of(path);
     while let Some(datagram) = capture.next() {
         batch.clear();
-        let outcome = decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+        let outcome =
+            decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
         summary.add(&outcome);
         tell(capture);
     }

@@ -60,12 +60,36 @@ pub(crate) fn write_ndjson(batch: &FlowBatch, out: &mut impl Write) -> io::Resul
 /// Writes all records of a batch as CSV lines; no value holds a comma, so nothing is quoted.
 pub(crate) fn write_csv(batch: &FlowBatch, out: &mut impl Write) -> io::Result<()> {
     for_each(batch, |r| {
-        write!(out, "{},{},{},{},{},", r.kind, r.time_received_ns, r.sequence_num, r.sampling_rate, r.sampler_address)?;
-        write!(out, "{},{},{},", r.observation_domain_id, r.time_flow_start_ns, r.time_flow_end_ns)?;
-        write!(out, "{},{},{},{},{},{},", r.bytes, r.packets, r.src_addr, r.dst_addr, r.etype, r.proto)?;
-        write!(out, "{},{},{},{},{},{},", r.src_port, r.dst_port, r.in_if, r.out_if, r.src_mac, r.dst_mac)?;
-        write!(out, "{},{},{},{},{},{},", r.vlan_id, r.ip_tos, r.ip_ttl, r.tcp_flags, r.icmp_type, r.icmp_code)?;
-        write!(out, "{},{},{},{},{},{}", r.ipv6_flow_label, r.src_as, r.dst_as, r.next_hop, r.src_net, r.dst_net)?;
+        write!(
+            out,
+            "{},{},{},{},{},",
+            r.kind, r.time_received_ns, r.sequence_num, r.sampling_rate, r.sampler_address
+        )?;
+        write!(
+            out,
+            "{},{},{},",
+            r.observation_domain_id, r.time_flow_start_ns, r.time_flow_end_ns
+        )?;
+        write!(
+            out,
+            "{},{},{},{},{},{},",
+            r.bytes, r.packets, r.src_addr, r.dst_addr, r.etype, r.proto
+        )?;
+        write!(
+            out,
+            "{},{},{},{},{},{},",
+            r.src_port, r.dst_port, r.in_if, r.out_if, r.src_mac, r.dst_mac
+        )?;
+        write!(
+            out,
+            "{},{},{},{},{},{},",
+            r.vlan_id, r.ip_tos, r.ip_ttl, r.tcp_flags, r.icmp_type, r.icmp_code
+        )?;
+        write!(
+            out,
+            "{},{},{},{},{},{}",
+            r.ipv6_flow_label, r.src_as, r.dst_as, r.next_hop, r.src_net, r.dst_net
+        )?;
         out.write_all(b"\n")
     })
 }
@@ -95,7 +119,11 @@ fn record(batch: &FlowBatch, datagram: &DatagramInfo, row: usize) -> Record {
         packets: batch.packets[row],
         src_addr: source,
         dst_addr: destination,
-        etype: if source.is_v4() && destination.is_v4() { "IPv4" } else { "IPv6" },
+        etype: if source.is_v4() && destination.is_v4() {
+            "IPv4"
+        } else {
+            "IPv6"
+        },
         proto: Protocol(batch.protocol[row]),
         src_port: batch.source_port[row],
         dst_port: batch.destination_port[row],
@@ -157,7 +185,11 @@ struct NextHop(Address);
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == Address::UNSPECIFIED { Ok(()) } else { self.0.fmt(f) }
+        if self.0 == Address::UNSPECIFIED {
+            Ok(())
+        } else {
+            self.0.fmt(f)
+        }
     }
 }
 
@@ -211,7 +243,9 @@ impl fmt::Display for Protocol {
 
 #[cfg(test)]
 mod tests {
-    use weir_flow_record::{ColumnSet, ExportProtocol, ExporterId, ExportTime, ObservationDomainId, ReceivedAt, Row};
+    use weir_flow_record::{
+        ColumnSet, ExportProtocol, ExportTime, ExporterId, ObservationDomainId, ReceivedAt, Row,
+    };
 
     use super::*;
 
@@ -275,7 +309,9 @@ mod tests {
         assert_eq!(names.len(), values.len());
         let mut rest = json.as_str();
         for (name, value) in names.iter().zip(&values) {
-            let at = rest.find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name} out of order"));
+            let at = rest
+                .find(&format!("\"{name}\":"))
+                .unwrap_or_else(|| panic!("{name} out of order"));
             rest = &rest[at..];
             assert!(rest.contains(value), "{name}");
         }

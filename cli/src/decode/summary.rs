@@ -30,7 +30,10 @@ pub(crate) struct Summary {
 impl Summary {
     /// The empty summary of a file.
     pub(crate) fn of(path: &Path) -> Self {
-        Self { file: path.display().to_string(), ..Self::default() }
+        Self {
+            file: path.display().to_string(),
+            ..Self::default()
+        }
     }
 
     /// Adds what a datagram gave. Octets and packets are those of IE 1 and IE 2 alone.
@@ -51,7 +54,8 @@ impl Summary {
         self.records += u64::from(outcome.records) + u64::from(outcome.released_records);
         self.octets = self.octets.saturating_add(outcome.delta_octets);
         self.packets = self.packets.saturating_add(outcome.delta_packets);
-        self.options_records += u64::from(outcome.options_records) + u64::from(outcome.released_options_records);
+        self.options_records +=
+            u64::from(outcome.options_records) + u64::from(outcome.released_options_records);
         self.undecodable_sets += u64::from(outcome.undecodable_sets);
         self.sequence_gaps += u64::from(outcome.sequence_gap);
         self.missing_records += u64::from(outcome.missing_records);

@@ -1,0 +1,160 @@
+//! Upstream clients and the embedded DOTS server as tasks.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use weir_dots_export::{
+    Client, ClientCommand, ClientNotice, ClientParameters, HeldMitigation, SessionState,
+    UpstreamSettings, is_operators, run_upstream,
+};
+use weir_dots_proto::Cuid;
+use weir_dots_server::{BoundServer, DotsServerSettings, Mitigator};
+
+use crate::config::Settings;
+use crate::journal::{ClientJournal, Journal};
+use crate::views::Views;
+
+/// Commands that wait for a client.
+const QUEUE: usize = 256;
+
+/// A client that runs.
+pub(crate) struct Started {
+    pub(crate) name: Arc<str>,
+    pub(crate) commands: mpsc::Sender<ClientCommand>,
+    pub(crate) task: JoinHandle<()>,
+    /// Mitigations of earlier runs.
+    pub(crate) held: Vec<HeldMitigation>,
+}
+
+/// Starts the clients of all upstreams, in the order of the configuration. Call within a runtime.
+pub(crate) fn start(
+    settings: &Settings,
+    journal: &Arc<Journal>,
+    notices: &mpsc::Sender<ClientNotice>,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<Vec<Started>> {
+    settings
+        .export
+        .upstreams()
+        .iter()
+        .map(|upstream| launch(upstream, journal, notices, stopped))
+        .collect()
+}
+
+/// Starts the client of one upstream; the first of the configuration by default.
+pub(crate) fn start_one(
+    settings: &Settings,
+    name: Option<&str>,
+    journal: &Arc<Journal>,
+    notices: &mpsc::Sender<ClientNotice>,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<Started> {
+    let upstream = match name {
+        Some(name) => settings
+            .export
+            .upstream(name)
+            .with_context(|| format!("there is no upstream `{name}`"))?,
+        None => settings
+            .export
+            .upstreams()
+            .first()
+            .context("the configuration has no [[upstream]]")?,
+    };
+    launch(upstream, journal, notices, stopped)
+}
+
+fn launch(
+    upstream: &UpstreamSettings,
+    journal: &Arc<Journal>,
+    notices: &mpsc::Sender<ClientNotice>,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<Started> {
+    let name = Arc::clone(&upstream.name);
+    let credentials = upstream
+        .open_credentials()
+        .with_context(|| format!("upstream `{name}`"))?;
+    let cuid = Cuid::from_hash_input(credentials.spki_sha256());
+    let seed = weir_collector::wall_clock().unsigned_abs();
+    let mut client = Client::new(ClientParameters::new(Arc::clone(&name), cuid, seed));
+    client.restore(journal.client_state(&name)?);
+    let held = client.mitigations().collect();
+    let (commands, queue) = mpsc::channel(QUEUE);
+    let journal = Arc::new(ClientJournal {
+        upstream: Arc::clone(&name),
+        journal: Arc::clone(journal),
+    });
+    let task = tokio::spawn(run_upstream(
+        upstream.clone(),
+        credentials,
+        client,
+        queue,
+        notices.clone(),
+        journal,
+        stopped.clone(),
+    ));
+    Ok(Started {
+        name,
+        commands,
+        task,
+        held,
+    })
+}
+
+/// Starts the embedded DOTS server. Call within a runtime.
+pub(crate) fn start_server(
+    settings: &DotsServerSettings,
+    mitigator: Box<dyn Mitigator>,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<JoinHandle<()>> {
+    let server = BoundServer::bind(settings, mitigator)?;
+    for address in server.addresses() {
+        tracing::info!(%address, "listening for DOTS");
+    }
+    Ok(tokio::spawn(server.run(stopped)))
+}
+
+/// Notes what an upstream says where it can be looked at.
+pub(crate) fn note(views: &Views, notice: &ClientNotice) {
+    match notice {
+        ClientNotice::Session { upstream, state } => {
+            let up = matches!(state, SessionState::Up);
+            tracing::info!(%upstream, ?state, "DOTS session");
+            views.set_session(upstream, up);
+        }
+        ClientNotice::Granted(report) | ClientNotice::Status(report) => {
+            views.set_mitigation(report)
+        }
+        ClientNotice::Withdrawn { upstream, mid, .. } => views.remove_mitigation(upstream, *mid),
+        ClientNotice::Refused {
+            upstream,
+            mid,
+            code,
+            diagnostic,
+            ..
+        } => {
+            tracing::warn!(%upstream, mid, %code, %diagnostic, "the upstream refuses");
+            views.remove_mitigation(upstream, *mid);
+        }
+        ClientNotice::Unreachable { attack, upstream } => {
+            tracing::warn!(%attack, %upstream, "the upstream does not answer");
+        }
+        ClientNotice::Orphan { upstream, mid } => {
+            tracing::warn!(%upstream, mid, "a mitigation that nobody holds is withdrawn");
+        }
+        ClientNotice::Held { .. } | ClientNotice::Told { .. } => {}
+    }
+}
+
+/// Mitigations of earlier runs whose attacks are over: nobody else would end them. The operator's stay.
+pub(crate) fn left_over<'a>(
+    held: &'a [HeldMitigation],
+    is_open: impl Fn(&weir_attack_event::AttackId) -> bool + 'a,
+) -> impl Iterator<Item = ClientCommand> + 'a {
+    held.iter()
+        .filter(move |mitigation| !is_operators(&mitigation.attack) && !is_open(&mitigation.attack))
+        .map(|mitigation| ClientCommand::Withdraw {
+            attack: mitigation.attack.clone(),
+        })
+}

@@ -1,0 +1,262 @@
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use weir_flow_aggregate::{
+    AggregateCounters, AggregateSettings, Aggregator, ExporterCoverage, WatchList, WindowSummary,
+};
+use weir_flow_record::{Address, ExporterId, FlowBatch, ReceivedAt};
+use weir_netflow::{DatagramOutcome, Decoder, DecoderCounters, ExporterView, StateChange};
+
+use crate::config::{CollectorSettings, Count, ExporterRule};
+
+/// Rows after which a batch goes to aggregation without waiting for a tick: small enough to stay in the cache.
+const ROWS: usize = 1024;
+/// Time between two looks at the exporters' losses, in ns.
+const COVERAGE: i64 = 1_000_000_000;
+/// Emptied batches that are kept for reuse.
+const SPARE_BATCHES: usize = 16;
+
+/// One decoder and one aggregator: datagrams in, summaries and batches out. No I/O and no clock.
+pub struct Shard {
+    collector: CollectorSettings,
+    decoder: Decoder,
+    aggregator: Aggregator,
+    batch: FlowBatch,
+    spare: Vec<FlowBatch>,
+    full: VecDeque<FlowBatch>,
+    /// Rule of each exporter, by its dense number.
+    rules: Vec<Option<Option<usize>>>,
+    coverage: Vec<ExporterCoverage>,
+    /// Losses are looked at once a second, not at every tick.
+    covered_until: i64,
+    refused_datagrams: u64,
+}
+
+/// What a shard is built of.
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    /// Sockets, bounds, exporter rules.
+    pub collector: CollectorSettings,
+    /// Zones and tables.
+    pub aggregate: AggregateSettings,
+}
+
+impl Shard {
+    /// A shard that knows no exporter yet.
+    pub fn new(settings: ShardSettings) -> Self {
+        let columns = settings.collector.columns;
+        Self {
+            decoder: Decoder::new(settings.collector.limits, columns),
+            aggregator: Aggregator::new(settings.aggregate),
+            batch: FlowBatch::with_projection(columns),
+            spare: Vec::new(),
+            full: VecDeque::new(),
+            rules: Vec::new(),
+            coverage: Vec::new(),
+            covered_until: i64::MIN,
+            refused_datagrams: 0,
+            collector: settings.collector,
+        }
+    }
+
+    /// Brings back a template or sampling rate of an earlier run. Call before the first datagram.
+    pub fn restore(&mut self, change: StateChange) {
+        self.decoder.restore(change);
+    }
+
+    /// Decodes a datagram; its records wait for the next tick or for a full batch.
+    pub fn handle_datagram(
+        &mut self,
+        at: ReceivedAt,
+        from: SocketAddr,
+        octets: &[u8],
+    ) -> Option<DatagramOutcome> {
+        if !self.collector.allows(Address::from(from.ip())) {
+            self.refused_datagrams += 1;
+            return None;
+        }
+        let outcome = self
+            .decoder
+            .handle_datagram(at, from, octets, &mut self.batch);
+        if self.batch.len() >= ROWS {
+            self.flush();
+        }
+        Some(outcome)
+    }
+
+    /// Hands what is decoded to aggregation, and evaluates the tick if it is due.
+    pub fn handle_timeout(&mut self, now: ReceivedAt) {
+        self.flush();
+        let due = self.aggregator.poll_timeout().is_some_and(|due| due <= now);
+        if due && now.nanos() >= self.covered_until {
+            self.covered_until = now.nanos().saturating_add(COVERAGE);
+            self.coverage.clear();
+            self.coverage
+                .extend(self.decoder.exporters().map(|exporter| ExporterCoverage {
+                    exporter: exporter.id,
+                    records: exporter.records,
+                    missing_records: exporter.missing_records,
+                }));
+            self.aggregator.handle_coverage(&self.coverage);
+        }
+        self.aggregator.handle_timeout(now);
+        self.decoder.handle_timeout(now);
+    }
+
+    /// Watches and releases targets.
+    pub fn handle_watch(&mut self, list: &WatchList) {
+        self.aggregator.handle_watch(list);
+    }
+
+    /// The summary of a tick. Poll after `handle_timeout`.
+    #[must_use]
+    pub fn poll_summary(&mut self) -> Option<WindowSummary> {
+        self.aggregator.poll_summary()
+    }
+
+    /// A batch that aggregation is done with, for the recent window. Poll after every `handle_*`; unpolled batches beyond
+    /// a few are dropped, oldest first.
+    #[must_use]
+    pub fn poll_batch(&mut self) -> Option<FlowBatch> {
+        self.full.pop_front()
+    }
+
+    /// Takes a polled batch back, so that its memory is used again.
+    pub fn recycle(&mut self, mut batch: FlowBatch) {
+        if self.spare.len() < SPARE_BATCHES {
+            batch.clear();
+            self.spare.push(batch);
+        }
+    }
+
+    /// A template or sampling rate to be kept over a restart.
+    #[must_use]
+    pub fn poll_change(&mut self) -> Option<StateChange> {
+        self.decoder.poll_change()
+    }
+
+    /// When `handle_timeout` is due; `None` while nothing is left to evaluate.
+    pub fn poll_timeout(&self) -> Option<ReceivedAt> {
+        if self.batch.is_empty() {
+            self.aggregator.poll_timeout()
+        } else {
+            // Rows wait: they are evaluated with the tick that follows the newest datagram.
+            let newest = self
+                .batch
+                .datagrams
+                .last()
+                .map(|datagram| datagram.received_at);
+            self.aggregator.poll_timeout().or(newest)
+        }
+    }
+
+    /// The aggregator's counters.
+    pub fn aggregate_counters(&self) -> AggregateCounters {
+        self.aggregator.counters()
+    }
+
+    /// The decoder's counters.
+    pub fn decoder_counters(&self) -> &DecoderCounters {
+        self.decoder.counters()
+    }
+
+    /// Who exports.
+    pub fn exporters(&self) -> impl Iterator<Item = ExporterView> + '_ {
+        self.decoder.exporters()
+    }
+
+    /// The configured name of an exporter.
+    pub fn exporter_name(&self, address: Address) -> Option<&str> {
+        let rule = self.collector.rule(address)?;
+        (!rule.name.is_empty()).then_some(rule.name.as_str())
+    }
+
+    /// Datagrams of exporters outside the allow list.
+    pub fn refused_datagrams(&self) -> u64 {
+        self.refused_datagrams
+    }
+
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            self.batch.clear();
+            return;
+        }
+        self.apply_rules();
+        self.aggregator.handle_batch(&self.batch);
+        let columns = self.collector.columns;
+        let next = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| FlowBatch::with_projection(columns));
+        self.full
+            .push_back(std::mem::replace(&mut self.batch, next));
+        if self.full.len() > SPARE_BATCHES
+            && let Some(oldest) = self.full.pop_front()
+        {
+            self.recycle(oldest);
+        }
+    }
+
+    /// Applies the `[[exporter]]` tables: configured sampling rates, and which records count.
+    fn apply_rules(&mut self) {
+        if self.collector.rules.is_empty() {
+            return;
+        }
+        for index in 0..self.batch.datagrams.len() {
+            let datagram = &self.batch.datagrams[index];
+            let (rows, id, address) = (
+                datagram.rows.clone(),
+                datagram.exporter,
+                datagram.exporter_address,
+            );
+            if let Some(rule) = self.rule_of(id, address) {
+                let rows = rows.start as usize..rows.end as usize;
+                apply(&self.collector.rules[rule], rows, &mut self.batch);
+            }
+        }
+    }
+
+    fn rule_of(&mut self, exporter: ExporterId, address: Address) -> Option<usize> {
+        let index = exporter.0 as usize;
+        if self.rules.len() <= index {
+            self.rules.resize(index + 1, None);
+        }
+        *self.rules[index].get_or_insert_with(|| {
+            self.collector
+                .rules
+                .iter()
+                .position(|rule| address.is_in(&rule.prefix))
+        })
+    }
+}
+
+/// Records that do not count keep their row for the record's sake and weigh nothing.
+fn apply(rule: &ExporterRule, rows: std::ops::Range<usize>, batch: &mut FlowBatch) {
+    for row in rows {
+        let rate = &mut batch.sampling_rate[row];
+        if rule.override_sampling_rate != 0 {
+            *rate = rule.override_sampling_rate;
+        } else if *rate == 0 {
+            *rate = rule.default_sampling_rate;
+        }
+        if !counts(rule, batch, row) {
+            batch.octets[row] = 0;
+            batch.packets[row] = 0;
+        }
+    }
+}
+
+fn counts(rule: &ExporterRule, batch: &FlowBatch, row: usize) -> bool {
+    let direction = !matches!(
+        (rule.count, batch.direction[row]),
+        (Count::Ingress, 1) | (Count::Egress, 0)
+    );
+    let interface = if batch.direction[row] == 1 {
+        batch.output_interface[row]
+    } else {
+        batch.input_interface[row]
+    };
+    direction
+        && (rule.boundary_interfaces.is_empty()
+            || rule.boundary_interfaces.binary_search(&interface).is_ok())
+}
