@@ -29,7 +29,7 @@ use weir_detector::Detector;
 use weir_dots_export::{ClientCommand, ClientNotice, Exporter};
 use weir_dots_server::Mitigator;
 use weir_flow_aggregate::{WatchList, WindowSummary};
-use weir_flow_record::{FlowBatch, ReceivedAt, Timestamp};
+use weir_flow_record::{Direction, FlowBatch, ReceivedAt, Timestamp, ZoneId};
 use weir_flow_store::RecentWindow;
 use weir_state::State;
 
@@ -59,12 +59,8 @@ pub(crate) struct Hooks {
 
 /// Something that happened.
 pub(crate) enum Story {
-    /// A zone's traffic in a settled second: octets and packets.
-    Level {
-        second: i64,
-        octets: u64,
-        packets: u64,
-    },
+    /// A zone's inbound traffic in a settled second.
+    Level { second: i64, octets: u64 },
     /// An attack event.
     Event(Box<AttackEvent>),
     /// An upstream's word.
@@ -73,7 +69,6 @@ pub(crate) enum Story {
 
 /// A running daemon.
 pub(crate) struct Daemon {
-    pub(crate) views: Arc<Views>,
     /// Where it listens for exports.
     pub(crate) collector: Vec<SocketAddr>,
     /// Where its HTTP interface listens.
@@ -220,12 +215,12 @@ impl Daemon {
                 views: Arc::clone(&views),
                 events: settings.events.as_deref().map(open_events).transpose()?,
                 story: hooks.story,
+                levels: BTreeMap::new(),
                 stop: Arc::clone(&stop),
             };
             move || thread.run()
         })?;
         Ok(Self {
-            views,
             collector,
             http,
             stop,
@@ -478,6 +473,8 @@ struct JudgeThread {
     views: Arc<Views>,
     events: Option<File>,
     story: Option<std::sync::mpsc::Sender<Story>>,
+    /// Octets of seconds that are not settled yet, for the story.
+    levels: BTreeMap<(i64, ZoneId), u64>,
     stop: Arc<AtomicBool>,
 }
 
@@ -580,18 +577,24 @@ impl JudgeThread {
         }
     }
 
-    fn tell_level(&self, summary: &WindowSummary) {
+    /// Tells each second of the zones once it is settled.
+    fn tell_level(&mut self, summary: &WindowSummary) {
         let Some(story) = &self.story else { return };
-        for zone in &summary.zones {
+        let inbound = summary
+            .zones
+            .iter()
+            .filter(|zone| zone.target.direction == Direction::In);
+        for zone in inbound {
             for (second, bucket) in (zone.first_second..).zip(&zone.total) {
-                if second < summary.settled_until {
-                    let _ = story.send(Story::Level {
-                        second,
-                        octets: bucket.octets,
-                        packets: bucket.packets,
-                    });
-                }
+                self.levels
+                    .insert((second, zone.target.zone), bucket.octets);
             }
+        }
+        while let Some(((second, _), _)) = self.levels.first_key_value()
+            && *second < summary.settled_until
+            && let Some(((second, _), octets)) = self.levels.pop_first()
+        {
+            let _ = story.send(Story::Level { second, octets });
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use weir_detector::SavedAttack;
 use weir_dots_export::StateChange as ClientChange;
 use weir_netflow::StateChange as DecoderChange;
-use weir_state::{Stage, State};
+use weir_state::{Batch, Stage, State};
 
 /// Decoder changes that wait to be written.
 const QUEUE: usize = 4096;
@@ -59,16 +59,16 @@ impl Journal {
 
     /// Keeps attacks; durable when it returns.
     pub(crate) fn keep_attacks(&self, attacks: &[SavedAttack]) -> anyhow::Result<()> {
+        let mut batch = Batch::new();
         for attack in attacks {
             let key = attack.id().to_string();
             if attack.is_closed() {
-                self.state.delete(Stage::Attacks, key.as_bytes())?;
+                batch.delete(Stage::Attacks, key.as_bytes());
             } else {
-                self.state
-                    .put_json(Stage::Attacks, key.as_bytes(), attack)?;
+                batch.put_json(Stage::Attacks, key.as_bytes(), attack)?;
             }
         }
-        Ok(())
+        Ok(self.state.write(&batch)?)
     }
 
     /// An upstream's mitigations and numbers.
@@ -112,16 +112,18 @@ impl Journal {
     }
 }
 
+/// One transaction, and one wait for the disk, however many changes there are.
 fn write_decoder_state(state: &State, changes: &[DecoderChange]) -> anyhow::Result<()> {
+    let mut batch = Batch::new();
     for change in changes {
         let key = change.key();
         if change.is_removal() {
-            state.delete(Stage::Templates, &key)?;
+            batch.delete(Stage::Templates, &key);
         } else {
-            state.put_json(Stage::Templates, &key, change)?;
+            batch.put_json(Stage::Templates, &key, change)?;
         }
     }
-    Ok(())
+    Ok(state.write(&batch)?)
 }
 
 /// The journal of one upstream's client.

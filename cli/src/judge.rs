@@ -44,11 +44,6 @@ impl Judge {
         self.now
     }
 
-    /// What is open and what was.
-    pub(crate) fn detector(&self) -> &Detector {
-        &self.detector
-    }
-
     /// Takes in a tick.
     pub(crate) fn handle_summary(&mut self, summary: &WindowSummary) {
         self.now = self.now.max(summary.time());

@@ -226,7 +226,7 @@ impl Config {
 
     /// Paths are relative to the file.
     fn make_paths_absolute(&mut self, folder: &Path) {
-        let mut absolute = |path: &mut PathBuf| {
+        let absolute = |path: &mut PathBuf| {
             if !path.as_os_str().is_empty() {
                 *path = folder.join(&path);
             }

@@ -98,7 +98,7 @@ impl<W: Write> Teller<W> {
     /// Takes in something that happened.
     pub(crate) fn handle(&mut self, now: Instant, story: &Story) {
         match story {
-            Story::Level { second, octets, .. } => {
+            Story::Level { second, octets } => {
                 self.handle_level(now, *second, octets.saturating_mul(8))
             }
             Story::Event(event) => self.handle_event(now, event),
