@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use openssl::ssl::{ErrorCode, Ssl, SslContext, SslSession, SslStream};
+use openssl::x509::verify::X509CheckFlags;
 
 use crate::{Credentials, DtlsError, PeerIdentity, ffi};
 
@@ -15,6 +16,8 @@ pub const MTU: u32 = 1200;
 pub const MAX_DATA: usize = 1140;
 /// A handshake that takes longer has failed.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Octets that one record can carry (RFC 5246 §6.2.1); a datagram's data is told as a whole.
+const MAX_RECORD: usize = 16_384;
 /// Datagrams that wait to be read by OpenSSL.
 const MAX_WAITING: usize = 64;
 
@@ -129,6 +132,10 @@ impl Connection {
         now: Instant,
     ) -> Result<Self, DtlsError> {
         let mut ssl = Ssl::new(&context.context)?;
+        // RFC 9525 §2: names are those of the subjectAltName, not the common name.
+        ssl.param_mut().set_hostflags(
+            X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT,
+        );
         match server_name.parse::<IpAddr>() {
             Ok(address) => ssl.param_mut().set_ip(address)?,
             Err(_) => {
@@ -263,6 +270,11 @@ impl Connection {
         })
     }
 
+    /// Whether something was told that has not been polled: only authentic records do that.
+    pub(crate) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     fn drive(&mut self, now: Instant) {
         if self.state == State::Handshake {
             self.handshake();
@@ -278,11 +290,12 @@ impl Connection {
 
     fn handshake(&mut self) {
         loop {
+            let waiting = self.waiting();
             match self.stream.do_handshake() {
                 Ok(()) => return self.connected(),
                 Err(error) if error.code() == ErrorCode::WANT_READ => {
                     // A datagram that is no record is dropped inside, and the next one is looked at.
-                    if self.stream.get_mut().incoming.is_empty() {
+                    if self.waiting() == 0 || self.waiting() == waiting {
                         return;
                     }
                 }
@@ -318,8 +331,9 @@ impl Connection {
     }
 
     fn read(&mut self) {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; MAX_RECORD];
         loop {
+            let waiting = self.waiting();
             match self.stream.ssl_read(&mut buffer) {
                 Ok(length) => {
                     let data = buffer.get(..length).unwrap_or_default().to_vec();
@@ -328,7 +342,7 @@ impl Connection {
                 Err(error)
                     if matches!(error.code(), ErrorCode::WANT_READ | ErrorCode::WANT_WRITE) =>
                 {
-                    if self.stream.get_mut().incoming.is_empty() {
+                    if self.waiting() == 0 || self.waiting() == waiting {
                         return;
                     }
                 }
@@ -339,6 +353,11 @@ impl Connection {
                 Err(error) => return self.close(Some(DtlsError::Handshake(error.to_string()))),
             }
         }
+    }
+
+    /// Datagrams that OpenSSL has not looked at.
+    fn waiting(&self) -> usize {
+        self.stream.get_ref().incoming.len()
     }
 
     fn close(&mut self, error: Option<DtlsError>) {

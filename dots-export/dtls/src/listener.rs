@@ -129,8 +129,10 @@ pub enum ListenerEvent {
 /// What a listener counts.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ListenerCounters {
-    /// ClientHellos and other datagrams of unknown peers that got at most a cookie.
+    /// ClientHellos without a valid cookie: they got one at most.
     pub unverified: u64,
+    /// Other datagrams of unknown peers, dropped.
+    pub unknown: u64,
     /// Handshakes begun.
     pub begun: u64,
     /// Handshakes that failed.
@@ -144,8 +146,14 @@ pub struct ListenerCounters {
 struct Session {
     id: SessionId,
     connection: Connection,
+    /// When it connected, or its newest authentic data came.
     heard: Instant,
+    /// Of the ClientHello that began it.
+    random: Random,
 }
+
+/// The random of a ClientHello: the same in both hellos of a handshake and in their repetitions.
+type Random = [u8; 32];
 
 /// Peers by address, each with its session; at most one more while a new handshake of a known address is under way, which
 /// replaces the old session only when it is done (RFC 6347 §4.2.8).
@@ -191,16 +199,30 @@ impl Listener {
 
     /// Takes a datagram.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        if is_client_hello(datagram) && !self.handshakes.contains_key(&from) {
-            return self.handle_hello(now, from, datagram);
+        let handshake = self.handshakes.get_mut(&from);
+        let session = self.sessions.get_mut(&from);
+        if let Some(random) = client_hello_random(datagram) {
+            let repeats = |known: &Option<&mut Session>| {
+                known.as_ref().is_some_and(|known| known.random == random)
+            };
+            if !repeats(&handshake) && !repeats(&session) {
+                return self.handle_hello(now, from, random, datagram);
+            }
         }
-        let handshakes = self.handshakes.get_mut(&from);
         // While a new handshake of a known address runs, the old session still gets its records: each drops what is not its own.
-        for session in handshakes.into_iter().chain(self.sessions.get_mut(&from)) {
-            session.heard = now;
+        let mut known = false;
+        for session in handshake.into_iter().chain(session) {
+            known = true;
             session.connection.handle_datagram(now, datagram);
+            if session.connection.has_events() {
+                session.heard = now;
+            }
         }
-        self.collect(from);
+        if known {
+            self.collect(from);
+        } else {
+            self.counters.unknown += 1;
+        }
     }
 
     /// Repeats flights, forgets what is silent.
@@ -241,6 +263,15 @@ impl Listener {
         };
         self.collect(from);
         sent
+    }
+
+    /// Says goodbye to all peers: nothing is left.
+    pub fn handle_shutdown(&mut self) {
+        self.handshakes.clear();
+        let sessions: Vec<SessionId> = self.addresses.keys().copied().collect();
+        sessions
+            .into_iter()
+            .for_each(|session| self.handle_close(session));
     }
 
     /// Ends a session.
@@ -298,8 +329,9 @@ impl Listener {
         self.sessions.len() + self.handshakes.len()
     }
 
-    /// A ClientHello: without a valid cookie it leaves nothing behind.
-    fn handle_hello(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    /// A ClientHello that begins a handshake: without a valid cookie it leaves nothing behind. With one it replaces a handshake
+    /// that the peer has left unfinished, as after a restart.
+    fn handle_hello(&mut self, now: Instant, from: SocketAddr, random: Random, datagram: &[u8]) {
         let Some((mut spare, peer)) = self.spare.take().or_else(|| self.new_spare()) else {
             return;
         };
@@ -314,6 +346,9 @@ impl Listener {
             self.counters.unverified += 1;
             self.spare = Some((spare, peer));
             return;
+        }
+        if self.handshakes.remove(&from).is_some() {
+            self.counters.failed += 1;
         }
         if self.handshakes.len() >= self.limits.max_half_open
             || self.associations() >= self.limits.max_sessions
@@ -330,6 +365,7 @@ impl Listener {
             id: SessionId(self.next),
             connection,
             heard: now,
+            random,
         };
         self.handshakes.insert(from, session);
         self.collect(from);
@@ -412,9 +448,14 @@ impl Listener {
     }
 }
 
-/// A handshake record (22) of epoch 0 that begins with a ClientHello (1).
-fn is_client_hello(datagram: &[u8]) -> bool {
-    datagram.first() == Some(&22)
+/// The random of a ClientHello (1) at the start of a handshake record (22) of epoch 0 (RFC 6347 §4.2.1); `None` for other
+/// datagrams, and for later fragments of a hello.
+fn client_hello_random(datagram: &[u8]) -> Option<Random> {
+    let is_hello = datagram.first() == Some(&22)
         && datagram.get(3..5) == Some(&[0, 0])
         && datagram.get(13) == Some(&1)
+        && datagram.get(19..22) == Some(&[0, 0, 0]);
+    // Record header (13), handshake header (12), version (2).
+    let random = datagram.get(27..59).filter(|_| is_hello)?;
+    random.try_into().ok()
 }

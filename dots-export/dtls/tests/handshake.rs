@@ -1,4 +1,5 @@
 //! Client and listener joined in memory: handshakes, refusals, resumption, floods.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -331,4 +332,99 @@ fn garbage_ends_nothing() {
     connection.handle_send(b"still here").unwrap();
     link.pump(&mut connection);
     assert_eq!(link.received, [b"still here".to_vec()]);
+}
+
+#[test]
+fn a_new_handshake_replaces_a_session_only_when_it_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let (client, server) = keys(folder.path());
+    let context = ClientContext::new(&client).unwrap();
+    let mut link = Link::new(&server, 0);
+    let mut old = connect(&context, "localhost", None);
+    assert!(matches!(link.run(&mut old), DtlsEvent::Connected { .. }));
+    link.pump(&mut old);
+    let (first, _) = link.connected.clone().unwrap();
+
+    // The client restarts at the same address, and gets as far as a valid cookie.
+    let now = Instant::now();
+    let mut new = connect(&context, "localhost", None);
+    let hello = new.poll_transmit().unwrap();
+    link.listener.handle_datagram(now, link.from, &hello);
+    let (_, verify) = link.listener.poll_transmit().unwrap();
+    new.handle_datagram(now, &verify);
+    let with_cookie = new.poll_transmit().unwrap();
+    link.listener.handle_datagram(now, link.from, &with_cookie);
+    assert_eq!(link.listener.associations(), 2);
+
+    // Until the handshake is done, the old session goes on.
+    old.handle_send(b"still me").unwrap();
+    let data = old.poll_transmit().unwrap();
+    link.listener.handle_datagram(now, link.from, &data);
+    link.pump(&mut new);
+    assert_eq!(link.received, [b"still me".to_vec()]);
+    assert!(matches!(link.run(&mut new), DtlsEvent::Connected { .. }));
+    link.pump(&mut new);
+    assert_ne!(link.connected.clone().unwrap().0, first);
+    assert!(link.session_closed);
+    assert_eq!(link.listener.associations(), 1);
+}
+
+#[test]
+fn a_client_that_restarts_within_its_handshake_is_not_locked_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (client, server) = keys(folder.path());
+    let context = ClientContext::new(&client).unwrap();
+    let mut link = Link::new(&server, 0);
+    let now = Instant::now();
+    let mut gone = connect(&context, "localhost", None);
+    let hello = gone.poll_transmit().unwrap();
+    link.listener.handle_datagram(now, link.from, &hello);
+    let (_, verify) = link.listener.poll_transmit().unwrap();
+    gone.handle_datagram(now, &verify);
+    let with_cookie = gone.poll_transmit().unwrap();
+    link.listener.handle_datagram(now, link.from, &with_cookie);
+    assert_eq!(link.listener.associations(), 1);
+    // The same hello again, as a network may deliver it, begins nothing new.
+    link.listener.handle_datagram(now, link.from, &with_cookie);
+    assert_eq!(link.listener.counters().begun, 1);
+    while link.listener.poll_transmit().is_some() {}
+
+    let mut back = connect(&context, "localhost", None);
+    assert!(matches!(link.run(&mut back), DtlsEvent::Connected { .. }));
+    link.pump(&mut back);
+    assert_eq!(link.listener.associations(), 1);
+    assert_eq!(link.listener.counters().begun, 2);
+
+    link.listener.handle_shutdown();
+    assert!(matches!(link.run(&mut back), DtlsEvent::Closed(None)));
+    assert_eq!(link.listener.associations(), 0);
+}
+
+#[test]
+fn handshakes_and_sessions_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (client, server) = keys(folder.path());
+    let context = ClientContext::new(&client).unwrap();
+    let limits = ListenerLimits {
+        max_half_open: 3,
+        max_sessions: 100,
+    };
+    let mut listener = Listener::new(ServerContext::new(&server).unwrap(), limits);
+    let now = Instant::now();
+    for port in 1..=10 {
+        let mut connection = connect(&context, "localhost", None);
+        let from = address(port);
+        listener.handle_datagram(now, from, &connection.poll_transmit().unwrap());
+        let (_, verify) = listener.poll_transmit().unwrap();
+        connection.handle_datagram(now, &verify);
+        listener.handle_datagram(now, from, &connection.poll_transmit().unwrap());
+        while listener.poll_transmit().is_some() {}
+    }
+    assert_eq!(listener.associations(), 3);
+    assert_eq!(listener.counters().refused, 7);
+
+    // What is never finished is forgotten.
+    listener.handle_timeout(now + Duration::from_secs(31));
+    assert_eq!(listener.associations(), 0);
+    assert_eq!(listener.counters().failed, 3);
 }
