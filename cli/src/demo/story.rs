@@ -50,6 +50,7 @@ pub(crate) struct Teller<W> {
     peak_bits: u64,
     newest_second: i64,
     dropped: u64,
+    told_vectors: String,
 }
 
 impl<W: Write> Teller<W> {
@@ -64,6 +65,7 @@ impl<W: Write> Teller<W> {
             peak_bits: 0,
             newest_second: i64::MIN,
             dropped: 0,
+            told_vectors: String::new(),
         }
     }
 
@@ -120,9 +122,10 @@ impl<W: Write> Teller<W> {
                     &format!("normal traffic of the zone: {}", bit_rate(bits)),
                 );
             }
-        } else if !self.has(Step::Dropped) {
-            self.peak_bits = self.peak_bits.max(bits);
-        } else if bits <= self.normal_bits.saturating_mul(3) / 2 {
+            return;
+        }
+        self.peak_bits = self.peak_bits.max(bits);
+        if self.has(Step::Dropped) && bits < self.peak_bits / 10 {
             let text = format!(
                 "the exports show it: the zone is back at {} (peak {})",
                 bit_rate(bits),
@@ -135,18 +138,28 @@ impl<W: Write> Teller<W> {
     fn handle_event(&mut self, now: Instant, event: &AttackEvent) {
         match event.kind {
             EventKind::AttackStart => {
+                self.told_vectors = vectors(event);
                 let text = format!(
                     "attack detected on {} ({}), severity {}",
                     event.target.prefix,
-                    vectors(event),
-                    format!("{:?}", event.severity).to_lowercase()
+                    self.told_vectors,
+                    severity(event)
                 );
                 self.step(now, Step::Detected, &text);
                 for reason in &event.why {
                     self.say(now, &format!("   why: {}", reason.0));
                 }
             }
-            EventKind::AttackUpdate => {}
+            EventKind::AttackUpdate => {
+                let told = vectors(event);
+                if self.told_vectors != told {
+                    self.say(
+                        now,
+                        &format!("attack update: {told}, severity {}", severity(event)),
+                    );
+                    self.told_vectors = told;
+                }
+            }
             EventKind::AttackEnd => {
                 let text = format!(
                     "attack ended on {}: {}",
@@ -195,7 +208,14 @@ impl<W: Write> Teller<W> {
             }
             ClientNotice::Granted(report) => {
                 let text = format!("mitigation request accepted (2.01): mid {}", report.mid);
-                self.step(now, Step::Accepted, &text);
+                if self.has(Step::Accepted) {
+                    self.say(
+                        now,
+                        &format!("{text}, for a scope that holds the newly seen vectors too"),
+                    );
+                } else {
+                    self.step(now, Step::Accepted, &text);
+                }
             }
             ClientNotice::Told { tmid, .. } => {
                 self.step(now, Step::Told, &format!("telemetry accepted: tmid {tmid}"));
@@ -223,6 +243,13 @@ impl<W: Write> Teller<W> {
                     );
                     self.step(now, Step::Stopped, &text);
                 }
+            }
+            // A request with a wider scope takes the place of the one before, which is withdrawn.
+            ClientNotice::Withdrawn { mid, .. } if !self.has(Step::Ended) => {
+                self.say(
+                    now,
+                    &format!("mitigation {mid} withdrawn: a wider one has taken its place"),
+                );
             }
             ClientNotice::Withdrawn { mid, .. } => {
                 self.step(
@@ -289,6 +316,11 @@ impl<W: Write> Teller<W> {
     }
 }
 
+fn severity(event: &AttackEvent) -> String {
+    format!("{:?}", event.severity).to_lowercase()
+}
+
+/// The vectors with their shares in tens of percent: small changes are no news.
 fn vectors(event: &AttackEvent) -> String {
     let shares = event
         .vectors
