@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::body::{Body, Heartbeat};
 use crate::coap::{Code, Kind, Message, Token, option};
 use crate::{Resource, SessionParameters};
@@ -14,10 +12,13 @@ pub(crate) struct Heartbeats {
     interval: Duration,
     allowed: u32,
     next: Option<Instant>,
+    last: Option<Instant>,
     waiting: Option<Token>,
     missed: u32,
+    /// When the peer's own heartbeat came.
     heard: Option<Instant>,
-    lost: bool,
+    /// Whether the peer's silence was told.
+    told: bool,
 }
 
 impl Heartbeats {
@@ -26,20 +27,22 @@ impl Heartbeats {
             interval: parameters.heartbeat_interval,
             allowed: parameters.missing_hb_allowed.max(1),
             next: None,
+            last: None,
             waiting: None,
             missed: 0,
             heard: None,
-            lost: false,
+            told: false,
         }
     }
 
     /// The session stands: heartbeats begin.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.heard = Some(now);
+        self.last = None;
         self.waiting = None;
         self.missed = 0;
-        self.lost = false;
-        self.next = (!self.interval.is_zero()).then(|| now + self.interval);
+        self.told = false;
+        self.next = self.after(now);
     }
 
     /// The session is gone.
@@ -48,11 +51,39 @@ impl Heartbeats {
         self.waiting = None;
     }
 
-    /// Anything that comes from the peer shows that it lives. Says whether it had been lost.
-    pub(crate) fn handle_sign(&mut self, now: Instant) -> bool {
-        self.heard = Some(now);
+    /// Other parameters hold from now on.
+    pub(crate) fn configure(&mut self, now: Instant, parameters: &SessionParameters) {
+        let stands = self.heard.is_some();
+        self.interval = parameters.heartbeat_interval;
+        self.allowed = parameters.missing_hb_allowed.max(1);
+        self.next = self.after(now).filter(|_| stands);
+    }
+
+    /// Whether [`Heartbeats::begin`] was called.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    /// Anything that comes from the peer shows that it lives. Says whether its silence had been told.
+    pub(crate) fn handle_sign(&mut self) -> bool {
         self.missed = 0;
-        std::mem::take(&mut self.lost)
+        std::mem::take(&mut self.told)
+    }
+
+    /// The peer's heartbeat.
+    pub(crate) fn handle_heartbeat(&mut self, now: Instant) {
+        self.heard = Some(now);
+    }
+
+    /// The peer does not hear us: a heartbeat on the heels of its own may pass where others do not (RFC 9132 §4.7). At
+    /// most every half interval, so that a peer cannot make us talk.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        let rested = self
+            .last
+            .is_none_or(|last| now.duration_since(last) * 2 >= self.interval);
+        if rested && let Some(next) = &mut self.next {
+            *next = now;
+        }
     }
 
     /// Whether a response belongs to the newest heartbeat.
@@ -64,31 +95,22 @@ impl Heartbeats {
         ours
     }
 
-    /// Whether the peer was heard within two intervals: what `peer-hb-status` tells.
-    fn peer_is_heard(&self, now: Instant) -> bool {
-        self.heard
-            .is_some_and(|heard| now.duration_since(heard) <= self.interval * 2)
-    }
-
+    /// When the next one is to be sent.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.next
     }
 
-    /// Counts a heartbeat without an answer and gives the next one. The second value says that the peer is lost as of now.
-    pub(crate) fn handle_timeout(
-        &mut self,
-        now: Instant,
-        message_id: u16,
-        token: Token,
-    ) -> Option<(Message, bool)> {
-        self.next.filter(|due| *due <= now)?;
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next.is_some_and(|due| due <= now)
+    }
+
+    /// Counts a heartbeat without an answer and makes the next one.
+    pub(crate) fn beat(&mut self, now: Instant, message_id: u16, token: Token) -> Message {
         if self.waiting.is_some() {
             self.missed = self.missed.saturating_add(1);
         }
-        let silent = self.missed >= self.allowed;
-        let lost = silent && !self.lost;
-        self.lost = silent;
-        self.next = Some(now + self.interval);
+        self.next = self.after(now);
+        self.last = Some(now);
         self.waiting = Some(token);
         let mut message = Message::new(Kind::NonConfirmable, Code::PUT, message_id, token);
         for segment in Resource::Heartbeat.segments() {
@@ -96,17 +118,24 @@ impl Heartbeats {
         }
         message.push_option(option::CONTENT_FORMAT, option::octets(option::DOTS_CBOR));
         let body = Heartbeat {
-            peer_hb_status: self.peer_is_heard(now),
+            peer_hb_status: self.is_peer_heard(now),
         };
         message.payload = body.to_cbor().unwrap_or_default();
-        Some((message, lost))
+        message
     }
-}
 
-/// What a peer's heartbeat says of us; an error's text is the diagnostic of a 4.00.
-pub(crate) fn peer_hb_status(body: Option<&Value>) -> Result<bool, String> {
-    let body = body.ok_or("a heartbeat needs a body")?;
-    Heartbeat::from_json(body)
-        .map(|heartbeat| heartbeat.peer_hb_status)
-        .map_err(|error| error.to_string())
+    /// Says once that the peer has been silent for as many heartbeats as it may.
+    pub(crate) fn tell_silence(&mut self) -> bool {
+        self.missed >= self.allowed && !std::mem::replace(&mut self.told, true)
+    }
+
+    /// What `peer-hb-status` tells: whether a heartbeat of the peer, not just an answer, came within two intervals.
+    fn is_peer_heard(&self, now: Instant) -> bool {
+        self.heard
+            .is_some_and(|heard| now.duration_since(heard) <= self.interval * 2)
+    }
+
+    fn after(&self, now: Instant) -> Option<Instant> {
+        (!self.interval.is_zero()).then(|| now + self.interval)
+    }
 }

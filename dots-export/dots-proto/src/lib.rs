@@ -18,6 +18,7 @@ mod ids;
 mod json;
 pub mod keys;
 mod parameters;
+mod request;
 mod resource;
 pub mod server;
 

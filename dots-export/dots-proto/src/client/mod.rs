@@ -1,24 +1,29 @@
 //! The client's side of one session: requests with repetition, Observe, heartbeats.
 
+mod assembly;
 mod pending;
+mod relation;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::coap::{Code, Kind, Message, Token, option};
-use crate::heartbeat::{Heartbeats, peer_hb_status};
+use crate::heartbeat::Heartbeats;
 use crate::parameters::Numbers;
+use crate::request::{self, Fault, peer_hb_status};
 use crate::{Method, Resource, SessionParameters, cbor};
-use pending::Pending;
+use assembly::{Assembly, Step};
+use pending::{Pending, WantedFor, is_telemetry};
+use relation::{Arrival, Relations};
 
 /// Requests that may be open at once; one more is answered with [`Notice::Unanswered`] at once.
 pub const MAX_OPEN_REQUESTS: usize = 256;
-/// Observe relations that may stand at once.
-const MAX_RELATIONS: usize = 256;
-/// Message ids of the peer that are remembered against duplicates.
+/// Message ids of the peer's requests that are remembered against duplicates.
 const MAX_SEEN: usize = 128;
+/// Telemetry waits at most this long for a peer that does not answer, whatever the probing rate.
+const LONGEST_PROBING_WAIT: Duration = Duration::from_secs(247);
 
 /// A request by the number that [`Session::handle_request`] gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -86,18 +91,13 @@ pub struct Session {
     connected: bool,
     mitigating: bool,
     open: Vec<Pending>,
-    relations: Vec<Relation>,
+    relations: Relations,
     heartbeats: Heartbeats,
-    seen: VecDeque<u16>,
+    /// Until then telemetry is held, since the peer has not answered the last (PROBING_RATE, RFC 7252 §4.7).
+    telemetry_held: Option<Instant>,
+    seen: VecDeque<(Instant, u16)>,
     transmits: VecDeque<Vec<u8>>,
     notices: VecDeque<Notice>,
-}
-
-#[derive(Debug)]
-struct Relation {
-    token: Token,
-    resource: Resource,
-    newest: Option<(u32, Instant)>,
 }
 
 impl Session {
@@ -114,7 +114,8 @@ impl Session {
             connected: false,
             mitigating: false,
             open: Vec::new(),
-            relations: Vec::new(),
+            relations: Relations::default(),
+            telemetry_held: None,
             seen: VecDeque::new(),
             transmits: VecDeque::new(),
             notices: VecDeque::new(),
@@ -125,10 +126,12 @@ impl Session {
     pub fn handle_connected(&mut self, now: Instant) {
         self.connected = true;
         self.seen.clear();
+        self.relations.clear();
+        self.telemetry_held = None;
         self.heartbeats.begin(now);
-        for pending in &mut self.open {
-            pending.restart();
-        }
+        self.open
+            .retain(|pending| pending.wanted_for == WantedFor::Caller);
+        self.open.iter_mut().for_each(Pending::restart);
         self.send_ready(now);
     }
 
@@ -140,19 +143,29 @@ impl Session {
         self.heartbeats.end();
     }
 
-    /// Under attack a session is never given up for missed heartbeats (RFC 9132 §4.7).
+    /// Other parameters hold from now on: they were configured, or an attack begins or ends (RFC 9132 §4.5).
+    pub fn handle_parameters(&mut self, now: Instant, parameters: SessionParameters) {
+        self.heartbeats.configure(now, &parameters);
+        if !self.connected {
+            self.heartbeats.end();
+        }
+        self.parameters = parameters;
+    }
+
+    /// Under attack a session is never given up for missed heartbeats (RFC 9132 §4.7). When the attack ends in silence, it
+    /// is then.
     pub fn handle_mitigating(&mut self, under_attack: bool) {
         self.mitigating = under_attack;
+        self.tell_silence();
     }
 
     /// Takes a request; it goes out at once where the session stands. Telemetry of a resource replaces older telemetry of
     /// the same resource that is still open, and waits while other telemetry is unanswered; mitigation requests never wait.
     pub fn handle_request(&mut self, now: Instant, request: Request) -> RequestId {
-        self.requests += 1;
-        let id = RequestId(self.requests);
-        if is_telemetry_put(&request) {
+        let id = self.next_request_id();
+        if is_telemetry(&request) {
             self.drop_open(|pending| {
-                is_telemetry_put(&pending.request) && pending.request.resource == request.resource
+                pending.is_telemetry() && pending.request.resource == request.resource
             });
         }
         if self.open.len() >= MAX_OPEN_REQUESTS {
@@ -165,18 +178,20 @@ impl Session {
         id
     }
 
-    /// Takes a datagram of the peer. What is malformed is dropped.
+    /// Takes a datagram of the peer. What is malformed is dropped, or reset where it wants to be acknowledged.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
         let Ok(message) = Message::decode(datagram) else {
+            self.transmit(Message::reset_of_malformed(datagram));
             return;
         };
-        self.heartbeats.handle_sign(now);
+        self.heartbeats.handle_sign();
+        self.telemetry_held = None;
         if message.code.is_request() {
-            self.handle_peer_request(&message);
+            self.handle_peer_request(now, &message);
         } else if message.code.is_response() {
             self.handle_response(now, &message);
         } else {
-            self.handle_empty(&message);
+            self.handle_empty(now, &message);
         }
         self.send_ready(now);
     }
@@ -188,23 +203,25 @@ impl Session {
         }
         let mut given_up = Vec::new();
         for index in 0..self.open.len() {
-            let Some(pending) = self
-                .open
-                .get_mut(index)
-                .filter(|pending| pending.is_due(now))
-            else {
-                continue;
-            };
-            if pending.is_exhausted(&self.parameters) {
-                given_up.push(pending.id);
-            } else {
-                self.send(now, index);
+            match self.open.get(index) {
+                Some(pending) if !pending.is_due(now) => {}
+                Some(pending) if pending.is_exhausted(&self.parameters) => {
+                    given_up.push(pending.id)
+                }
+                _ => self.send(now, index),
             }
         }
         for id in given_up {
+            self.hold_telemetry(now, id);
             self.drop_open(|pending| pending.id == id);
         }
-        self.send_heartbeat(now);
+        if self.heartbeats.is_due(now) {
+            let message_id = self.next_message_id();
+            let token = self.fresh_token();
+            let heartbeat = self.heartbeats.beat(now, message_id, token);
+            self.transmit(Some(heartbeat));
+            self.tell_silence();
+        }
         self.send_ready(now);
     }
 
@@ -226,17 +243,24 @@ impl Session {
         if !self.connected {
             return None;
         }
+        let held = self
+            .telemetry_held
+            .filter(|_| self.open.iter().any(|pending| pending.due().is_none()));
         self.open
             .iter()
             .filter_map(Pending::due)
             .chain(self.heartbeats.due())
+            .chain(held)
             .min()
     }
 
     /// Requests that have no answer yet.
     #[must_use]
     pub fn open_requests(&self) -> usize {
-        self.open.len()
+        self.open
+            .iter()
+            .filter(|pending| pending.wanted_for == WantedFor::Caller)
+            .count()
     }
 
     /// Sends what has not been sent: everything but telemetry at once, of telemetry one at a time.
@@ -244,10 +268,11 @@ impl Session {
         if !self.connected {
             return;
         }
-        let mut telemetry_waits = self
-            .open
-            .iter()
-            .any(|p| is_telemetry_put(&p.request) && p.due().is_some());
+        let mut telemetry_waits = self.telemetry_held.is_some_and(|until| until > now)
+            || self
+                .open
+                .iter()
+                .any(|pending| pending.is_telemetry() && pending.due().is_some());
         for index in 0..self.open.len() {
             let Some(pending) = self
                 .open
@@ -256,11 +281,8 @@ impl Session {
             else {
                 continue;
             };
-            if is_telemetry_put(&pending.request) {
-                if telemetry_waits {
-                    continue;
-                }
-                telemetry_waits = true;
+            if pending.is_telemetry() && std::mem::replace(&mut telemetry_waits, true) {
+                continue;
             }
             self.send(now, index);
         }
@@ -268,193 +290,228 @@ impl Session {
 
     fn send(&mut self, now: Instant, index: usize) {
         let fresh = self.next_message_id();
-        let stretch = self.parameters.ack_random_factor;
         let Some(pending) = self.open.get_mut(index) else {
             return;
         };
-        let wait = self
-            .numbers
-            .stretch(pending.next_wait(&self.parameters), stretch);
-        let message = pending.message(fresh, now + wait);
-        self.transmits.push_back(message.to_octets());
+        let wait = self.numbers.stretch(
+            pending.next_wait(&self.parameters),
+            self.parameters.ack_random_factor,
+        );
+        self.transmits.push_back(pending.send(fresh, now + wait));
     }
 
-    fn send_heartbeat(&mut self, now: Instant) {
-        let (message_id, token) = (
-            self.next_message_id(),
-            Token::from_number(self.numbers.number()),
-        );
-        let Some((message, lost)) = self.heartbeats.handle_timeout(now, message_id, token) else {
-            return;
-        };
-        self.transmits.push_back(message.to_octets());
-        if lost && !self.mitigating {
+    /// Telemetry in vain makes other telemetry wait, so that no more than the probing rate is sent to a dead peer.
+    fn hold_telemetry(&mut self, now: Instant, id: RequestId) {
+        let octets = self
+            .open
+            .iter()
+            .find(|pending| pending.id == id && pending.is_telemetry())
+            .map(Pending::octets_sent);
+        if let Some(octets) = octets {
+            let seconds = octets / u64::from(self.parameters.probing_rate.max(1));
+            self.telemetry_held =
+                Some(now + Duration::from_secs(seconds).min(LONGEST_PROBING_WAIT));
+        }
+    }
+
+    fn tell_silence(&mut self) {
+        if !self.mitigating && self.heartbeats.tell_silence() {
             self.notices.push_back(Notice::SessionLost);
         }
     }
 
     /// A server sends one kind of request: heartbeats.
-    fn handle_peer_request(&mut self, message: &Message) {
-        let known = self.seen.contains(&message.message_id);
-        if !known {
-            self.seen.push_back(message.message_id);
-            if self.seen.len() > MAX_SEEN {
-                self.seen.pop_front();
-            }
+    fn handle_peer_request(&mut self, now: Instant, message: &Message) {
+        if !matches!(message.kind, Kind::Confirmable | Kind::NonConfirmable) {
+            return;
         }
-        let segments: Option<Vec<&str>> = message
-            .values(option::URI_PATH)
-            .map(|s| std::str::from_utf8(s).ok())
-            .collect();
-        let resource = segments.map(|segments| Resource::from_segments(segments.into_iter()));
-        let (code, diagnostic) = match resource {
-            Some(Ok(Resource::Heartbeat)) if message.code == Code::PUT => {
-                let body = cbor::decode(&message.payload).ok();
-                match peer_hb_status(body.as_ref()) {
-                    Ok(heard) => {
-                        if !known {
-                            self.notices.push_back(Notice::PeerHeartbeat { heard });
-                        }
-                        (Code::CHANGED, String::new())
-                    }
-                    Err(text) => (Code::BAD_REQUEST, text),
-                }
+        let known = self.is_duplicate(now, message.message_id);
+        let answer = match request::read(message) {
+            Ok(asked) if asked.resource == Resource::Heartbeat => {
+                peer_hb_status(&asked).map_err(|text| (Code::BAD_REQUEST, text))
             }
-            Some(Ok(_)) => (
-                Code::METHOD_NOT_ALLOWED,
-                "a client serves heartbeats alone".to_owned(),
-            ),
-            _ => (
+            Ok(_) => Err((
                 Code::NOT_FOUND,
                 "a client serves heartbeats alone".to_owned(),
-            ),
+            )),
+            Err(Fault::Refuse(code, text)) => Err((code, text)),
+            Err(Fault::Reject) => {
+                self.transmit(Some(Message::empty(Kind::Reset, message.message_id)));
+                return;
+            }
         };
-        let mut answer = match message.kind {
-            Kind::Confirmable => Message::new(
-                Kind::Acknowledgement,
-                code,
-                message.message_id,
-                message.token,
-            ),
-            _ => Message::new(
-                Kind::NonConfirmable,
-                code,
-                self.next_message_id(),
-                message.token,
-            ),
+        let (code, diagnostic) = match answer {
+            Ok(heard) => {
+                self.heartbeats.handle_heartbeat(now);
+                if !known {
+                    self.notices.push_back(Notice::PeerHeartbeat { heard });
+                }
+                (Code::CHANGED, String::new())
+            }
+            Err(refusal) => refusal,
         };
+        let (kind, message_id) = match message.kind {
+            Kind::Confirmable => (Kind::Acknowledgement, message.message_id),
+            _ => (Kind::NonConfirmable, self.next_message_id()),
+        };
+        let mut answer = Message::new(kind, code, message_id, message.token);
         answer.payload = diagnostic.into_bytes();
-        self.transmits.push_back(answer.to_octets());
+        self.transmit(Some(answer));
+    }
+
+    fn is_duplicate(&mut self, now: Instant, message_id: u16) -> bool {
+        let lifetime = self.parameters.non_lifetime();
+        self.seen
+            .retain(|(at, _)| now.duration_since(*at) <= lifetime);
+        let known = self.seen.iter().any(|(_, other)| *other == message_id);
+        if !known {
+            if self.seen.len() >= MAX_SEEN {
+                self.seen.pop_front();
+            }
+            self.seen.push_back((now, message_id));
+        }
+        known
     }
 
     fn handle_response(&mut self, now: Instant, message: &Message) {
+        let taken = message.kind != Kind::Reset
+            && request::is_response_understood(message)
+            && self.take_response(now, message);
+        // RFC 7252 §4.2; RFC 7641 §3.6: a Reset ends a relation that the client knows nothing of.
+        let reply = match message.kind {
+            Kind::Confirmable if taken => Some(Kind::Acknowledgement),
+            Kind::Confirmable => Some(Kind::Reset),
+            Kind::NonConfirmable if !taken && message.option(option::OBSERVE).is_some() => {
+                Some(Kind::Reset)
+            }
+            _ => None,
+        };
+        self.transmit(reply.map(|kind| Message::empty(kind, message.message_id)));
+    }
+
+    /// Whether a response is of any request, relation or heartbeat.
+    fn take_response(&mut self, now: Instant, message: &Message) -> bool {
         let index = self
             .open
             .iter()
             .position(|pending| pending.token == message.token);
-        let relation = self
-            .relations
-            .iter()
-            .position(|relation| relation.token == message.token);
-        if message.kind == Kind::Confirmable {
-            let known = index.is_some()
-                || relation.is_some()
-                || self.heartbeats.handle_response(message.token);
-            let kind = if known {
-                Kind::Acknowledgement
-            } else {
-                Kind::Reset
-            };
-            self.transmits
-                .push_back(Message::empty(kind, message.message_id).to_octets());
-        }
         if let Some(index) = index {
             let pending = self.open.remove(index);
             self.handle_answer(now, pending, message);
-        } else if let Some(index) = relation {
-            self.handle_notification(now, index, message);
-        } else if !self.heartbeats.handle_response(message.token)
-            && message.kind == Kind::NonConfirmable
-            && message.option(option::OBSERVE).is_some()
-        {
-            // RFC 7641 §3.6: a Reset ends a relation that the client knows nothing of.
-            self.transmits
-                .push_back(Message::empty(Kind::Reset, message.message_id).to_octets());
+            return true;
+        }
+        let sequence = message
+            .number(option::OBSERVE)
+            .filter(|_| message.code.is_success());
+        match self.relations.arrival(now, message.token, sequence) {
+            Some(Arrival::Newer(resource) | Arrival::Last(resource)) => {
+                self.handle_notification(resource, message);
+                true
+            }
+            Some(Arrival::Stale) => true,
+            None => self.heartbeats.handle_response(message.token),
         }
     }
 
-    fn handle_answer(&mut self, now: Instant, pending: Pending, message: &Message) {
-        let sequence = message.number(option::OBSERVE);
-        if pending.request.observe == Some(true) && message.code.is_success() && sequence.is_some()
-        {
-            self.relations
-                .retain(|relation| relation.token != message.token);
-            if self.relations.len() < MAX_RELATIONS {
-                let resource = pending.request.resource.clone();
-                self.relations.push(Relation {
-                    token: message.token,
-                    resource,
-                    newest: sequence.map(|s| (s, now)),
-                });
+    fn handle_answer(&mut self, now: Instant, mut pending: Pending, message: &Message) {
+        if pending.request.observe == Some(true) && pending.assembly.next().is_none() {
+            self.note_registration(now, &pending, message);
+        }
+        if !message.code.is_success() {
+            let (body, diagnostic) = content(message, &message.payload);
+            self.deliver(&pending, message, body, diagnostic);
+            return;
+        }
+        match pending.assembly.handle_response(message) {
+            Step::Whole(octets) => {
+                let (body, diagnostic) = content(message, &octets);
+                self.deliver(&pending, message, body, diagnostic);
+            }
+            Step::More => {
+                pending.ask_next_block(self.fresh_token());
+                self.open.push(pending);
+            }
+            Step::Failed(reason) => {
+                self.deliver(&pending, message, None, Some(reason.to_owned()));
             }
         }
-        let (body, diagnostic) = content(message);
-        let max_age = message.number(option::MAX_AGE);
-        self.notices.push_back(Notice::Response {
-            id: pending.id,
-            code: message.code,
-            body,
-            diagnostic,
-            max_age,
-        });
     }
 
-    fn handle_notification(&mut self, now: Instant, index: usize, message: &Message) {
-        let Some(relation) = self.relations.get_mut(index) else {
-            return;
-        };
-        let sequence = message.number(option::OBSERVE);
-        if !message.code.is_success() || sequence.is_none() {
-            // RFC 7641 §4.2: an error, or a response without the option, ends the relation.
-            let relation = self.relations.remove(index);
-            if let (Some(body), _) = content(message) {
+    fn note_registration(&mut self, now: Instant, pending: &Pending, message: &Message) {
+        match message.number(option::OBSERVE) {
+            Some(sequence) if message.code.is_success() => {
+                let resource = pending.request.resource.clone();
+                self.relations
+                    .establish(now, message.token, resource, sequence);
+            }
+            _ => self.relations.end(message.token),
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        pending: &Pending,
+        message: &Message,
+        body: Option<Value>,
+        diagnostic: Option<String>,
+    ) {
+        match (pending.wanted_for, body) {
+            (WantedFor::Caller, body) => self.notices.push_back(Notice::Response {
+                id: pending.id,
+                code: message.code,
+                body,
+                diagnostic,
+                max_age: message.number(option::MAX_AGE),
+            }),
+            (WantedFor::Notification, Some(body)) if message.code.is_success() => {
                 self.notices.push_back(Notice::Notification {
-                    resource: relation.resource,
+                    resource: pending.request.resource.clone(),
                     body,
                 });
             }
-            return;
+            (WantedFor::Notification, _) => {}
         }
-        if let (Some(sequence), Some((newest, at))) = (sequence, relation.newest)
-            && !is_newer(newest, sequence)
-            && now.duration_since(at).as_secs() < 128
-        {
-            return;
-        }
-        relation.newest = sequence.map(|sequence| (sequence, now));
-        let resource = relation.resource.clone();
-        if let (Some(body), _) = content(message) {
-            self.notices
-                .push_back(Notice::Notification { resource, body });
+    }
+
+    /// A new state of a resource; of one that does not fit a datagram this is the first block (RFC 7959 §2.6).
+    fn handle_notification(&mut self, resource: Resource, message: &Message) {
+        // What was being read of an older state is of no use.
+        self.open.retain(|pending| {
+            pending.wanted_for == WantedFor::Caller || pending.request.resource != resource
+        });
+        let mut assembly = Assembly::default();
+        match assembly.handle_response(message) {
+            Step::Whole(octets) => {
+                if let (Some(body), _) = content(message, &octets) {
+                    self.notices
+                        .push_back(Notice::Notification { resource, body });
+                }
+            }
+            Step::More if self.open.len() < MAX_OPEN_REQUESTS => {
+                let (id, token) = (self.next_request_id(), self.fresh_token());
+                self.open
+                    .push(Pending::of_notification(id, resource, token, assembly));
+            }
+            Step::More | Step::Failed(_) => {}
         }
     }
 
     /// An empty message: ACK before a separate response, Reset, or a ping.
-    fn handle_empty(&mut self, message: &Message) {
+    fn handle_empty(&mut self, now: Instant, message: &Message) {
+        let ours = |pending: &Pending| pending.message_id == Some(message.message_id);
         match message.kind {
-            Kind::Confirmable => self
-                .transmits
-                .push_back(Message::empty(Kind::Reset, message.message_id).to_octets()),
+            Kind::Confirmable => {
+                self.transmit(Some(Message::empty(Kind::Reset, message.message_id)));
+            }
             Kind::Acknowledgement => {
-                if let Some(pending) = self
-                    .open
-                    .iter_mut()
-                    .find(|p| p.message_id == Some(message.message_id))
-                {
-                    pending.handle_acknowledged();
+                let due = now + self.parameters.max_transmit_wait();
+                if let Some(pending) = self.open.iter_mut().find(|pending| ours(pending)) {
+                    pending.handle_acknowledged(due);
                 }
             }
-            Kind::Reset | Kind::NonConfirmable => {}
+            // RFC 7252 §4.2: the peer has rejected the request; a repeat would fare no better.
+            Kind::Reset => self.drop_open(ours),
+            Kind::NonConfirmable => {}
         }
     }
 
@@ -462,55 +519,59 @@ impl Session {
         let notices = &mut self.notices;
         self.open.retain(|pending| {
             let dropped = which(pending);
-            if dropped {
+            if dropped && pending.wanted_for == WantedFor::Caller {
                 notices.push_back(Notice::Unanswered { id: pending.id });
             }
             !dropped
         });
     }
 
-    /// A new token, but for the end of a relation, which names the relation's (RFC 7641 §3.6).
+    /// A new token, but for what changes a relation, which has the relation's (RFC 7641 §3.3.1, §3.6).
     fn token_for(&mut self, request: &Request) -> Token {
-        if request.observe == Some(false)
-            && let Some(index) = self
-                .relations
-                .iter()
-                .position(|relation| relation.resource == request.resource)
-        {
-            return self.relations.remove(index).token;
+        let relation = request
+            .observe
+            .and_then(|_| self.relations.token_of(&request.resource));
+        match relation {
+            Some(token) => {
+                if request.observe == Some(false) {
+                    self.relations.end(token);
+                }
+                token
+            }
+            None => self.fresh_token(),
         }
+    }
+
+    fn fresh_token(&mut self) -> Token {
         Token::from_number(self.numbers.number())
+    }
+
+    fn next_request_id(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
     }
 
     fn next_message_id(&mut self) -> u16 {
         self.message_id = self.message_id.wrapping_add(1);
         self.message_id
     }
-}
 
-fn is_telemetry_put(request: &Request) -> bool {
-    request.method == Method::Put && matches!(request.resource, Resource::Telemetry { .. })
-}
-
-/// RFC 7641 §3.4: sequence numbers of 24 bits, compared over the shorter way round.
-fn is_newer(newest: u32, sequence: u32) -> bool {
-    (newest < sequence && sequence - newest < 1 << 23)
-        || (newest > sequence && newest - sequence > 1 << 23)
+    fn transmit(&mut self, message: Option<Message>) {
+        self.transmits
+            .extend(message.map(|message| message.to_octets()));
+    }
 }
 
 /// A body in its JSON form, or the text of an error.
-fn content(message: &Message) -> (Option<Value>, Option<String>) {
-    if message.payload.is_empty() {
+fn content(message: &Message, octets: &[u8]) -> (Option<Value>, Option<String>) {
+    if octets.is_empty() {
         return (None, None);
     }
     if message.number(option::CONTENT_FORMAT) == Some(option::DOTS_CBOR) {
-        return match cbor::decode(&message.payload) {
+        return match cbor::decode(octets) {
             Ok(body) => (Some(body), None),
             Err(error) => (None, Some(error.to_string())),
         };
     }
-    (
-        None,
-        Some(String::from_utf8_lossy(&message.payload).into_owned()),
-    )
+    (None, Some(String::from_utf8_lossy(octets).into_owned()))
 }

@@ -1,12 +1,13 @@
 use std::time::{Duration, Instant};
 
+use super::assembly::Assembly;
 use crate::client::{Request, RequestId};
 use crate::coap::{Code, Kind, Message, Token, option};
 use crate::{Method, Resource, SessionParameters, cbor};
 
-/// How often an unanswered Non-confirmable request is repeated before it is given up.
+/// How often an unanswered Non-confirmable request is repeated before it is given up: for about a minute.
 const REPEATS: u32 = 12;
-/// The wait between repeats doubles up to this many times the first.
+/// The wait between its repeats doubles up to this many times the first.
 const LONGEST_WAIT: u32 = 2;
 
 /// A request without an answer.
@@ -16,9 +17,21 @@ pub(super) struct Pending {
     pub(super) request: Request,
     pub(super) token: Token,
     pub(super) message_id: Option<u16>,
+    pub(super) wanted_for: WantedFor,
+    pub(super) assembly: Assembly,
     sent: u32,
+    octets: u64,
     due: Option<Instant>,
     acknowledged: bool,
+}
+
+/// Whom the answer is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WantedFor {
+    /// Whoever asked.
+    Caller,
+    /// A notification, of which this is the rest.
+    Notification,
 }
 
 impl Pending {
@@ -28,27 +41,72 @@ impl Pending {
             request,
             token,
             message_id: None,
+            wanted_for: WantedFor::Caller,
+            assembly: Assembly::default(),
             sent: 0,
+            octets: 0,
             due: None,
             acknowledged: false,
         }
     }
 
-    /// A new transport: as if it had never been sent.
+    /// The rest of a notification that came as the first of several blocks.
+    pub(super) fn of_notification(
+        id: RequestId,
+        resource: Resource,
+        token: Token,
+        assembly: Assembly,
+    ) -> Self {
+        let request = Request {
+            method: Method::Get,
+            resource,
+            body: None,
+            observe: None,
+            if_match: false,
+        };
+        Self {
+            wanted_for: WantedFor::Notification,
+            assembly,
+            ..Self::new(id, request, token)
+        }
+    }
+
+    /// A new transport: as if it had never been sent. What was read of the answer is read again.
     pub(super) fn restart(&mut self) {
+        self.assembly = Assembly::default();
+        self.send_anew();
+    }
+
+    /// The next block is asked for, under a token of its own (RFC 7959 §3.4).
+    pub(super) fn ask_next_block(&mut self, token: Token) {
+        self.token = token;
+        self.send_anew();
+    }
+
+    fn send_anew(&mut self) {
         self.sent = 0;
+        self.octets = 0;
         self.due = None;
         self.acknowledged = false;
         self.message_id = None;
     }
 
-    /// When it is repeated; `None` until it was sent.
+    /// When it is repeated or given up; `None` until it was sent.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
+    }
+
+    pub(super) fn is_telemetry(&self) -> bool {
+        is_telemetry(&self.request)
+    }
+
+    /// Octets sent in vain.
+    pub(super) fn octets_sent(&self) -> u64 {
+        self.octets
     }
 
     pub(super) fn is_exhausted(&self, parameters: &SessionParameters) -> bool {
@@ -60,9 +118,11 @@ impl Pending {
         self.sent > repeats || self.acknowledged
     }
 
-    /// The peer has it and will answer by a message of its own: wait for that, once, for the longest time.
-    pub(super) fn handle_acknowledged(&mut self) {
-        self.acknowledged = true;
+    /// The peer has it and will answer by a message of its own (RFC 7252 §5.2.2): no more repeats until `due`.
+    pub(super) fn handle_acknowledged(&mut self, due: Instant) {
+        if !std::mem::replace(&mut self.acknowledged, true) {
+            self.due = Some(due);
+        }
     }
 
     pub(super) fn next_wait(&self, parameters: &SessionParameters) -> Duration {
@@ -75,8 +135,8 @@ impl Pending {
         parameters.ack_timeout.saturating_mul(factor.min(most))
     }
 
-    /// The request as a message. A repeated Confirmable one keeps its id, a Non-confirmable one gets a fresh id.
-    pub(super) fn message(&mut self, fresh: u16, due: Instant) -> Message {
+    /// The request as octets. A repeated Confirmable one keeps its id, a Non-confirmable one gets a fresh id.
+    pub(super) fn send(&mut self, fresh: u16, due: Instant) -> Vec<u8> {
         let kind = if self.is_confirmable() {
             Kind::Confirmable
         } else {
@@ -89,6 +149,12 @@ impl Pending {
         self.message_id = Some(message_id);
         self.sent += 1;
         self.due = Some(due);
+        let octets = self.message(kind, message_id).to_octets();
+        self.octets = self.octets.saturating_add(octets.len() as u64);
+        octets
+    }
+
+    fn message(&self, kind: Kind, message_id: u16) -> Message {
         let code = match self.request.method {
             Method::Get => Code::GET,
             Method::Put => Code::PUT,
@@ -98,9 +164,6 @@ impl Pending {
         if self.request.if_match {
             message.push_option(option::IF_MATCH, Vec::new());
         }
-        if let Some(register) = self.request.observe {
-            message.push_option(option::OBSERVE, option::octets(u32::from(!register)));
-        }
         for segment in self.request.resource.segments() {
             message.push_option(option::URI_PATH, segment);
         }
@@ -108,6 +171,14 @@ impl Pending {
             message.push_option(option::CONTENT_FORMAT, option::octets(option::DOTS_CBOR));
             // Bodies are checked where they are made; what cannot be written is refused by the peer as empty.
             message.payload = cbor::encode(body).unwrap_or_default();
+        }
+        if let Some(block) = self.assembly.next() {
+            message.push_option(option::BLOCK2, block.octets());
+            if let Some(etag) = self.assembly.etag() {
+                message.push_option(option::ETAG, etag);
+            }
+        } else if let Some(register) = self.request.observe {
+            message.push_option(option::OBSERVE, option::octets(u32::from(!register)));
         }
         message
     }
@@ -119,4 +190,9 @@ impl Pending {
             Resource::Config { .. } | Resource::TelemetrySetup { .. }
         )
     }
+}
+
+/// Whether a request may wait: telemetry does, mitigation does not.
+pub(super) fn is_telemetry(request: &Request) -> bool {
+    request.method == Method::Put && matches!(request.resource, Resource::Telemetry { .. })
 }

@@ -35,6 +35,8 @@ impl Code {
     pub const NOT_FOUND: Self = Self::of(4, 4);
     /// 4.05.
     pub const METHOD_NOT_ALLOWED: Self = Self::of(4, 5);
+    /// 4.06.
+    pub const NOT_ACCEPTABLE: Self = Self::of(4, 6);
     /// 4.09 (RFC 8132).
     pub const CONFLICT: Self = Self::of(4, 9);
     /// 4.12.
@@ -49,6 +51,8 @@ impl Code {
     pub const INTERNAL_SERVER_ERROR: Self = Self::of(5, 0);
     /// 5.03.
     pub const SERVICE_UNAVAILABLE: Self = Self::of(5, 3);
+    /// 5.05.
+    pub const PROXYING_NOT_SUPPORTED: Self = Self::of(5, 5);
     /// 5.08 (RFC 8768).
     pub const HOP_LIMIT_REACHED: Self = Self::of(5, 8);
 

@@ -18,7 +18,8 @@ pub enum Kind {
     Reset,
 }
 
-/// Why octets are no CoAP message. Such datagrams are dropped (RFC 7252 §4.2: a Confirmable one may be reset).
+/// Why octets are no CoAP message. Such datagrams are dropped, and a Confirmable one is answered with
+/// [`Message::reset_of_malformed`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoapError {
@@ -97,10 +98,12 @@ impl Message {
         self.values(number).next()
     }
 
-    /// The first option of that number as an unsigned value; `None` where it is missing or too long.
+    /// The first option of that number as an unsigned value; `None` where it is missing or too long for that option.
     #[must_use]
     pub fn number(&self, number: u16) -> Option<u32> {
-        self.option(number).and_then(option::number)
+        self.option(number)
+            .filter(|value| option::is_length_of(number, value.len()))
+            .and_then(option::number)
     }
 
     /// All options of that number.
@@ -109,6 +112,17 @@ impl Message {
             .iter()
             .filter(move |(other, _)| *other == number)
             .map(|(_, value)| value.as_slice())
+    }
+
+    /// The Reset that answers a Confirmable datagram which [`Message::decode`] refused (RFC 7252 §4.2); `None` where the
+    /// datagram is none, or of an unknown version (RFC 7252 §3).
+    #[must_use]
+    pub fn reset_of_malformed(octets: &[u8]) -> Option<Self> {
+        let &[first, _, id0, id1, ..] = octets else {
+            return None;
+        };
+        // Version 1, type 0.
+        (first >> 4 == 0b0100).then(|| Self::empty(Kind::Reset, u16::from_be_bytes([id0, id1])))
     }
 
     /// Reads one datagram.

@@ -4,6 +4,8 @@
 pub const IF_MATCH: u16 = 1;
 /// Uri-Host: critical.
 pub const URI_HOST: u16 = 3;
+/// `ETag`: elective.
+pub const ETAG: u16 = 4;
 /// Observe (RFC 7641): elective.
 pub const OBSERVE: u16 = 6;
 /// Uri-Port: critical.
@@ -27,6 +29,11 @@ pub const BLOCK1: u16 = 27;
 /// Size2: elective.
 pub const SIZE2: u16 = 28;
 
+/// Proxy-Uri: critical.
+pub const PROXY_URI: u16 = 35;
+/// Proxy-Scheme: critical.
+pub const PROXY_SCHEME: u16 = 39;
+
 /// Content-Format `application/dots+cbor` (RFC 9132 §10.3).
 pub const DOTS_CBOR: u32 = 271;
 
@@ -34,6 +41,29 @@ pub const DOTS_CBOR: u32 = 271;
 #[must_use]
 pub const fn is_critical(number: u16) -> bool {
     number & 1 == 1
+}
+
+/// Whether the option may stand more than once in a message (RFC 7252 §5.10).
+#[must_use]
+pub const fn is_repeatable(number: u16) -> bool {
+    matches!(number, IF_MATCH | ETAG | URI_PATH | URI_QUERY)
+}
+
+/// Whether a value of that length is one (RFC 7252 §5.10, RFC 7641 §2, RFC 7959 §2.1, RFC 8768 §3). An option of another
+/// length is treated like one that is not known (RFC 7252 §5.4.3).
+#[must_use]
+pub const fn is_length_of(number: u16, length: usize) -> bool {
+    match number {
+        IF_MATCH => length <= 8,
+        ETAG => 1 <= length && length <= 8,
+        URI_HOST | PROXY_SCHEME => 1 <= length && length <= 255,
+        URI_PORT | CONTENT_FORMAT | ACCEPT => length <= 2,
+        URI_PATH | URI_QUERY => length <= 255,
+        OBSERVE | BLOCK1 | BLOCK2 => length <= 3,
+        MAX_AGE | SIZE2 => length <= 4,
+        HOP_LIMIT => length == 1,
+        _ => true,
+    }
 }
 
 /// Reads an unsigned value (RFC 7252 §3.2); `None` where it has more than 4 octets.

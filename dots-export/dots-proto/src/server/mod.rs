@@ -1,23 +1,26 @@
 //! The server's side of one client's session: deduplication, Observe relations, heartbeats, faults of the protocol.
 
 mod exchange;
+mod relation;
+mod representation;
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::coap::{Code, Kind, Message, Token, option};
-use crate::heartbeat::{Heartbeats, peer_hb_status};
+use crate::coap::{Block, Code, Kind, Message, Token, option};
+use crate::heartbeat::Heartbeats;
 use crate::parameters::Numbers;
-use crate::resource::ResourceError;
+use crate::request::{self, Asked, Fault, peer_hb_status};
 use crate::{Method, Resource, SessionParameters, cbor};
-use exchange::Exchanges;
+use exchange::{Asker, Exchanges, Known};
+pub use relation::MAX_RELATIONS;
+use relation::Relations;
+use representation::{Representation, Representations};
 
-/// Observe relations of one client.
-pub const MAX_RELATIONS: usize = 256;
-/// Notifications of a relation whose ids are remembered, so that a Reset finds it.
-const REMEMBERED: usize = 8;
+/// Octets of a diagnostic payload; what is longer is cut.
+const MAX_DIAGNOSTIC: usize = 512;
 
 /// A request that waits for its response.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -118,74 +121,57 @@ pub struct Session {
     numbers: Numbers,
     message_id: u16,
     exchanges: Exchanges,
-    relations: Vec<Relation>,
-    next_relation: u64,
+    relations: Relations,
+    representations: Representations,
     heartbeats: Heartbeats,
     transmits: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
 }
 
-#[derive(Debug)]
-struct Relation {
-    id: RelationId,
-    token: Token,
-    resource: Resource,
-    /// 24 bits, growing (RFC 7641 §4.4).
-    sequence: u32,
-    message_ids: VecDeque<u16>,
-    stands: bool,
-}
-
-/// What a request asks, before it becomes an event.
-struct Asked {
-    method: Method,
-    resource: Resource,
-    query: Vec<String>,
-    body: Option<Value>,
-}
-
 impl Session {
-    /// The session of a client that has just connected.
+    /// The session of a client that has just connected. The seed makes message ids and tokens.
     #[must_use]
     pub fn new(parameters: SessionParameters, seed: u64) -> Self {
         let mut numbers = Numbers::new(seed);
         Self {
             message_id: numbers.number() as u16,
             numbers,
-            exchanges: Exchanges::default(),
-            relations: Vec::new(),
-            next_relation: 0,
+            exchanges: Exchanges::new(&parameters),
+            relations: Relations::default(),
+            representations: Representations::default(),
             heartbeats: Heartbeats::new(&parameters),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
 
-    /// The transport stands: heartbeats begin.
+    /// The transport stands: heartbeats begin. The first datagram does the same.
     pub fn handle_connected(&mut self, now: Instant) {
         self.heartbeats.begin(now);
     }
 
-    /// Takes a datagram of the client. What is malformed is dropped.
+    /// Other parameters hold from now on: the client has configured them, or an attack begins or ends (RFC 9132 §4.5).
+    pub fn handle_parameters(&mut self, now: Instant, parameters: &SessionParameters) {
+        self.exchanges.configure(parameters);
+        self.heartbeats.configure(now, parameters);
+    }
+
+    /// Takes a datagram of the client. What is malformed is dropped, or reset where it wants to be acknowledged.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
         let Ok(message) = Message::decode(datagram) else {
+            self.transmit(Message::reset_of_malformed(datagram));
             return;
         };
-        if self.heartbeats.due().is_none() {
+        if !self.heartbeats.has_begun() {
             self.heartbeats.begin(now);
         }
-        if self.heartbeats.handle_sign(now) {
+        if self.heartbeats.handle_sign() {
             self.events.push_back(Event::PeerBack);
         }
         if message.code.is_request() {
             self.handle_request(now, &message);
         } else if message.code.is_response() {
-            self.heartbeats.handle_response(message.token);
-            if message.kind == Kind::Confirmable {
-                self.transmits.push_back(
-                    Message::empty(Kind::Acknowledgement, message.message_id).to_octets(),
-                );
-            }
+            self.handle_peer_response(&message);
         } else {
             self.handle_empty(&message);
         }
@@ -193,79 +179,57 @@ impl Session {
 
     /// Sends heartbeats and notices silence.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.exchanges.handle_timeout(now);
-        let (message_id, token) = (
-            self.next_message_id(),
-            Token::from_number(self.numbers.number()),
-        );
-        if let Some((message, lost)) = self.heartbeats.handle_timeout(now, message_id, token) {
-            self.transmits.push_back(message.to_octets());
-            if lost {
-                self.events.push_back(Event::PeerLost);
-            }
+        if !self.heartbeats.is_due(now) {
+            return;
+        }
+        let message_id = self.next_message_id();
+        let token = Token::from_number(self.numbers.number());
+        let heartbeat = self.heartbeats.beat(now, message_id, token);
+        self.transmit(Some(heartbeat));
+        if self.heartbeats.tell_silence() {
+            self.events.push_back(Event::PeerLost);
         }
     }
 
-    /// Answers a request. A late answer to one that was forgotten is dropped.
+    /// Answers a request. A late answer to one that was forgotten is dropped. The body of a GET that does not fit a datagram
+    /// goes in blocks (RFC 9132 §4.4.2), which the session serves by itself.
     pub fn handle_response(&mut self, now: Instant, exchange: ExchangeId, response: Response) {
-        let Some(asked) = self.exchanges.take(exchange) else {
+        let Some(asker) = self.exchanges.asker(exchange) else {
             return;
         };
-        let mut sequence = None;
-        if let Some(relation) = asked.relation {
+        let mut message = self.answer(&asker, response.code);
+        if let Some(relation) = asker.relation {
             if response.code.is_success() {
-                sequence = self.establish(relation);
+                if let Some(sequence) = self.relations.establish(relation) {
+                    message.push_option(option::OBSERVE, option::octets(sequence));
+                }
             } else {
-                self.relations.retain(|other| other.id != relation);
+                self.relations.refuse(relation);
             }
         }
-        let fresh = self.next_message_id();
-        let mut message = match asked.kind {
-            Kind::Confirmable => Message::new(
-                Kind::Acknowledgement,
-                response.code,
-                asked.message_id,
-                asked.token,
-            ),
-            _ => Message::new(Kind::NonConfirmable, response.code, fresh, asked.token),
-        };
-        if let Some(sequence) = sequence {
-            message.push_option(option::OBSERVE, option::octets(sequence));
-        }
-        fill(&mut message, &response);
-        let octets = message.to_octets();
-        self.exchanges
-            .remember(now, asked.message_id, octets.clone());
-        self.transmits.push_back(octets);
+        self.fill(now, &asker, &mut message, response);
+        self.finish(exchange, &message);
     }
 
     /// Tells the client the new state of what it observes; always Non-confirmable (RFC 9132 §4.4.2.1).
-    pub fn handle_notification(&mut self, _now: Instant, relation: RelationId, body: &Value) {
-        let message_id = self.next_message_id();
-        let Some(relation) = self
-            .relations
-            .iter_mut()
-            .find(|other| other.id == relation && other.stands)
-        else {
+    pub fn handle_notification(&mut self, now: Instant, relation: RelationId, body: &Value) {
+        let Ok(octets) = cbor::encode(body) else {
             return;
         };
-        relation.sequence = (relation.sequence + 1) & 0x00ff_ffff;
-        relation.message_ids.push_back(message_id);
-        if relation.message_ids.len() > REMEMBERED {
-            relation.message_ids.pop_front();
-        }
+        let message_id = self.next_message_id();
+        let Some((relation, sequence)) = self.relations.notify(relation, message_id) else {
+            return;
+        };
         let mut message = Message::new(
             Kind::NonConfirmable,
             Code::CONTENT,
             message_id,
             relation.token,
         );
-        message.push_option(option::OBSERVE, option::octets(relation.sequence));
-        fill(
-            &mut message,
-            &Response::with_body(Code::CONTENT, body.clone()),
-        );
-        self.transmits.push_back(message.to_octets());
+        message.push_option(option::OBSERVE, option::octets(sequence));
+        let key = relation.representation;
+        self.fill_body(now, Some(key), None, &mut message, octets);
+        self.transmit(Some(message));
     }
 
     /// The next event. Poll until `None` after each `handle_*`.
@@ -287,38 +251,92 @@ impl Session {
     }
 
     fn handle_request(&mut self, now: Instant, message: &Message) {
+        // RFC 7252 §4.2: neither ACK nor RST carries a request.
         if !matches!(message.kind, Kind::Confirmable | Kind::NonConfirmable) {
             return;
         }
-        if let Some(known) = self.exchanges.known(now, message.message_id) {
-            self.transmits.extend(known.map(<[u8]>::to_vec));
+        if let Some(known) = self.exchanges.duplicate(now, message.message_id) {
+            self.handle_known(known);
             return;
         }
-        let Some(exchange) = self.exchanges.begin(now, message) else {
-            return;
-        };
-        match read(message) {
+        match request::read(message) {
             Ok(asked) if asked.resource == Resource::Heartbeat => {
-                let response = match peer_hb_status(asked.body.as_ref()) {
-                    Ok(_) => Response::new(Code::CHANGED),
-                    Err(text) => Response::error(Code::BAD_REQUEST, text),
-                };
-                self.handle_response(now, exchange, response);
+                self.handle_heartbeat(now, message, &asked);
             }
             Ok(asked) => {
-                let observe = self.observe(message, &asked, exchange);
-                self.events.push_back(Event::Request {
-                    exchange,
-                    method: asked.method,
-                    resource: asked.resource,
-                    query: asked.query,
-                    observe,
-                    if_match: message.option(option::IF_MATCH).is_some(),
-                    body: asked.body,
-                });
+                if let Some(known) = self.exchanges.repeat(message) {
+                    self.handle_known(known);
+                } else {
+                    self.handle_asked(now, message, asked);
+                }
             }
-            Err(response) => self.handle_response(now, exchange, *response),
+            Err(Fault::Reject) => {
+                self.transmit(Some(Message::empty(Kind::Reset, message.message_id)));
+            }
+            Err(Fault::Refuse(code, text)) => {
+                let exchange = self.exchanges.begin(now, message);
+                self.handle_response(now, exchange, Response::error(code, text));
+            }
         }
+    }
+
+    fn handle_known(&mut self, known: Known) {
+        if let Known::Answered(octets) = known {
+            self.transmits.push_back(octets);
+        }
+    }
+
+    fn handle_heartbeat(&mut self, now: Instant, message: &Message, asked: &Asked) {
+        let response = match peer_hb_status(asked) {
+            Ok(hears_us) => {
+                self.heartbeats.handle_heartbeat(now);
+                if !hears_us {
+                    self.heartbeats.hurry(now);
+                }
+                Response::new(Code::CHANGED)
+            }
+            Err(text) => Response::error(Code::BAD_REQUEST, text),
+        };
+        let exchange = self.exchanges.begin(now, message);
+        self.handle_response(now, exchange, response);
+        self.handle_timeout(now);
+    }
+
+    /// A request for the application, unless it asks for a later block of what is kept here.
+    fn handle_asked(&mut self, now: Instant, message: &Message, asked: Asked) {
+        let exchange = self.exchanges.begin(now, message);
+        if self.serve_block(now, exchange, message) {
+            return;
+        }
+        let observe = self.observe(message, &asked, exchange);
+        self.events.push_back(Event::Request {
+            exchange,
+            method: asked.method,
+            resource: asked.resource,
+            query: asked.query,
+            observe,
+            if_match: asked.if_match,
+            body: asked.body,
+        });
+    }
+
+    fn serve_block(&mut self, now: Instant, exchange: ExchangeId, message: &Message) -> bool {
+        let Some(asker) = self.exchanges.asker(exchange) else {
+            return false;
+        };
+        let (Some(key), Some(block)) = (asker.representation, asker.block) else {
+            return false;
+        };
+        let mut answer = self.answer(&asker, Code::CONTENT);
+        let served = block.number > 0
+            && self
+                .representations
+                .find(now, key, message)
+                .is_some_and(|representation| representation.fill_block(&mut answer, block));
+        if served {
+            self.finish(exchange, &answer);
+        }
+        served
     }
 
     fn observe(
@@ -327,71 +345,134 @@ impl Session {
         asked: &Asked,
         exchange: ExchangeId,
     ) -> Option<ObserveAction> {
-        let wanted = message
-            .number(option::OBSERVE)
-            .filter(|_| asked.method == Method::Get)?;
-        let same = |relation: &Relation| {
-            relation.token == message.token || relation.resource == asked.resource
-        };
-        match wanted {
+        // RFC 7959 §3.4: later blocks are read without Observe.
+        if asked.block.is_some_and(|block| block.number > 0) {
+            return None;
+        }
+        match asked.observe? {
             0 => {
-                // A repeated registration refreshes the relation (RFC 7641 §4.1).
-                self.end_relations(|relation| relation.token == message.token);
-                if self.relations.len() >= MAX_RELATIONS {
-                    return None;
-                }
-                self.next_relation += 1;
-                let id = RelationId(self.next_relation);
-                self.relations.push(Relation {
-                    id,
-                    token: message.token,
-                    resource: asked.resource.clone(),
-                    sequence: 1,
-                    message_ids: VecDeque::new(),
-                    stands: false,
-                });
+                // RFC 7641 §4.1: a repeated registration replaces the relation.
+                let ended = self.relations.end_token(message.token);
+                self.tell_ended(ended);
+                let representation = self.exchanges.asker(exchange)?.representation?;
+                let id = self.relations.register(
+                    message.token,
+                    asked.resource.clone(),
+                    representation,
+                )?;
                 self.exchanges.set_relation(exchange, id);
                 Some(ObserveAction::Register(id))
             }
             1 => {
-                self.end_relations(same);
+                let ended = self.relations.deregister(message.token, &asked.resource);
+                self.tell_ended(ended);
                 Some(ObserveAction::Deregister)
             }
             _ => None,
         }
     }
 
-    fn establish(&mut self, id: RelationId) -> Option<u32> {
-        let relation = self
-            .relations
-            .iter_mut()
-            .find(|relation| relation.id == id)?;
-        relation.stands = true;
-        Some(relation.sequence)
-    }
-
-    fn end_relations(&mut self, which: impl Fn(&Relation) -> bool) {
-        let events = &mut self.events;
-        self.relations.retain(|relation| {
-            let ended = which(relation);
-            if ended {
-                events.push_back(Event::RelationEnded(relation.id));
-            }
-            !ended
-        });
+    /// The answer to a heartbeat of ours. Others are not expected: a Confirmable one is reset (RFC 7252 §4.2).
+    fn handle_peer_response(&mut self, message: &Message) {
+        let ours = self.heartbeats.handle_response(message.token);
+        if message.kind == Kind::Confirmable {
+            let kind = if ours && request::is_response_understood(message) {
+                Kind::Acknowledgement
+            } else {
+                Kind::Reset
+            };
+            self.transmit(Some(Message::empty(kind, message.message_id)));
+        }
     }
 
     /// A ping gets a Reset (RFC 7252 §4.3); a Reset of a notification ends its relation (RFC 7641 §3.6).
     fn handle_empty(&mut self, message: &Message) {
         match message.kind {
-            Kind::Confirmable => self
-                .transmits
-                .push_back(Message::empty(Kind::Reset, message.message_id).to_octets()),
+            Kind::Confirmable => {
+                self.transmit(Some(Message::empty(Kind::Reset, message.message_id)));
+            }
             Kind::Reset => {
-                self.end_relations(|relation| relation.message_ids.contains(&message.message_id))
+                let ended = self.relations.reset(message.message_id);
+                self.tell_ended(ended);
             }
             Kind::Acknowledgement | Kind::NonConfirmable => {}
         }
+    }
+
+    fn tell_ended(&mut self, ended: Vec<RelationId>) {
+        self.events
+            .extend(ended.into_iter().map(Event::RelationEnded));
+    }
+
+    /// An empty answer: on the acknowledgement of a Confirmable request, in a message of its own otherwise.
+    fn answer(&mut self, asker: &Asker, code: Code) -> Message {
+        match asker.kind {
+            Kind::Confirmable => {
+                Message::new(Kind::Acknowledgement, code, asker.message_id, asker.token)
+            }
+            _ => {
+                let message_id = self.next_message_id();
+                Message::new(Kind::NonConfirmable, code, message_id, asker.token)
+            }
+        }
+    }
+
+    /// Puts body, or diagnostic text, and Max-Age into a message.
+    fn fill(&mut self, now: Instant, asker: &Asker, message: &mut Message, response: Response) {
+        if let Some(seconds) = response.max_age {
+            message.push_option(option::MAX_AGE, option::octets(seconds));
+        }
+        match response.body.as_ref().map(cbor::encode) {
+            Some(Ok(octets)) => {
+                let key = asker
+                    .representation
+                    .filter(|_| response.code == Code::CONTENT);
+                self.fill_body(now, key, asker.block, message, octets);
+            }
+            Some(Err(error)) => {
+                message.code = Code::INTERNAL_SERVER_ERROR;
+                message.payload = diagnostic(&error.to_string());
+            }
+            None => {
+                message.payload = response
+                    .diagnostic
+                    .as_deref()
+                    .map(diagnostic)
+                    .unwrap_or_default();
+            }
+        }
+    }
+
+    /// Puts a body into a message, whole where it fits and no block was asked for.
+    fn fill_body(
+        &mut self,
+        now: Instant,
+        key: Option<u64>,
+        block: Option<Block>,
+        message: &mut Message,
+        octets: Vec<u8>,
+    ) {
+        let representation = Representation::new(octets);
+        let Some(key) = key.filter(|_| block.is_some() || representation.is_large()) else {
+            representation.fill_whole(message);
+            return;
+        };
+        if !representation.fill_block(message, block.unwrap_or(Block::FIRST)) {
+            message.code = Code::BAD_REQUEST;
+            message.payload = diagnostic("the block lies behind the end");
+        }
+        self.representations.keep(now, key, representation);
+    }
+
+    fn finish(&mut self, exchange: ExchangeId, message: &Message) {
+        let octets = message.to_octets();
+        self.exchanges.finish(exchange, &octets);
+        self.transmits.push_back(octets);
+    }
+
+    fn transmit(&mut self, message: Option<Message>) {
+        self.transmits
+            .extend(message.map(|message| message.to_octets()));
     }
 
     fn next_message_id(&mut self) -> u16 {
@@ -400,125 +481,8 @@ impl Session {
     }
 }
 
-/// Puts body, or diagnostic text, and Max-Age into a message.
-fn fill(message: &mut Message, response: &Response) {
-    if let Some(seconds) = response.max_age {
-        message.push_option(option::MAX_AGE, option::octets(seconds));
-    }
-    if let Some(octets) = response
-        .body
-        .as_ref()
-        .and_then(|body| cbor::encode(body).ok())
-    {
-        message.push_option(option::CONTENT_FORMAT, option::octets(option::DOTS_CBOR));
-        message.payload = octets;
-    } else if let Some(text) = &response.diagnostic {
-        message.payload = text.clone().into_bytes();
-    }
-}
-
-/// Reads method, resource and body; a fault of the protocol is its response.
-fn read(message: &Message) -> Result<Asked, Box<Response>> {
-    let fault = |code, text: String| Box::new(Response::error(code, text));
-    refuse_unknown_options(message)?;
-    let method = match message.code {
-        Code::GET => Method::Get,
-        Code::PUT => Method::Put,
-        Code::DELETE => Method::Delete,
-        _ => {
-            return Err(fault(
-                Code::METHOD_NOT_ALLOWED,
-                "DOTS uses GET, PUT and DELETE".to_owned(),
-            ));
-        }
-    };
-    let segments: Option<Vec<&str>> = message
-        .values(option::URI_PATH)
-        .map(|s| std::str::from_utf8(s).ok())
-        .collect();
-    let segments =
-        segments.ok_or_else(|| fault(Code::BAD_REQUEST, "the path is no UTF-8".to_owned()))?;
-    let resource = Resource::from_segments(segments.into_iter()).map_err(|error| {
-        let code = if error == ResourceError::Unknown {
-            Code::NOT_FOUND
-        } else {
-            Code::BAD_REQUEST
-        };
-        fault(code, error.to_string())
-    })?;
-    if resource == Resource::Heartbeat && method != Method::Put {
-        return Err(fault(
-            Code::METHOD_NOT_ALLOWED,
-            "a heartbeat is a PUT".to_owned(),
-        ));
-    }
-    let query = message
-        .values(option::URI_QUERY)
-        .map(|value| String::from_utf8_lossy(value).into_owned())
-        .collect();
-    let body = read_body(message, method)?;
-    Ok(Asked {
-        method,
-        resource,
-        query,
-        body,
-    })
-}
-
-fn read_body(message: &Message, method: Method) -> Result<Option<Value>, Box<Response>> {
-    if method != Method::Put {
-        return Ok(None);
-    }
-    if let Some(format) = message.number(option::CONTENT_FORMAT)
-        && format != option::DOTS_CBOR
-    {
-        let text = format!(
-            "content format {format} is not {} (application/dots+cbor)",
-            option::DOTS_CBOR
-        );
-        return Err(Box::new(Response::error(
-            Code::UNSUPPORTED_CONTENT_FORMAT,
-            text,
-        )));
-    }
-    if message.payload.is_empty() {
-        return Err(Box::new(Response::error(
-            Code::BAD_REQUEST,
-            "a PUT needs a body",
-        )));
-    }
-    match cbor::decode(&message.payload) {
-        Ok(body) => Ok(Some(body)),
-        Err(error) => Err(Box::new(Response::error(
-            Code::BAD_REQUEST,
-            error.to_string(),
-        ))),
-    }
-}
-
-/// RFC 7252 §5.4.1: an unknown critical option is 4.02. Of blocks only the request for the first one of a small reply, which
-/// fits as a whole, is understood.
-fn refuse_unknown_options(message: &Message) -> Result<(), Box<Response>> {
-    for (number, value) in &message.options {
-        let fine = match *number {
-            option::IF_MATCH
-            | option::URI_HOST
-            | option::URI_PORT
-            | option::URI_PATH
-            | option::URI_QUERY => true,
-            option::ACCEPT => option::number(value) == Some(option::DOTS_CBOR),
-            // NUM 0 without More: a wish for a size, or a body that ends with its first block (RFC 7959 §2.2).
-            option::BLOCK1 | option::BLOCK2 => {
-                option::number(value).is_some_and(|block| block >> 3 == 0)
-            }
-            other => !option::is_critical(other),
-        };
-        if !fine {
-            return Err(Box::new(Response::error(
-                Code::BAD_OPTION,
-                format!("option {number} is not understood"),
-            )));
-        }
-    }
-    Ok(())
+/// A text within the bound, cut between characters.
+fn diagnostic(text: &str) -> Vec<u8> {
+    let end = text.floor_char_boundary(MAX_DIAGNOSTIC);
+    text.get(..end).unwrap_or_default().as_bytes().to_vec()
 }
