@@ -35,7 +35,7 @@ pub fn fuzz_coap(data: &[u8]) {
     }
 }
 
-/// Feeds datagrams to a server's session and answers each request; see [`datagrams`] for how the input is cut.
+/// Feeds datagrams to a server's session and answers each request. An octet of the input says how long the next datagram is.
 pub fn fuzz_server_session(data: &[u8]) {
     let mut now = start();
     let mut session = server::Session::new(SessionParameters::default(), 1);
@@ -56,7 +56,7 @@ pub fn fuzz_server_session(data: &[u8]) {
     }
 }
 
-/// Feeds datagrams to a client's session that has requests open.
+/// Feeds datagrams, cut like those of [`fuzz_server_session`], to a client's session that has requests open.
 pub fn fuzz_client_session(data: &[u8]) {
     let mut now = start();
     let mut session = client::Session::new(SessionParameters::default(), 1);

@@ -4,7 +4,50 @@
 //! typed structs ([`body`]). [`decode`] and [`encode`] lead between the first two, [`Body`] to the third; one table
 //! ([`keys::PARAMETERS`]) drives both directions. [`check_request`] holds a client's body against the rules of the RFCs.
 //!
-//! The crate owns no socket, thread or clock.
+//! [`client::Session`] and [`server::Session`] are the two ends of a session over datagrams: CoAP ([`coap`], RFC 7252), its
+//! message layer, Observe (RFC 7641), answers in blocks (RFC 7959), and heartbeats. They know nothing of mitigations: what a
+//! server grants and what a client asks for is their caller's.
+//!
+//! The crate owns no socket, thread or clock, and no (D)TLS. Whoever does drives a session like this:
+//!
+//! ```
+//! use std::time::Instant;
+//!
+//! use weir_dots_proto::client::{Notice, Request, Session};
+//! use weir_dots_proto::coap::Code;
+//! use weir_dots_proto::server::{self, Event, Response};
+//! use weir_dots_proto::{Method, Resource, SessionParameters};
+//!
+//! let now = Instant::now();
+//! let mut client = Session::new(SessionParameters::default(), 1);
+//! let mut server = server::Session::new(SessionParameters::default(), 2);
+//! client.handle_connected(now);
+//! server.handle_connected(now);
+//! let id = client.handle_request(now, Request {
+//!     method: Method::Delete,
+//!     resource: Resource::Config { sid: None },
+//!     body: None,
+//!     observe: None,
+//!     if_match: false,
+//! });
+//!
+//! // Here a link without loss; `poll_timeout` says when `handle_timeout` is due.
+//! while let Some(datagram) = client.poll_transmit() {
+//!     server.handle_datagram(now, &datagram);
+//! }
+//! while let Some(event) = server.poll_event() {
+//!     if let Event::Request { exchange, .. } = event {
+//!         server.handle_response(now, exchange, Response::new(Code::DELETED));
+//!     }
+//! }
+//! while let Some(datagram) = server.poll_transmit() {
+//!     client.handle_datagram(now, &datagram);
+//! }
+//! assert!(matches!(
+//!     client.poll_notice(),
+//!     Some(Notice::Response { id: answered, code: Code::DELETED, .. }) if answered == id
+//! ));
+//! ```
 
 pub mod body;
 pub mod cbor;

@@ -96,10 +96,21 @@ impl SessionParameters {
     }
 
     fn stretched(&self, times: u32) -> Duration {
-        let seconds =
-            self.ack_timeout.as_secs_f64() * f64::from(times) * self.ack_random_factor.max(1.0);
-        // A day is longer than anything that can be negotiated usefully.
-        Duration::from_secs_f64(seconds.max(0.0).min(86_400.0))
+        let wait = self.ack_timeout.min(A_DAY).as_secs_f64();
+        let seconds = wait * f64::from(times) * bounded_factor(self.ack_random_factor);
+        Duration::from_secs_f64(seconds.clamp(0.0, A_DAY.as_secs_f64()))
+    }
+}
+
+/// Longer than anything that can be negotiated usefully.
+const A_DAY: Duration = Duration::from_secs(86_400);
+
+/// A random factor within the range that servers offer (RFC 9132 §4.5.1, Figure 20).
+fn bounded_factor(factor: f64) -> f64 {
+    if factor.is_nan() {
+        1.0
+    } else {
+        factor.clamp(1.0, 4.0)
     }
 }
 
@@ -123,8 +134,8 @@ impl Numbers {
     /// `base` stretched by a random factor of 1 to `most`.
     pub(crate) fn stretch(&mut self, base: Duration, most: f64) -> Duration {
         let share = (self.number() >> 11) as f64 / (1_u64 << 53) as f64;
-        let factor = 1.0 + share * (most.max(1.0).min(4.0) - 1.0);
-        base.min(Duration::from_secs(86_400)).mul_f64(factor)
+        let factor = 1.0 + share * (bounded_factor(most) - 1.0);
+        base.min(A_DAY).mul_f64(factor)
     }
 }
 
