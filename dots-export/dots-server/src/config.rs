@@ -179,3 +179,60 @@ impl DotsServerConfig {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(name: &str, prefixes: Vec<IpNet>) -> ClientConfig {
+        ClientConfig {
+            name: name.to_owned(),
+            prefixes,
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let config = DotsServerConfig {
+            listen: Vec::new(),
+            max_sessions: 0,
+            clients: vec![
+                client("a", vec![IpNet::default()]),
+                client("a", Vec::new()),
+                client("", vec![IpNet::default()]),
+            ],
+            ..DotsServerConfig::default()
+        };
+        let paths: Vec<String> = config
+            .check()
+            .expect_err("it is full of mistakes")
+            .into_iter()
+            .map(|fault| fault.path)
+            .collect();
+        let expected = [
+            "dots_server",
+            "dots_server",
+            "dots_server",
+            "dots_server.listen",
+            "dots_server",
+            "dots_server.client[1].name",
+            "dots_server.client[1]",
+            "dots_server.client[2]",
+        ];
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn the_documented_table_is_accepted() {
+        let config = DotsServerConfig {
+            ca: "ca.pem".into(),
+            certificate: "server.pem".into(),
+            key: "server.key".into(),
+            clients: vec![client("weir-lab", vec![IpNet::default()])],
+            ..DotsServerConfig::default()
+        };
+        let settings = config.check().expect("there is no mistake");
+        assert_eq!(settings.policy.clients.len(), 1);
+        assert_eq!(settings.policy.terminating, Duration::from_secs(120));
+    }
+}

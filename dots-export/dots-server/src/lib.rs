@@ -3,7 +3,7 @@
 //!
 //! [`Server`] is the machine: data of sessions in, datagrams out, `now` as an argument. [`BoundServer`] is the shell around
 //! it: sockets, DTLS, a clock. What is not here yet: aliases and filters (the data channel), preconfigured requests
-//! (`trigger-mitigation` false), Block1 and Block2; such requests get an honest error.
+//! (`trigger-mitigation` false), requests in several blocks; they get an honest error.
 
 mod config;
 mod mitigator;
@@ -12,6 +12,7 @@ mod server;
 mod session_config;
 mod setup;
 mod shell;
+mod telemetry;
 
 pub use config::{ClientConfig, DotsServerConfig, DotsServerSettings, Fault, ServerPolicy};
 pub use mitigator::{MitigationId, Mitigator, MitigatorReport, NoMitigator};

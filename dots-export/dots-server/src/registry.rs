@@ -14,7 +14,7 @@ use weir_dots_proto::{Cuid, Mid};
 use crate::mitigator::{MitigationId, MitigatorReport};
 use crate::{Mitigator, ServerPolicy};
 
-/// Repeated withdrawals may double the active-but-terminating time up to this (RFC 9132 §4.4.4).
+/// A client that asks again while its mitigation terminates doubles the next such time, up to this (RFC 9132 §4.4.4).
 const MAX_TERMINATING: Duration = Duration::from_secs(300);
 
 /// One mitigation.
@@ -28,6 +28,8 @@ struct Held {
     status: MitigationStatus,
     report: Option<MitigatorReport>,
     terminates: Option<Instant>,
+    /// How long it will be active but terminating.
+    terminating: Duration,
     /// Told nobody yet, or not told since its newest report.
     news: bool,
     status_news: bool,
@@ -38,6 +40,8 @@ struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     held: BTreeMap<(Cuid, Mid), Held>,
+    /// Replaced mitigations, whose observers are not told yet.
+    replaced: Vec<((Cuid, Mid), Held)>,
     next: u64,
 }
 
@@ -86,20 +90,17 @@ impl Registry {
         if let Some(conflict) = self.conflict(&key, &scope) {
             return conflict;
         }
-        let of_client = self.held.keys().filter(|(other, _)| other == cuid).count();
-        if of_client >= policy.max_mitigations {
+        if self.of_client(cuid).count() >= policy.max_mitigations {
             return Outcome::Refused(
                 Code::SERVICE_UNAVAILABLE,
                 "too many mitigations of this client".to_owned(),
             );
         }
-        self.end_overlapping(&key, &scope, mitigator);
-        if let Some(old) = self.held.remove(&key) {
-            mitigator.withdraw(old.id);
-        }
         self.next += 1;
         let id = MitigationId(self.next);
+        // The new one filters before the old ones end: no gap for the attack.
         mitigator.apply(id, &scope);
+        let terminating = self.end_overlapping(&key, &scope, policy, mitigator);
         let held = Held {
             id,
             scope: Scope {
@@ -111,6 +112,7 @@ impl Registry {
             status: MitigationStatus::AttackMitigationInProgress,
             report: None,
             terminates: None,
+            terminating,
             news: false,
             status_news: false,
             told: now,
@@ -134,26 +136,45 @@ impl Registry {
         else {
             return Outcome::Ignored;
         };
+        if !same_but_lifetime(&held.scope, scope) {
+            return Outcome::Refused(
+                Code::BAD_REQUEST,
+                "an efficacy update repeats its request".to_owned(),
+            );
+        }
         let lifetime = granted(scope.lifetime.or(held.scope.lifetime), policy.max_lifetime);
+        held.scope.lifetime = Some(lifetime);
         held.expires = lifetime.duration().map(|duration| now + duration);
         Outcome::Changed
     }
 
     /// Ends a mitigation: active but terminating for a while (RFC 9132 §4.4.4). What is not there is gone already: 2.02.
-    pub(crate) fn delete(&mut self, now: Instant, key: &(Cuid, Mid), policy: &ServerPolicy) {
+    pub(crate) fn delete(&mut self, now: Instant, key: &(Cuid, Mid)) {
         if let Some(held) = self.held.get_mut(key) {
-            terminate(held, now, policy.terminating);
+            terminate(held, now);
         }
+    }
+
+    /// Whether the client holds a mitigation of that mid.
+    pub(crate) fn contains(&self, cuid: &Cuid, mid: Mid) -> bool {
+        self.held.contains_key(&(cuid.clone(), mid))
+    }
+
+    /// Whether the client holds any mitigation, be it a terminating one.
+    pub(crate) fn holds_any(&self, cuid: &Cuid) -> bool {
+        self.of_client(cuid).next().is_some()
+    }
+
+    fn of_client(&self, cuid: &Cuid) -> impl Iterator<Item = (&(Cuid, Mid), &Held)> {
+        self.held
+            .range((cuid.clone(), Mid(0))..=(cuid.clone(), Mid(u32::MAX)))
     }
 
     /// What the client holds: one, or all.
     pub(crate) fn get(&self, now: Instant, cuid: &Cuid, mid: Option<Mid>) -> Option<Mitigation> {
         let scope: Vec<Scope> = self
-            .held
-            .iter()
-            .filter(|((other, other_mid), _)| {
-                other == cuid && mid.is_none_or(|mid| mid == *other_mid)
-            })
+            .of_client(cuid)
+            .filter(|((_, other), _)| mid.is_none_or(|mid| mid == *other))
             .map(|((_, mid), held)| told(*mid, held, now))
             .collect();
         (!scope.is_empty()).then_some(Mitigation { scope })
@@ -161,9 +182,8 @@ impl Registry {
 
     /// Whether any mitigation of the client is active: its session is under attack.
     pub(crate) fn is_mitigating(&self, cuid: &Cuid) -> bool {
-        self.held
-            .iter()
-            .any(|((other, _), held)| other == cuid && held.terminates.is_none())
+        self.of_client(cuid)
+            .any(|(_, held)| held.terminates.is_none())
     }
 
     /// Takes in what was measured. A mitigation that is ending keeps its status.
@@ -186,11 +206,14 @@ impl Registry {
         policy: &ServerPolicy,
         mitigator: &mut dyn Mitigator,
     ) -> Vec<(Cuid, Mid, Mitigation)> {
-        let mut news = Vec::new();
+        let mut news: Vec<(Cuid, Mid, Mitigation)> = std::mem::take(&mut self.replaced)
+            .into_iter()
+            .map(|((cuid, mid), held)| (cuid, mid, Mitigation::single(told(mid, &held, now))))
+            .collect();
         let mut over = Vec::new();
         for (key, held) in &mut self.held {
             if held.terminates.is_none() && held.expires.is_some_and(|expires| expires <= now) {
-                terminate(held, now, policy.terminating);
+                terminate(held, now);
             }
             if held.terminates.is_some_and(|terminates| terminates <= now) {
                 held.status = MitigationStatus::AttackMitigationTerminated;
@@ -269,35 +292,40 @@ impl Registry {
         Some(Outcome::Answer(Code::CONFLICT, Box::new(body)))
     }
 
-    /// A higher mid replaces the lower ones that it overlaps; they are deleted (RFC 9132 §4.4.1.3).
+    /// A higher mid replaces the lower ones that it overlaps; they are deleted (RFC 9132 §4.4.1.3), terminating ones too, and
+    /// what its own mid stood for before. Returns how long the new one will be terminating.
     fn end_overlapping(
         &mut self,
         (cuid, mid): &(Cuid, Mid),
         scope: &Scope,
+        policy: &ServerPolicy,
         mitigator: &mut dyn Mitigator,
-    ) {
-        self.held.retain(|(other_cuid, other_mid), held| {
-            let replaced = other_cuid == cuid
-                && other_mid < mid
-                && held.terminates.is_none()
-                && overlap(&held.scope.target_prefix, &scope.target_prefix);
-            if replaced {
-                mitigator.withdraw(held.id);
+    ) -> Duration {
+        let mut terminating = policy.terminating;
+        let ended = self.held.extract_if(
+            (cuid.clone(), Mid(0))..=(cuid.clone(), *mid),
+            |(_, other), held| {
+                other == mid || overlap(&held.scope.target_prefix, &scope.target_prefix)
+            },
+        );
+        for (key, mut held) in ended {
+            mitigator.withdraw(held.id);
+            if held.terminates.is_some() {
+                let doubled = (held.terminating * 2).min(MAX_TERMINATING);
+                terminating = terminating.max(doubled);
             }
-            !replaced
-        });
+            held.status = MitigationStatus::AttackMitigationTerminated;
+            if key.1 != *mid {
+                self.replaced.push((key, held));
+            }
+        }
+        terminating
     }
 }
 
-fn terminate(held: &mut Held, now: Instant, period: Duration) {
-    let period = match held.terminates {
-        None => period,
-        // A repeat restarts the time once more, up to its bound.
-        Some(_) => (period * 2).min(MAX_TERMINATING.max(period)),
-    };
-    let until = now + period;
-    held.terminates = Some(held.terminates.map_or(until, |known| known.min(until)));
-    if held.status != MitigationStatus::DotsClientWithdrawnMitigation {
+fn terminate(held: &mut Held, now: Instant) {
+    if held.terminates.is_none() {
+        held.terminates = Some(now + held.terminating);
         held.status = MitigationStatus::DotsClientWithdrawnMitigation;
         held.status_news = true;
     }
@@ -324,6 +352,7 @@ fn same_but_lifetime(a: &Scope, b: &Scope) -> bool {
     let bare = |scope: &Scope| {
         let mut scope = Scope {
             lifetime: None,
+            attack_status: None,
             // Telemetry that goes with a request is no part of its scope.
             total_traffic: Vec::new(),
             total_attack_traffic: Vec::new(),
@@ -337,7 +366,8 @@ fn same_but_lifetime(a: &Scope, b: &Scope) -> bool {
     bare(a) == bare(b)
 }
 
-fn overlap(a: &[IpNet], b: &[IpNet]) -> bool {
+/// Whether one prefix holds another.
+pub(crate) fn overlap(a: &[IpNet], b: &[IpNet]) -> bool {
     a.iter()
         .any(|a| b.iter().any(|b| a.contains(b) || b.contains(a)))
 }

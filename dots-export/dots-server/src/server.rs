@@ -19,10 +19,13 @@ use weir_dtls::{PeerIdentity, SessionId};
 use crate::registry::{Outcome, Registry};
 use crate::session_config::SessionConfig;
 use crate::setup::Setup;
+use crate::telemetry::{self, TelemetryStore};
 use crate::{Mitigator, ServerPolicy};
 
 /// How often the mitigator is asked what it measured.
 const REPORTS: Duration = Duration::from_millis(200);
+/// Seconds after which a client may try again what was refused for want of room.
+const RETRY_AFTER: u32 = 60;
 /// Cuids that one client may use.
 const MAX_CUIDS: usize = 16;
 
@@ -34,7 +37,7 @@ pub struct Server {
     registry: Registry,
     /// Whose a cuid is: by the client's name.
     owners: BTreeMap<Cuid, Arc<str>>,
-    telemetry: BTreeMap<(Cuid, Tmid), Telemetry>,
+    telemetry: TelemetryStore,
     setups: BTreeMap<Cuid, Setup>,
     /// An instant and its time in seconds since the epoch.
     epoch: (Instant, u64),
@@ -56,6 +59,7 @@ struct Peer {
     client: Option<(Arc<str>, Vec<IpNet>)>,
     relations: BTreeMap<RelationId, Resource>,
     config: SessionConfig,
+    parameters: SessionParameters,
 }
 
 /// A request that is being answered.
@@ -83,7 +87,7 @@ impl Server {
             sessions: HashMap::new(),
             registry: Registry::default(),
             owners: BTreeMap::new(),
-            telemetry: BTreeMap::new(),
+            telemetry: TelemetryStore::default(),
             setups: BTreeMap::new(),
             epoch,
             next_report: epoch.0,
@@ -94,22 +98,24 @@ impl Server {
 
     /// A peer has proved who it is.
     pub fn handle_connected(&mut self, now: Instant, id: SessionId, peer: &PeerIdentity) {
-        let client = self
-            .policy
-            .clients
-            .iter()
-            .find(|(name, _)| peer.names.iter().any(|other| **other == **name));
+        let client = self.policy.clients.iter().find(|(name, _)| {
+            peer.names
+                .iter()
+                .any(|other| other.eq_ignore_ascii_case(name))
+        });
         if client.is_none() {
             tracing::warn!(names = ?peer.names, "a client that no [[dots_server.client]] names: its requests are refused");
         }
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut session = Session::new(SessionParameters::default(), self.seed);
+        let parameters = SessionParameters::default();
+        let mut session = Session::new(parameters.clone(), self.seed);
         session.handle_connected(now);
         let peer = Peer {
             session,
             client: client.cloned(),
             relations: BTreeMap::new(),
             config: SessionConfig::default(),
+            parameters,
         };
         self.sessions.insert(id, peer);
     }
@@ -171,9 +177,7 @@ impl Server {
 
     /// Telemetry that a client has sent, by its cuid and tmid.
     pub fn telemetry(&self) -> impl Iterator<Item = (&Cuid, Tmid, &Telemetry)> {
-        self.telemetry
-            .iter()
-            .map(|((cuid, tmid), telemetry)| (cuid, *tmid, telemetry))
+        self.telemetry.iter()
     }
 
     fn handle_events(&mut self, now: Instant, id: SessionId) {
@@ -216,9 +220,12 @@ impl Server {
 
     fn handle_request(&mut self, now: Instant, id: SessionId, exchange: ExchangeId, asked: Asked) {
         let (observe, resource) = (asked.observe, asked.resource.clone());
-        let Some(response) = self.answer(now, id, asked) else {
+        let Some(mut response) = self.answer(now, id, asked) else {
             return;
         };
+        if response.code == Code::SERVICE_UNAVAILABLE {
+            response.max_age = Some(RETRY_AFTER);
+        }
         let Some(peer) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -249,7 +256,18 @@ impl Server {
                 self.answer_mitigate(now, &prefixes, &cuid, mid, asked)
             }
             Resource::Telemetry { cuid, tmid } => {
-                Some(self.answer_telemetry(&prefixes, &cuid, tmid, asked))
+                let asked = telemetry::Asked {
+                    method: asked.method,
+                    cuid: &cuid,
+                    tmid,
+                    query: &asked.query,
+                    body: asked.body.as_ref(),
+                };
+                let most = self.policy.max_telemetry;
+                Some(
+                    self.telemetry
+                        .answer(&asked, &prefixes, &self.registry, most),
+                )
             }
             Resource::TelemetrySetup { cuid, tsid } => {
                 let most = self.policy.max_telemetry;
@@ -267,9 +285,9 @@ impl Server {
 
     /// A cuid belongs to the client that used it first; for another one it is a collision (RFC 9132 §4.4.1.1).
     fn own(&mut self, cuid: &Cuid, name: &Arc<str>) -> Result<(), Box<Response>> {
-        match self.owners.get(cuid) {
-            Some(owner) if owner == name => Ok(()),
-            Some(_) => {
+        match self.owners.get(cuid).map(|owner| owner == name) {
+            Some(true) => Ok(()),
+            Some(false) => {
                 let information = ConflictInformation {
                     conflict_cause: Some(ConflictCause::CuidCollision),
                     ..Default::default()
@@ -283,17 +301,35 @@ impl Server {
                     Mitigation::single(scope).to_json(),
                 )))
             }
-            None if self.owners.values().filter(|owner| *owner == name).count() >= MAX_CUIDS => {
-                Err(Box::new(Response::error(
-                    Code::SERVICE_UNAVAILABLE,
-                    "too many cuids of this client",
-                )))
-            }
+            None if !self.has_room(name) => Err(Box::new(Response::error(
+                Code::SERVICE_UNAVAILABLE,
+                "too many cuids of this client",
+            ))),
             None => {
                 self.owners.insert(cuid.clone(), Arc::clone(name));
                 Ok(())
             }
         }
+    }
+
+    /// Whether a client may use one more cuid. Those that hold nothing are forgotten first.
+    fn has_room(&mut self, name: &Arc<str>) -> bool {
+        let count = |owners: &BTreeMap<Cuid, Arc<str>>| {
+            owners.values().filter(|owner| *owner == name).count()
+        };
+        if count(&self.owners) < MAX_CUIDS {
+            return true;
+        }
+        let (registry, telemetry, setups) = (&self.registry, &self.telemetry, &self.setups);
+        self.owners.retain(|cuid, owner| {
+            owner != name
+                || registry.holds_any(cuid)
+                || telemetry.holds_any(cuid)
+                || setups.get(cuid).is_some_and(|setup| !setup.is_empty())
+        });
+        let owners = &self.owners;
+        self.setups.retain(|cuid, _| owners.contains_key(cuid));
+        count(&self.owners) < MAX_CUIDS
     }
 
     fn answer_mitigate(
@@ -321,8 +357,7 @@ impl Server {
             }
             Method::Delete => {
                 let Some(mid) = mid else { return missing() };
-                self.registry
-                    .delete(now, &(cuid.clone(), mid), &self.policy);
+                self.registry.delete(now, &(cuid.clone(), mid));
                 Some(Response::new(Code::DELETED))
             }
             Method::Put => {
@@ -360,99 +395,6 @@ impl Server {
         }
     }
 
-    fn answer_telemetry(
-        &mut self,
-        prefixes: &[IpNet],
-        cuid: &Cuid,
-        tmid: Option<Tmid>,
-        asked: Asked,
-    ) -> Response {
-        match asked.method {
-            Method::Get => {
-                let items: Vec<_> = self
-                    .telemetry
-                    .iter()
-                    .filter(|((other, other_tmid), _)| {
-                        other == cuid && tmid.is_none_or(|tmid| tmid == *other_tmid)
-                    })
-                    .flat_map(|((_, tmid), telemetry)| {
-                        telemetry.pre_or_ongoing_mitigation.iter().map(|item| {
-                            let mut item = item.clone();
-                            item.tmid = Some(*tmid);
-                            item
-                        })
-                    })
-                    .collect();
-                if items.is_empty() {
-                    return Response::error(Code::NOT_FOUND, "no such telemetry");
-                }
-                let body = Telemetry {
-                    pre_or_ongoing_mitigation: items,
-                };
-                Response::with_body(Code::CONTENT, body.to_json())
-            }
-            Method::Delete => {
-                self.telemetry.retain(|(other, other_tmid), _| {
-                    other != cuid || tmid.is_some_and(|tmid| tmid != *other_tmid)
-                });
-                Response::new(Code::DELETED)
-            }
-            Method::Put => {
-                let Some(tmid) = tmid else {
-                    return Response::error(Code::BAD_REQUEST, "`tmid` is missing");
-                };
-                match self.read_telemetry(cuid, prefixes, asked.body.as_ref()) {
-                    Err(refused) => *refused,
-                    Ok(telemetry) => self.keep_telemetry((cuid.clone(), tmid), telemetry),
-                }
-            }
-        }
-    }
-
-    fn read_telemetry(
-        &self,
-        cuid: &Cuid,
-        prefixes: &[IpNet],
-        body: Option<&Value>,
-    ) -> Result<Telemetry, Box<Response>> {
-        let body = checked(BodyKind::Telemetry, body)?;
-        let bad = |text: String| Box::new(Response::error(Code::BAD_REQUEST, text));
-        let telemetry = Telemetry::from_json(body).map_err(|error| bad(error.to_string()))?;
-        for target in telemetry
-            .pre_or_ongoing_mitigation
-            .iter()
-            .filter_map(|item| item.target.as_ref())
-        {
-            entitled(&target.target_prefix, prefixes).map_err(bad)?;
-            for mid in &target.mid_list {
-                if self.registry.get(self.epoch.0, cuid, Some(*mid)).is_none() {
-                    return Err(bad(format!("no mitigation has mid {mid}")));
-                }
-            }
-        }
-        Ok(telemetry)
-    }
-
-    fn keep_telemetry(&mut self, key: (Cuid, Tmid), telemetry: Telemetry) -> Response {
-        if !self.telemetry.contains_key(&key) {
-            let of_client = self
-                .telemetry
-                .keys()
-                .filter(|(cuid, _)| *cuid == key.0)
-                .count();
-            if of_client >= self.policy.max_telemetry {
-                let oldest = self
-                    .telemetry
-                    .keys()
-                    .find(|(cuid, _)| *cuid == key.0)
-                    .cloned();
-                oldest.map(|oldest| self.telemetry.remove(&oldest));
-            }
-        }
-        self.telemetry.insert(key, telemetry);
-        Response::new(Code::CHANGED)
-    }
-
     /// Reports, lifetimes, notifications.
     fn handle_due(&mut self, now: Instant) {
         if self.next_report <= now {
@@ -460,12 +402,34 @@ impl Server {
             while let Some(report) = self.mitigator.poll_report() {
                 self.registry.handle_report(&report);
             }
+            self.configure(now);
         }
         for (cuid, mid, body) in
             self.registry
                 .handle_timeout(now, &self.policy, self.mitigator.as_mut())
         {
             self.notify(now, &cuid, mid, &body.to_json());
+        }
+    }
+
+    /// Gives each session the parameters that its client has chosen for these times.
+    fn configure(&mut self, now: Instant) {
+        for peer in self.sessions.values_mut() {
+            let Some((name, _)) = &peer.client else {
+                continue;
+            };
+            if !peer.config.is_chosen() && peer.parameters == SessionParameters::default() {
+                continue;
+            }
+            let mitigating = self
+                .owners
+                .iter()
+                .any(|(cuid, owner)| owner == name && self.registry.is_mitigating(cuid));
+            let parameters = peer.config.parameters(mitigating);
+            if parameters != peer.parameters {
+                peer.session.handle_parameters(now, &parameters);
+                peer.parameters = parameters;
+            }
         }
     }
 
@@ -550,7 +514,7 @@ fn read_scope(
 }
 
 /// RFC 9132 §4.4.1.1: target prefixes lie within the client's domain; others are invalid values.
-fn entitled(targets: &[IpNet], prefixes: &[IpNet]) -> Result<(), String> {
+pub(crate) fn entitled(targets: &[IpNet], prefixes: &[IpNet]) -> Result<(), String> {
     match targets
         .iter()
         .find(|target| !prefixes.iter().any(|prefix| prefix.contains(*target)))

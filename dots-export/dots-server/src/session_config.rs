@@ -4,7 +4,9 @@ use serde_json::Value;
 use weir_dots_proto::body::{Body, ConfigParameters, SignalConfig, Tunable, TunableDecimal};
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::Response;
-use weir_dots_proto::{BodyKind, Decimal, Method, RequestFault, Sid, check_config_range};
+use weir_dots_proto::{
+    BodyKind, Decimal, Method, RequestFault, SessionParameters, Sid, check_config_range,
+};
 
 use crate::server::checked;
 
@@ -35,6 +37,26 @@ impl SessionConfig {
                 Response::new(Code::DELETED)
             }
             Method::Put => self.put(sid, body),
+        }
+    }
+
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.chosen.is_some()
+    }
+
+    /// What holds now: of two sets, one is for times of mitigation (RFC 9132 §4.5).
+    pub(crate) fn parameters(&self, mitigating: bool) -> SessionParameters {
+        let chosen = self.chosen.as_ref().and_then(|(_, config)| {
+            if mitigating {
+                config.mitigating_config
+            } else {
+                config.idle_config
+            }
+        });
+        let defaults = SessionParameters::default();
+        match chosen {
+            Some(chosen) => defaults.configured(&chosen),
+            None => defaults,
         }
     }
 

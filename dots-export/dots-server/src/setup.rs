@@ -17,6 +17,10 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
     pub(crate) fn answer(
         &mut self,
         method: Method,

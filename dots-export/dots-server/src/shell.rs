@@ -131,6 +131,11 @@ impl BoundServer {
             self.pump().await;
         }
         readers.into_iter().for_each(|reader| reader.abort());
+        // Clients that are told need not wait for missed heartbeats.
+        self.listeners
+            .iter_mut()
+            .for_each(Listener::handle_shutdown);
+        self.pump().await;
     }
 
     fn next_timer(&self) -> Instant {

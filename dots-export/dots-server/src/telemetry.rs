@@ -1,0 +1,169 @@
+//! Telemetry that clients send about attacks (RFC 9244 §8): the newest of each tmid.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde_json::Value;
+use weir_dots_proto::body::{Body, Target, Telemetry};
+use weir_dots_proto::coap::Code;
+use weir_dots_proto::server::Response;
+use weir_dots_proto::{BodyKind, Cuid, Method, Tmid};
+
+use crate::registry::{Registry, overlap};
+use crate::server::{checked, entitled};
+
+/// Telemetry by client and tmid.
+#[derive(Debug, Default)]
+pub(crate) struct TelemetryStore {
+    items: BTreeMap<(Cuid, Tmid), Telemetry>,
+}
+
+/// A request for telemetry.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) method: Method,
+    pub(crate) cuid: &'a Cuid,
+    pub(crate) tmid: Option<Tmid>,
+    pub(crate) query: &'a [String],
+    pub(crate) body: Option<&'a Value>,
+}
+
+impl TelemetryStore {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Cuid, Tmid, &Telemetry)> {
+        self.items
+            .iter()
+            .map(|((cuid, tmid), telemetry)| (cuid, *tmid, telemetry))
+    }
+
+    pub(crate) fn holds_any(&self, cuid: &Cuid) -> bool {
+        self.of_client(cuid).next().is_some()
+    }
+
+    /// Answers a request of a client that may speak for `prefixes`.
+    pub(crate) fn answer(
+        &mut self,
+        asked: &Asked<'_>,
+        prefixes: &[IpNet],
+        registry: &Registry,
+        most: usize,
+    ) -> Response {
+        match asked.method {
+            Method::Get => self.get(asked),
+            Method::Delete => {
+                self.items.retain(|(cuid, tmid), _| {
+                    cuid != asked.cuid || asked.tmid.is_some_and(|asked| asked != *tmid)
+                });
+                Response::new(Code::DELETED)
+            }
+            Method::Put => {
+                let Some(tmid) = asked.tmid else {
+                    return Response::error(Code::BAD_REQUEST, "`tmid` is missing");
+                };
+                match read(asked, prefixes, registry) {
+                    Err(refused) => *refused,
+                    Ok(telemetry) => {
+                        self.keep((asked.cuid.clone(), tmid), telemetry, most);
+                        // RFC 9244 §8.2: also for a new tmid.
+                        Response::new(Code::CHANGED)
+                    }
+                }
+            }
+        }
+    }
+
+    fn get(&self, asked: &Asked<'_>) -> Response {
+        // RFC 9244 §8.3: no type of query is supported here, as /tm-setup tells.
+        if let Some(query) = asked.query.first() {
+            return Response::error(
+                Code::BAD_REQUEST,
+                format!("query `{query}` is not supported"),
+            );
+        }
+        let items: Vec<_> = self
+            .of_client(asked.cuid)
+            .filter(|((_, tmid), _)| asked.tmid.is_none_or(|asked| asked == *tmid))
+            .flat_map(|((_, tmid), telemetry)| {
+                telemetry.pre_or_ongoing_mitigation.iter().map(|item| {
+                    let mut item = item.clone();
+                    item.tmid = Some(*tmid);
+                    item
+                })
+            })
+            .collect();
+        if items.is_empty() {
+            return Response::error(Code::NOT_FOUND, "no such telemetry");
+        }
+        let body = Telemetry {
+            pre_or_ongoing_mitigation: items,
+        };
+        Response::with_body(Code::CONTENT, body.to_json())
+    }
+
+    /// Of two items with a common target the one of the higher tmid stands (RFC 9244 §8.2): it deletes the lower, and a lower
+    /// one that comes late is not kept.
+    fn keep(&mut self, key: (Cuid, Tmid), telemetry: Telemetry, most: usize) {
+        let common: Vec<Tmid> = self
+            .of_client(&key.0)
+            .filter(|((_, tmid), other)| *tmid != key.1 && have_common_target(other, &telemetry))
+            .map(|((_, tmid), _)| *tmid)
+            .collect();
+        if common.iter().any(|tmid| *tmid > key.1) {
+            self.items.remove(&key);
+            return;
+        }
+        for tmid in common {
+            self.items.remove(&(key.0.clone(), tmid));
+        }
+        if !self.items.contains_key(&key) && self.of_client(&key.0).count() >= most {
+            let oldest = self.of_client(&key.0).next().map(|(key, _)| key.clone());
+            oldest.map(|oldest| self.items.remove(&oldest));
+        }
+        self.items.insert(key, telemetry);
+    }
+
+    fn of_client(&self, cuid: &Cuid) -> impl Iterator<Item = (&(Cuid, Tmid), &Telemetry)> {
+        self.items
+            .range((cuid.clone(), Tmid(0))..=(cuid.clone(), Tmid(u32::MAX)))
+    }
+}
+
+fn read(
+    asked: &Asked<'_>,
+    prefixes: &[IpNet],
+    registry: &Registry,
+) -> Result<Telemetry, Box<Response>> {
+    let body = checked(BodyKind::Telemetry, asked.body)?;
+    let bad = |text: String| Box::new(Response::error(Code::BAD_REQUEST, text));
+    let telemetry = Telemetry::from_json(body).map_err(|error| bad(error.to_string()))?;
+    for target in targets(&telemetry) {
+        entitled(&target.target_prefix, prefixes).map_err(bad)?;
+        if let Some(mid) = target
+            .mid_list
+            .iter()
+            .find(|mid| !registry.contains(asked.cuid, **mid))
+        {
+            return Err(bad(format!("no mitigation has mid {mid}")));
+        }
+    }
+    Ok(telemetry)
+}
+
+fn targets(telemetry: &Telemetry) -> impl Iterator<Item = &Target> {
+    telemetry
+        .pre_or_ongoing_mitigation
+        .iter()
+        .filter_map(|item| item.target.as_ref())
+}
+
+/// RFC 9244 §7.3.1: a common address, prefix, name, URI or alias; here also a common mitigation.
+fn have_common_target(a: &Telemetry, b: &Telemetry) -> bool {
+    let common = |a: &Target, b: &Target| {
+        let any = |a: &[String], b: &[String]| a.iter().any(|name| b.contains(name));
+        overlap(&a.target_prefix, &b.target_prefix)
+            || any(&a.target_fqdn, &b.target_fqdn)
+            || any(&a.target_uri, &b.target_uri)
+            || any(&a.alias_name, &b.alias_name)
+            || a.mid_list.iter().any(|mid| b.mid_list.contains(mid))
+    };
+    targets(a).any(|a| targets(b).any(|b| common(a, b)))
+}
