@@ -1,1 +1,227 @@
-//! weir-benches
+//! Traffic for the benchmarks: export datagrams of a seeded, synthetic exporter, made before anything is measured.
+//!
+//! `cargo bench -p weir-benches` measures; `cargo bench -p weir-benches -- --test` only runs everything once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use weir_flow_aggregate::{
+    AggregateSettings, AggregationConfig, Aggregator, Interesting, ZonePrefixes,
+};
+use weir_flow_record::{
+    Address, ColumnSet, Direction, ExportTime, FlowBatch, ObservationDomainId, ReceivedAt, Row,
+    TCP_ACK, TCP_SYN, ZoneId,
+};
+use weir_netflow::encode::{Encoder, Format};
+use weir_netflow::{CheckedLimits, Decoder};
+
+/// Records in a datagram.
+pub const RECORDS: usize = 24;
+/// Datagrams that make one batch: about a thousand records, as the collector's shards have it.
+pub const DATAGRAMS: usize = 43;
+/// Targets, all inside the zone.
+pub const TARGETS: u32 = 100_000;
+/// Sources.
+pub const SOURCES: u32 = 1_000_000;
+/// Records a second of received time.
+pub const RATE: i64 = 1_000_000;
+
+const SECOND: i64 = 1_000_000_000;
+const EPOCH: i64 = 1_700_000_000 * SECOND;
+const SAMPLING_RATE: u32 = 100;
+
+/// Address families of the records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Export datagrams of 24 records each; played round and round while received time goes on.
+#[derive(Debug)]
+pub struct Traffic {
+    templates: Vec<Vec<u8>>,
+    datagrams: Vec<Vec<u8>>,
+}
+
+impl Traffic {
+    /// At least `records` records: uniform over targets and sources, durations 0 s (85 %), up to 10 s (10 %) and up to 60 s
+    /// (5 %). Equal for equal arguments.
+    pub fn new(format: Format, family: Family, records: usize) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let mut encoder = Encoder::new(format, ObservationDomainId(1))
+            .with_sampling_rate(SAMPLING_RATE)
+            .with_mtu(9000);
+        let now = ExportTime::from_nanos(EPOCH);
+        let mut templates = Vec::new();
+        encoder.encode_templates(now, &mut templates);
+        let mut datagrams = Vec::new();
+        for _ in 0..records.div_ceil(RECORDS).next_multiple_of(DATAGRAMS) {
+            let rows: Vec<Row> = (0..RECORDS).map(|_| row(&mut random, family)).collect();
+            encoder.encode_flows(now, &rows, &mut datagrams);
+        }
+        Self {
+            templates,
+            datagrams,
+        }
+    }
+
+    /// Number of batches before the traffic repeats.
+    pub fn batches(&self) -> usize {
+        self.datagrams.len() / DATAGRAMS
+    }
+}
+
+fn row(random: &mut ChaCha8Rng, family: Family) -> Row {
+    let duration = match random.random_range(0..100) {
+        0..85 => 0,
+        85..95 => random.random_range(0..10 * SECOND),
+        _ => random.random_range(0..60 * SECOND),
+    };
+    let end = EPOCH - random.random_range(0..SECOND);
+    let tcp = random.random_bool(0.7);
+    let packets = if duration == 0 {
+        1
+    } else {
+        random.random_range(1..40)
+    };
+    Row {
+        source_address: address(0x2400_0000, random.random_range(0..SOURCES), family),
+        destination_address: address(0x0a00_0000, random.random_range(0..TARGETS), family),
+        source_port: if random.random_bool(0.3) {
+            443
+        } else {
+            random.random_range(1024..=u16::MAX)
+        },
+        destination_port: if random.random_bool(0.5) { 443 } else { 53 },
+        protocol: if tcp { 6 } else { 17 },
+        tcp_flags: match (tcp, random.random_bool(0.2)) {
+            (true, true) => TCP_SYN,
+            (true, false) => TCP_ACK,
+            (false, _) => 0,
+        },
+        octets: packets * random.random_range(60..1500),
+        packets,
+        flow_start: end - duration,
+        flow_end: end,
+        sampling_rate: SAMPLING_RATE,
+        ..Row::default()
+    }
+}
+
+/// The address `number` of a net; in IPv6 each /64 has 256 of them.
+fn address(net: u32, number: u32, family: Family) -> Address {
+    match family {
+        Family::V4 => Address::from_v4((net + number).to_be_bytes()),
+        Family::V6 => {
+            let high = (0x2001_0db8_u128 << 96) | (u128::from(net >> 24) << 88);
+            let low = (u128::from(number >> 8) << 64) | u128::from(number & 0xff);
+            Address::from_octets((high | low).to_be_bytes())
+        }
+    }
+}
+
+/// A decoder and an aggregator that the traffic runs through.
+pub struct Pipeline<'t> {
+    traffic: &'t Traffic,
+    from: SocketAddr,
+    decoder: Decoder,
+    aggregator: Aggregator,
+    batch: FlowBatch,
+    next: usize,
+    now: i64,
+    summaries: u64,
+}
+
+impl<'t> Pipeline<'t> {
+    /// A pipeline that knows the templates and has run once through the traffic: tables and columns are there.
+    pub fn warm(traffic: &'t Traffic) -> Self {
+        let mut pipeline = Self {
+            traffic,
+            from: SocketAddr::from(([192, 0, 2, 1], 4739)),
+            decoder: Decoder::new(CheckedLimits::default(), ColumnSet::NONE),
+            aggregator: Aggregator::new(settings()),
+            batch: FlowBatch::default(),
+            next: 0,
+            now: EPOCH,
+            summaries: 0,
+        };
+        for template in &traffic.templates {
+            let at = ReceivedAt::from_nanos(EPOCH);
+            pipeline
+                .decoder
+                .handle_datagram(at, pipeline.from, template, &mut pipeline.batch);
+        }
+        for _ in 0..traffic.batches() {
+            pipeline.decode();
+            pipeline.aggregate();
+        }
+        pipeline
+    }
+
+    /// Decodes the next batch; returns its records.
+    pub fn decode(&mut self) -> usize {
+        self.batch.clear();
+        for _ in 0..DATAGRAMS {
+            let datagram = &self.traffic.datagrams[self.next];
+            self.next = (self.next + 1) % self.traffic.datagrams.len();
+            self.now += RECORDS as i64 * SECOND / RATE;
+            let at = ReceivedAt::from_nanos(self.now);
+            self.decoder
+                .handle_datagram(at, self.from, datagram, &mut self.batch);
+        }
+        self.batch.len()
+    }
+
+    /// Aggregates what was decoded last, and evaluates the tick if it is due; returns the summaries so far.
+    pub fn aggregate(&mut self) -> u64 {
+        self.aggregator.handle_batch(&self.batch);
+        self.aggregator
+            .handle_timeout(ReceivedAt::from_nanos(self.now));
+        while self.aggregator.poll_summary().is_some() {
+            self.summaries += 1;
+        }
+        self.summaries
+    }
+
+    /// The same batch into aggregation again, without a tick: for counting allocations.
+    pub fn aggregate_batch(&mut self) {
+        self.aggregator.handle_batch(&self.batch);
+    }
+
+    /// Hosts in the table, and octets of memory for each.
+    pub fn host_state(&self) -> (usize, usize) {
+        self.aggregator.host_state()
+    }
+}
+
+/// One zone, with the limits of the built-in threshold.
+fn settings() -> AggregateSettings {
+    let zone = ZonePrefixes {
+        zone: ZoneId(0),
+        prefixes: ["10.0.0.0/8", "2001:db8:a00::/40"]
+            .iter()
+            .flat_map(|prefix| prefix.parse())
+            .collect(),
+        interesting: vec![Interesting {
+            direction: Direction::In,
+            octets: Some(62_500_000),
+            packets: Some(50_000),
+            flows: Some(10_000),
+        }],
+        prefix_lengths: Vec::new(),
+    };
+    AggregateSettings {
+        config: AggregationConfig::default(),
+        zones: vec![zone],
+        shard: 0,
+        active_timeouts: vec![(
+            "192.0.2.0/24".parse().unwrap_or_default(),
+            Duration::from_secs(120),
+        )],
+    }
+}

@@ -1,0 +1,63 @@
+//! Decoding, and decoding with aggregation: time per record (the reciprocal of criterion's `elem/s`), allocations per record
+//! of a warm pipeline, octets of state per target.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use weir_benches::{DATAGRAMS, Family, Pipeline, RECORDS, Traffic};
+use weir_netflow::encode::Format;
+
+const CASES: [(&str, Format, Family); 4] = [
+    ("ipfix-v4", Format::Ipfix, Family::V4),
+    ("ipfix-v6", Format::Ipfix, Family::V6),
+    ("v9-v4", Format::NetflowV9, Family::V4),
+    ("v9-v6", Format::NetflowV9, Family::V6),
+];
+
+/// Records before the traffic repeats: enough that every target is there; few where it is only seen that all runs.
+fn records() -> usize {
+    if std::env::args().any(|argument| argument == "--test") {
+        20_000
+    } else {
+        500_000
+    }
+}
+
+fn pipeline(criterion: &mut Criterion) {
+    for (name, format, family) in CASES {
+        let traffic = Traffic::new(format, family, records());
+        let mut pipeline = Pipeline::warm(&traffic);
+        let mut group = criterion.benchmark_group("pipeline");
+        group.throughput(Throughput::Elements((DATAGRAMS * RECORDS) as u64));
+        group.bench_function(BenchmarkId::new("decode", name), |bencher| {
+            bencher.iter(|| black_box(pipeline.decode()));
+        });
+        group.bench_function(BenchmarkId::new("decode+aggregate", name), |bencher| {
+            bencher.iter(|| {
+                pipeline.decode();
+                black_box(pipeline.aggregate())
+            });
+        });
+        group.finish();
+        report(name, &mut pipeline);
+    }
+}
+
+/// What criterion does not measure.
+fn report(name: &str, pipeline: &mut Pipeline<'_>) {
+    let mut records = 0;
+    let used = allocation_counter::measure(|| {
+        for _ in 0..200 {
+            records += pipeline.decode();
+            pipeline.aggregate_batch();
+        }
+    });
+    let (hosts, octets) = pipeline.host_state();
+    println!(
+        "{name}: {} allocations in {records} records; {hosts} targets, {octets} octets of state each\n",
+        used.count_total
+    );
+}
+
+criterion_group!(benches, pipeline);
+criterion_main!(benches);
