@@ -1,5 +1,5 @@
 //! A daemon as a process, an exporter, and a DOTS server whose mitigator keeps a ledger.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "shared by several test binaries, each of which uses a part")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -43,7 +43,6 @@ impl Mitigator for LedgerMitigator {
             {
                 let text = format!("{id:?} beside {other:?} for {target:?}");
                 eprintln!("double: {text}");
-                let text = text.clone();
                 ledger.doubles.push(text);
                 break;
             }
