@@ -1,5 +1,9 @@
 //! A daemon as a process, an exporter, and a DOTS server whose mitigator keeps a ledger.
-#![allow(dead_code, unreachable_pub, reason = "shared by several test binaries, each of which uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "shared by several test binaries, each of which uses a part"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
