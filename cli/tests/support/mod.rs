@@ -1,6 +1,7 @@
 //! A daemon as a process, an exporter, and a DOTS server whose mitigator keeps a ledger.
 #![allow(
     dead_code,
+    clippy::unwrap_used,
     unreachable_pub,
     reason = "shared by several test binaries, each of which uses a part"
 )]
