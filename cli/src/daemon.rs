@@ -89,6 +89,10 @@ enum Input {
 }
 
 /// What the window thread takes in.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are batches, and a box would be an allocation for each"
+)]
 enum Ask {
     Batch(FlowBatch),
     DrillDown(DrillDown),
