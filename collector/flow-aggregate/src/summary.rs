@@ -2,7 +2,7 @@ use ipnet::IpNet;
 use weir_flow_record::{Direction, ExporterId, ReceivedAt, TargetKey, Timestamp, Vector, ZoneId};
 
 /// Sums of one target and one second of event time, scaled by the sampling rates (a rate unknown counts as 1 and is told
-/// apart in [`Series::unknown_rate_from`]).
+/// apart in [`Series::unknown_rate`]).
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Bucket {
     /// Octets.
