@@ -39,11 +39,23 @@ fn main() -> ExitCode {
                 ExitCode::from(BAD_CONFIGURATION)
             }
             None => {
-                eprintln!("weir: {error:#}");
+                eprintln!("weir: {}", in_one_line(&error));
                 ExitCode::FAILURE
             }
         },
     }
+}
+
+/// An error with its causes; a cause that an error already tells is not told twice.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    text
 }
 
 fn dispatch(command: Command) -> anyhow::Result<()> {

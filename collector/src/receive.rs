@@ -26,15 +26,12 @@ pub struct Receiver {
 /// Room for the datagrams of one system call. It stays on the thread that reads.
 pub struct ReceiveBuffers {
     buffers: Vec<Vec<u8>>,
-    headers: MultiHeaders<SockaddrStorage>,
 }
 
 impl Default for ReceiveBuffers {
     fn default() -> Self {
-        let control = nix::cmsg_space!(nix::sys::time::TimeSpec, u32);
         Self {
             buffers: (0..BATCH).map(|_| vec![0; LARGEST]).collect(),
-            headers: MultiHeaders::preallocate(BATCH, Some(control)),
         }
     }
 }
@@ -163,7 +160,7 @@ fn open(address: SocketAddr, receive_buffer: u64) -> io::Result<ReceiveSocket> {
 impl ReceiveSocket {
     fn drain(
         &mut self,
-        ReceiveBuffers { buffers, headers }: &mut ReceiveBuffers,
+        ReceiveBuffers { buffers }: &mut ReceiveBuffers,
         handle: &mut impl FnMut(ReceivedAt, SocketAddr, &[u8]),
     ) -> io::Result<usize> {
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = {
@@ -174,9 +171,13 @@ impl ReceiveSocket {
                 )]
             })
         };
+        // Fresh headers for each call: the kernel writes the lengths of address and control data into them, and nix does not
+        // reset them, so that reused ones would cut a later drop counter or a longer address.
+        let control = nix::cmsg_space!(nix::sys::time::TimeSpec, u32);
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(control));
         let received = match recvmmsg(
             self.socket.as_raw_fd(),
-            headers,
+            &mut headers,
             slices.iter_mut(),
             MsgFlags::MSG_DONTWAIT,
             None,
