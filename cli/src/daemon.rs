@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{
@@ -67,12 +67,21 @@ pub(crate) enum Story {
     Notice(ClientNotice),
 }
 
+/// What a daemon hands to the one that follows it at once: sockets lose no datagram, and the state file stays locked.
+pub(crate) struct Kept {
+    receiver: Receiver,
+    state: Arc<State>,
+    state_dir: PathBuf,
+}
+
 /// A running daemon.
 pub(crate) struct Daemon {
     /// Where it listens for exports.
     pub(crate) collector: Vec<SocketAddr>,
     /// Where its HTTP interface listens.
     pub(crate) http: SocketAddr,
+    state: Arc<State>,
+    state_dir: PathBuf,
     stop: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
     shard: JoinHandle<Receiver>,
@@ -104,10 +113,20 @@ impl Daemon {
         runtime: &Handle,
         settings: &Settings,
         hooks: Hooks,
-        receiver: Option<Receiver>,
+        kept: Option<Kept>,
         views: Arc<Views>,
     ) -> anyhow::Result<Self> {
-        let state = Arc::new(State::open(&settings.state_dir)?);
+        let (receiver, state) = match kept {
+            Some(kept) if kept.state_dir == settings.state_dir => {
+                (Some(kept.receiver), Some(kept.state))
+            }
+            Some(kept) => (Some(kept.receiver), None),
+            None => (None, None),
+        };
+        let state = match state {
+            Some(state) => state,
+            None => Arc::new(State::open(&settings.state_dir)?),
+        };
         let journal = Arc::new(Journal::new(Arc::clone(&state)));
         let receiver = match receiver {
             Some(receiver) if is_bound_to(&receiver, settings) => receiver,
@@ -225,6 +244,8 @@ impl Daemon {
             move || thread.run()
         })?;
         Ok(Self {
+            state,
+            state_dir: settings.state_dir.clone(),
             collector,
             http,
             stop,
@@ -236,9 +257,9 @@ impl Daemon {
         })
     }
 
-    /// Drains what was received, saves, closes sessions without withdrawing anything, and gives the sockets back for a
-    /// daemon that follows at once.
-    pub(crate) fn stop(self, runtime: &Handle) -> Option<Receiver> {
+    /// Drains what was received, saves, closes sessions without withdrawing anything, and gives back what a daemon that
+    /// follows at once goes on with.
+    pub(crate) fn stop(self, runtime: &Handle) -> Option<Kept> {
         self.stop.store(true, Ordering::Relaxed);
         let receiver = self.shard.join().ok();
         // The judge ends when the shard's and the upstreams' channels are closed; it still handles what they sent.
@@ -250,7 +271,11 @@ impl Daemon {
         });
         let _ = self.judge.join();
         let _ = self.window.join();
-        receiver
+        Some(Kept {
+            receiver: receiver?,
+            state: self.state,
+            state_dir: self.state_dir,
+        })
     }
 }
 

@@ -26,17 +26,17 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
         Signals::new().context("cannot listen for signals")?
     };
     let views = Arc::new(Views::default());
-    let mut receiver = None;
+    let mut kept = None;
     loop {
         let daemon = Daemon::start(
             runtime.handle(),
             &settings,
             Hooks::default(),
-            receiver.take(),
+            kept.take(),
             Arc::clone(&views),
         )?;
         let next = runtime.block_on(wait(&mut signals, path, &views));
-        receiver = daemon.stop(runtime.handle());
+        kept = daemon.stop(runtime.handle());
         match next {
             Some(new) => settings = *new,
             None => break,
