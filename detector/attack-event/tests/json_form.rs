@@ -1,0 +1,160 @@
+//! The JSON form of an event: its keys are the published schema's, and it reads back.
+
+use serde_json::Value;
+use weir_attack_event::{
+    AttackEvent, AttackId, Coverage, EventKind, Findings, Gauge, MitigationReport,
+    MitigationStatus, PortShare, PortSide, ProtocolShare, Reason, Severity, Target, TopTalker,
+    Traffic, VectorShare,
+};
+use weir_flow_record::{Direction, Timestamp, Vector};
+
+fn event() -> AttackEvent {
+    let prefix = "203.0.113.7/32".parse().unwrap();
+    let id = AttackId::derive("zone", prefix, Direction::In, 1_700_000_000);
+    let gauge = Gauge {
+        low: 1,
+        mid: 2,
+        high: 3,
+        peak: 4,
+        current: 3,
+        interval: (2, None),
+    };
+    AttackEvent {
+        kind: EventKind::AttackUpdate,
+        id: id.clone(),
+        time: Timestamp::from_seconds(1_700_000_010),
+        detected_at: Timestamp::from_seconds(1_700_000_001),
+        start_time: Timestamp::from_seconds(1_700_000_000),
+        end_time: None,
+        target: Target {
+            prefix,
+            other_prefixes: Vec::new(),
+            zone: "zone".into(),
+            direction: Direction::In,
+        },
+        vectors: vec![VectorShare {
+            vendor_id: 32473,
+            attack_id: 16,
+            name: Vector::DnsAmplification,
+            share: 0.9,
+            confidence: 0.8,
+        }],
+        severity: Severity::Medium,
+        traffic: Traffic {
+            bits_per_second: gauge,
+            packets_per_second: gauge,
+            flows_per_second: gauge,
+        },
+        baseline: None,
+        why: vec![Reason("because".to_owned())],
+        findings: Some(Findings {
+            attack: id.clone(),
+            top_talkers: vec![TopTalker {
+                source_prefix: "198.51.100.0/24".parse().unwrap(),
+                bits_per_second: 5,
+                packets_per_second: 6,
+                share: 0.5,
+                spoofed: None,
+            }],
+            ports: vec![PortShare {
+                port: 53,
+                side: PortSide::Source,
+                protocol: 17,
+                share: 0.9,
+            }],
+            protocols: vec![ProtocolShare {
+                protocol: 17,
+                share: 0.9,
+            }],
+            source_count: 12,
+            rows: 0,
+            complete: true,
+        }),
+        coverage: Coverage(1.0),
+        mitigation: Some(MitigationReport {
+            attack: AttackId("".into()),
+            upstream: "provider".into(),
+            mid: 7,
+            status: MitigationStatus::AttackSuccessfullyMitigated,
+            bytes_dropped_per_second: Some(9),
+            packets_dropped_per_second: None,
+            bytes_dropped: Some(99),
+            packets_dropped: None,
+            lifetime: Some(60),
+        }),
+        dry_run: false,
+    }
+}
+
+/// The keys of `value` are known to the schema, and all that it demands are there.
+fn holds(schema: &Value, root: &Value, value: &Value, path: &str) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return holds(
+            root.pointer(reference.trim_start_matches('#')).unwrap(),
+            root,
+            value,
+            path,
+        );
+    }
+    if let (Some(members), Some(properties)) = (value.as_object(), schema["properties"].as_object())
+    {
+        for (key, inner) in members {
+            let schema = properties
+                .get(key)
+                .unwrap_or_else(|| panic!("{path}/{key} is not in the schema"));
+            holds(schema, root, inner, &format!("{path}/{key}"));
+        }
+        for key in schema["required"].as_array().into_iter().flatten() {
+            assert!(
+                members.contains_key(key.as_str().unwrap()),
+                "{path}/{key} is missing"
+            );
+        }
+    }
+    for inner in value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|_| schema["items"].is_object())
+    {
+        holds(&schema["items"], root, inner, path);
+    }
+    if let Some(allowed) = schema["enum"].as_array() {
+        assert!(allowed.contains(value), "{path}: {value}");
+    }
+}
+
+#[test]
+fn an_event_keeps_to_the_published_schema() {
+    let schema: Value = serde_json::from_str(include_str!("../attack-event.schema.json")).unwrap();
+    let line = serde_json::to_value(event()).unwrap();
+    holds(&schema, &schema, &line, "");
+    assert_eq!(line["event"], "attack-update");
+    assert_eq!(line["start_time"], "2023-11-14T22:13:20Z");
+    assert_eq!(
+        line["traffic"]["bits_per_second"]["interval"],
+        serde_json::json!([2, null])
+    );
+    assert_eq!(line["end_time"], Value::Null);
+}
+
+#[test]
+fn an_event_reads_back() {
+    let text = serde_json::to_string(&event()).unwrap();
+    assert_eq!(serde_json::from_str::<AttackEvent>(&text).unwrap(), event());
+}
+
+#[test]
+fn an_attacks_name_follows_from_what_it_is() {
+    let of = |zone: &str, second| {
+        AttackId::derive(
+            zone,
+            "203.0.113.7/32".parse().unwrap(),
+            Direction::In,
+            second,
+        )
+    };
+    assert_eq!(of("a", 1), of("a", 1));
+    assert_ne!(of("a", 1), of("b", 1));
+    assert_ne!(of("a", 1), of("a", 2));
+}
