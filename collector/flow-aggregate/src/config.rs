@@ -14,9 +14,9 @@ pub struct AggregationConfig {
     pub tick: Period,
     /// Age at which a second counts as complete.
     pub settle: Period,
-    /// Seconds kept of a host; a power of two from 32 s to 512 s.
+    /// Seconds kept of a host or prefix; a power of two from 32 s to 512 s.
     pub history: Period,
-    /// Seconds kept of zones and prefixes; a power of two, at least `history`, at most 4096 s.
+    /// Seconds kept of zones; a power of two, at least `history`, at most 4096 s.
     pub zone_history: Period,
     /// Bound of the host table.
     pub max_hosts: u32,
@@ -90,6 +90,6 @@ pub struct AggregateSettings {
     pub zones: Vec<ZonePrefixes>,
     /// Number of the shard.
     pub shard: u16,
-    /// Longest duration of records, by exporter prefix, longest prefix first: clips the spread.
+    /// Longest duration of records, by exporter prefix (the longest match holds): clips the spread.
     pub active_timeouts: Vec<(IpNet, Duration)>,
 }

@@ -1,104 +1,118 @@
-//! The table of hosts: totals only, about 1.3 KiB each with a history of 64 s, bounded.
+//! The table of hosts: totals only, about 1.1 KiB each with a history of 64 s, bounded.
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use std::hash::BuildHasher;
 use weir_flow_record::{Address, Direction};
 
-use crate::ring::{Addition, Step, add_steps, advance_steps, read_steps};
+use crate::budget::{Budget, Peak, Rates};
+use crate::index::Index;
+use crate::recent::RowNumber;
+use crate::ring::{Addition, Clock, NEVER, Sums};
+use crate::slabs::Slabs;
 
-/// No watched slot, no prefix.
+/// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
+/// Slots looked at for one that can be used again, when the table is full.
+const SEARCH: usize = 16;
 
-/// Largest sums of one second: octets, packets, flows.
-pub(crate) type Peak = [u64; 3];
-
-/// A host in one direction.
+/// A host in one direction: a cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Host {
     pub(crate) address: Address,
-    pub(crate) direction: Direction,
-    /// Index of its zone.
-    pub(crate) zone: u16,
+    pub(crate) budget: Budget,
+    /// The newest second when it last had a record.
+    seen: i64,
     /// Slot of its full rings, or [`NONE`].
     pub(crate) watched: u32,
-    /// Index of its first prefix in the table of prefixes' list, or [`NONE`].
-    pub(crate) prefix_list: u32,
-    oldest: i64,
-    newest: i64,
-    carry: Step,
-    /// No second had more than this when it was last looked at; plus what came since.
-    bound: Peak,
+    /// Its newest row among the recent ones.
+    pub(crate) newest_row: RowNumber,
+    /// Index of its zone.
+    pub(crate) zone: u16,
+    pub(crate) direction: Direction,
+    /// Whether it ever had a record without a known sampling rate.
+    pub(crate) unknown_rate: bool,
     live: bool,
 }
 
 /// Hosts, by address and direction.
 #[derive(Debug)]
 pub(crate) struct Hosts {
-    by_address: [HashMap<Address, u32, RandomState>; 2],
+    hasher: RandomState,
+    index: Index,
     hosts: Vec<Host>,
-    steps: Vec<Step>,
-    flows: Vec<u32>,
+    slabs: Slabs,
     free: Vec<u32>,
-    mask: usize,
     max: usize,
-    sweep: usize,
+    hand: usize,
 }
 
 impl Hosts {
-    pub(crate) fn new(max: usize, history: usize) -> Self {
+    /// A table of at most `max` hosts. Its memory is asked for at once and used as hosts come.
+    pub(crate) fn new(max: usize, clock: &Clock) -> Self {
         Self {
-            by_address: [HashMap::default(), HashMap::default()],
-            hosts: Vec::new(),
-            steps: Vec::new(),
-            flows: Vec::new(),
-            free: Vec::new(),
-            mask: history - 1,
+            hasher: RandomState::default(),
+            index: Index::new(max),
+            hosts: Vec::with_capacity(max),
+            slabs: Slabs::new(max, clock),
+            free: Vec::with_capacity(max),
             max,
-            sweep: 0,
+            hand: 0,
         }
     }
 
     #[inline]
-    pub(crate) fn find(&self, address: Address, direction: Direction) -> Option<u32> {
-        self.by_address[direction as usize].get(&address).copied()
+    pub(crate) fn hash(&self, address: Address, direction: Direction) -> u64 {
+        hash_of(&self.hasher, address, direction)
     }
 
-    /// Adds a host that is not there; `None` where the table is full.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, address: Address, direction: Direction) -> Option<u32> {
+        self.index
+            .find(hash, |slot| self.is_at(slot, address, direction))
+    }
+
+    /// Finds the hosts of many hashes, one after the other: [`NONE`] where there is none, and sometimes another host where
+    /// hashes are alike, so look with [`is_at`](Self::is_at).
+    pub(crate) fn find_probable(
+        &self,
+        hashes: impl Iterator<Item = u64> + Clone,
+        out: &mut Vec<u32>,
+    ) {
+        let index = &self.index;
+        let touched = hashes.clone().fold(0, |sum, hash| sum ^ index.touch(hash));
+        out.extend(hashes.map(|hash| index.find(hash, |_| true).unwrap_or(NONE)));
+        let hosts = out.iter().filter_map(|slot| self.hosts.get(*slot as usize));
+        let touched = hosts.fold(u64::from(touched), |sum, host| sum ^ host.seen as u64);
+        std::hint::black_box(touched);
+    }
+
+    /// Adds a host that is not there; `None` where the table is full of hosts with traffic in the history.
     pub(crate) fn insert(
         &mut self,
-        address: Address,
-        direction: Direction,
-        zone: u16,
-        oldest: i64,
+        hash: u64,
+        (address, direction, zone): (Address, Direction, u16),
+        (rates, newest_row): (&Rates, RowNumber),
+        clock: &Clock,
     ) -> Option<u32> {
+        let slot = self.free_slot(clock)?;
         let host = Host {
             address,
-            direction,
-            zone,
+            budget: rates.budget(Peak::default()),
+            seen: clock.newest(),
             watched: NONE,
-            prefix_list: NONE,
-            oldest,
-            newest: oldest,
-            carry: Step::default(),
-            bound: [0; 3],
+            newest_row,
+            zone,
+            direction,
+            unknown_rate: false,
             live: true,
         };
-        let length = self.mask + 1;
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.hosts[slot as usize] = host;
-                slot
-            }
-            None if self.hosts.len() < self.max => {
-                self.hosts.push(host);
-                self.steps
-                    .resize(self.hosts.len() * length, Step::default());
-                self.flows.resize(self.hosts.len() * length, 0);
-                (self.hosts.len() - 1) as u32
-            }
-            None => return None,
-        };
-        self.by_address[direction as usize].insert(address, slot);
+        match self.hosts.get_mut(slot as usize) {
+            // A slot is free only when its seconds have all gone: there is nothing to clear.
+            Some(place) => *place = host,
+            None => self.hosts.push(host),
+        }
+        self.index.insert(hash, slot);
         Some(slot)
     }
 
@@ -112,114 +126,102 @@ impl Hosts {
         &mut self.hosts[slot as usize]
     }
 
-    /// Adds a record to a host. Returns an upper bound of what any of its seconds holds now.
+    /// Whether a slot is that of a host.
     #[inline]
-    pub(crate) fn add(&mut self, slot: u32, oldest: i64, addition: &Addition) -> Peak {
-        self.advance(slot, oldest);
-        let (mask, start) = (self.mask, slot as usize * (self.mask + 1));
-        add_steps(&mut self.steps[start..=start + mask], mask, addition);
-        let first = addition.spread.first_second;
-        let flows = &mut self.flows[start + (first as usize & mask)];
-        *flows = flows.saturating_add(addition.flows);
-        let host = &mut self.hosts[slot as usize];
-        host.newest = host.newest.max(addition.spread.last_second);
-        let (octets, packets) = (&addition.octets, &addition.packets);
-        host.bound[0] =
-            host.bound[0].saturating_add(octets.first.max(octets.inner).max(octets.last));
-        host.bound[1] =
-            host.bound[1].saturating_add(packets.first.max(packets.inner).max(packets.last));
-        host.bound[2] = host.bound[2].saturating_add(u64::from(addition.flows));
-        host.bound
+    pub(crate) fn is_at(&self, slot: u32, address: Address, direction: Direction) -> bool {
+        let host = self.host(slot);
+        host.live && host.address == address && host.direction == direction
     }
 
-    /// Looks at all seconds of a host: its true peak becomes its bound.
-    pub(crate) fn measure(&mut self, slot: u32, oldest: i64) -> Peak {
-        self.advance(slot, oldest);
-        let mut peak = [0; 3];
-        for (_, octets, packets, flows) in self.read(slot) {
-            peak = [
-                octets.max(peak[0]),
-                packets.max(peak[1]),
-                flows.max(peak[2]),
-            ];
-        }
-        self.hosts[slot as usize].bound = peak;
+    /// Appends where adding to a host will write, for [`touch`](Self::touch).
+    #[inline]
+    pub(crate) fn places(
+        &self,
+        slot: u32,
+        clock: &Clock,
+        addition: &Addition,
+        out: &mut Vec<usize>,
+    ) {
+        self.slabs.places(slot, clock, addition, out);
+    }
+
+    /// Reads places, so that their memory is there when it is written.
+    pub(crate) fn touch(&self, places: &[usize]) {
+        self.slabs.touch(places);
+    }
+
+    /// Adds a record to a host. Returns whether one of its seconds may have become interesting.
+    #[inline]
+    pub(crate) fn add(&mut self, slot: u32, clock: &Clock, addition: &Addition) -> bool {
+        self.slabs.add(slot, self.hosts.len(), clock, addition);
+        let host = &mut self.hosts[slot as usize];
+        host.seen = clock.newest();
+        host.budget.take(addition)
+    }
+
+    /// Each second's sums, from the newest back.
+    pub(crate) fn read<'a>(
+        &'a self,
+        slot: u32,
+        clock: &'a Clock,
+    ) -> impl Iterator<Item = (i64, Sums)> + 'a {
+        self.slabs.read(slot, clock)
+    }
+
+    /// Looks at a host's seconds: its budget is set anew by their peak.
+    pub(crate) fn measure(&mut self, slot: u32, clock: &Clock, rates: &Rates) -> Peak {
+        let peak = Peak::of(self.read(slot, clock));
+        self.hosts[slot as usize].budget = rates.budget(peak);
         peak
     }
 
-    /// Second, octets, packets and flows from the oldest second on.
-    pub(crate) fn read(&self, slot: u32) -> impl Iterator<Item = (i64, u64, u64, u64)> + '_ {
-        let host = &self.hosts[slot as usize];
-        let (mask, start) = (self.mask, slot as usize * (self.mask + 1));
-        let steps = read_steps(
-            &self.steps[start..=start + mask],
-            mask,
-            host.carry,
-            host.oldest,
-        );
-        steps.map(move |(second, octets, packets)| {
-            (
-                second,
-                octets,
-                packets,
-                u64::from(self.flows[start + (second as usize & mask)]),
-            )
-        })
-    }
-
-    /// Gives back a few hosts that have been quiet for the whole history. Bounded work a call.
-    pub(crate) fn sweep(&mut self, oldest: i64, slots: usize) {
+    /// Gives back hosts among the next `slots` ones that have had nothing for the whole history.
+    pub(crate) fn sweep(&mut self, clock: &Clock, slots: usize) {
         for _ in 0..slots.min(self.hosts.len()) {
-            self.sweep = (self.sweep + 1) % self.hosts.len();
-            let host = self.hosts[self.sweep];
-            if host.live && host.newest < oldest && host.watched == NONE {
-                self.by_address[host.direction as usize].remove(&host.address);
-                let (start, length) = (self.sweep * (self.mask + 1), self.mask + 1);
-                self.steps[start..start + length].fill(Step::default());
-                self.flows[start..start + length].fill(0);
-                self.hosts[self.sweep].live = false;
-                self.free.push(self.sweep as u32);
+            self.hand = (self.hand + 1) % self.hosts.len();
+            let host = &self.hosts[self.hand];
+            if host.live && host.seen < clock.oldest() && host.watched == NONE {
+                self.remove(self.hand as u32);
             }
         }
     }
 
-    /// Whether a host has seen nothing since `oldest`.
-    pub(crate) fn is_quiet(&self, slot: u32, oldest: i64) -> bool {
-        self.hosts[slot as usize].newest < oldest
-    }
-
     pub(crate) fn len(&self) -> usize {
-        self.hosts.len() - self.free.len()
+        self.index.len()
     }
 
-    /// Octets of memory of one host.
+    /// Octets of memory of one host: itself, its steps, its place in the index (two to four entries)
+    /// and in the list of free slots.
     pub(crate) fn octets_per_host(&self) -> usize {
-        size_of::<Host>()
-            + (self.mask + 1) * (size_of::<Step>() + 4)
-            + size_of::<(Address, u32)>()
-            + 1
+        size_of::<Host>() + self.slabs.octets_per_host() + 3 * size_of::<u64>() + size_of::<u32>()
     }
 
-    #[inline]
-    fn advance(&mut self, slot: u32, oldest: i64) {
-        let host = &mut self.hosts[slot as usize];
-        if oldest <= host.oldest {
-            return;
+    fn free_slot(&mut self, clock: &Clock) -> Option<u32> {
+        if self.free.is_empty() && self.hosts.len() < self.max {
+            return u32::try_from(self.hosts.len()).ok();
         }
-        let (mask, start) = (self.mask, slot as usize * (self.mask + 1));
-        let flows = &mut self.flows[start..=start + mask];
-        if oldest - host.oldest > mask as i64 {
-            flows.fill(0);
-        } else {
-            (host.oldest..oldest).for_each(|second| flows[second as usize & mask] = 0);
+        if self.free.is_empty() {
+            self.sweep(clock, SEARCH);
         }
-        advance_steps(
-            &mut self.steps[start..=start + mask],
-            mask,
-            &mut host.carry,
-            host.oldest,
-            oldest,
-        );
-        host.oldest = oldest;
+        self.free.pop()
     }
+
+    fn remove(&mut self, slot: u32) {
+        let host = self.hosts[slot as usize];
+        let hash = self.hash(host.address, host.direction);
+        let (hosts, hasher) = (&self.hosts, &self.hasher);
+        self.index.remove(hash, slot, |slot| {
+            let host = &hosts[slot as usize];
+            hash_of(hasher, host.address, host.direction)
+        });
+        self.hosts[slot as usize].live = false;
+        self.hosts[slot as usize].seen = NEVER;
+        self.free.push(slot);
+    }
+}
+
+#[inline]
+fn hash_of(hasher: &RandomState, address: Address, direction: Direction) -> u64 {
+    let (high, low) = address.words();
+    hasher.hash_one((high ^ ((direction as u64) << 63), low))
 }

@@ -16,11 +16,15 @@
 //! It judges nothing, and owns no socket, thread or clock: `now` is an argument.
 
 mod aggregator;
+mod budget;
 mod config;
 mod hosts;
+mod index;
 mod prefixes;
 mod recent;
 mod ring;
+mod scaled;
+mod slabs;
 mod spread;
 mod summary;
 mod watched;

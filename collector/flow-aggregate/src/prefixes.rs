@@ -1,163 +1,207 @@
-//! Configured prefix lengths: sums of the hosts inside, with all vectors.
+//! Configured prefix lengths: sums of everything inside, with all vectors. A bounded table.
 
-use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use ipnet::IpNet;
 use weir_flow_record::{Address, Direction, TargetKey, Vector, ZoneId};
 
-use crate::hosts::NONE;
-use crate::ring::{Addition, Rings};
-use crate::{Bucket, Interesting, PrefixLength, Series, TargetScope};
+use crate::budget::{Budget, Peak, Rates};
+use crate::ring::{Addition, Clock, Rings};
+use crate::{PrefixLength, Series, TargetScope};
 
-/// Prefixes, and for each host the list of those that it is in.
+/// Slots looked at for one that can be used again, when the table is full.
+const SEARCH: usize = 16;
+
+/// A prefix length of one zone and direction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Length {
+    /// Bits of the 16 octets that hold both families.
+    v4: u8,
+    v6: u8,
+    rates: Rates,
+}
+
+/// First address of a prefix, its bits, index of the zone, direction.
+type Key = (u128, u8, u16, Direction);
+
+/// Prefixes by what they are.
 #[derive(Debug)]
 pub(crate) struct Prefixes {
-    by_key: BTreeMap<(u16, Direction, IpNet), u32>,
+    hasher: RandomState,
+    index: HashTable<u32>,
     slots: Vec<Slot>,
-    /// By list number: slots. Hosts of the same longest prefix share a list.
-    lists: Vec<Vec<u32>>,
-    list_of: BTreeMap<(u16, Direction, IpNet), u32>,
+    free: Vec<u32>,
     changed: Vec<u32>,
     max: usize,
-    history: usize,
+    hand: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
-    zone: u16,
-    prefix: IpNet,
-    interesting: Interesting,
+    key: Key,
+    rates: Rates,
+    budget: Budget,
     rings: Rings,
     /// Told once, a prefix is told at every change: the detector may hold an attack on it.
     told: bool,
-    changed: bool,
+    live: bool,
+}
+
+impl Length {
+    pub(crate) fn new(length: &PrefixLength) -> Self {
+        let direction = length.interesting.direction;
+        Self {
+            v4: 96 + length.v4.min(32),
+            v6: length.v6.min(128),
+            rates: Rates::lowest(&[length.interesting], direction),
+        }
+    }
+
+    fn key(&self, address: Address, zone: u16, direction: Direction) -> Key {
+        let bits = if address.is_v4() { self.v4 } else { self.v6 };
+        let mask = u128::MAX
+            .checked_shl(128 - u32::from(bits))
+            .unwrap_or_default();
+        let first = u128::from_be_bytes(address.octets()) & mask;
+        (first, bits, zone, direction)
+    }
 }
 
 impl Prefixes {
-    pub(crate) fn new(max: usize, history: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
-            by_key: BTreeMap::new(),
+            hasher: RandomState::default(),
+            index: HashTable::new(),
             slots: Vec::new(),
-            lists: Vec::new(),
-            list_of: BTreeMap::new(),
+            free: Vec::new(),
             changed: Vec::new(),
             max,
-            history,
+            hand: 0,
         }
     }
 
-    /// The list of prefixes for a new host; [`NONE`] where there is no room for more prefixes.
-    pub(crate) fn list(
-        &mut self,
-        zone: u16,
-        address: Address,
-        direction: Direction,
-        lengths: &[PrefixLength],
-        newest: i64,
-    ) -> u32 {
-        let lengths = lengths
-            .iter()
-            .filter(|length| length.interesting.direction == direction);
-        let prefixes: Vec<(IpNet, Interesting)> = lengths
-            .map(|length| (address.prefix(length.v4, length.v6), length.interesting))
-            .collect();
-        let Some(longest) = prefixes
-            .iter()
-            .map(|(prefix, _)| *prefix)
-            .max_by_key(IpNet::prefix_len)
-        else {
-            return NONE;
-        };
-        if let Some(list) = self.list_of.get(&(zone, direction, longest)) {
-            return *list;
-        }
-        if self.slots.len() + prefixes.len() > self.max {
-            return NONE;
-        }
-        let mut list = Vec::new();
-        for (prefix, interesting) in prefixes {
-            let slot = *self
-                .by_key
-                .entry((zone, direction, prefix))
-                .or_insert_with(|| {
-                    let rings = Rings::new(self.history, newest + 2 - self.history as i64);
-                    self.slots.push(Slot {
-                        zone,
-                        prefix,
-                        interesting,
-                        rings,
-                        told: false,
-                        changed: false,
-                    });
-                    (self.slots.len() - 1) as u32
-                });
-            list.push(slot);
-        }
-        self.lists.push(list);
-        let index = (self.lists.len() - 1) as u32;
-        self.list_of.insert((zone, direction, longest), index);
-        index
-    }
-
-    /// Adds a record to all prefixes of a list.
+    /// Adds a record to the prefix of `address`; `false` where the table has no room for it.
     #[inline]
     pub(crate) fn add(
         &mut self,
-        list: u32,
-        oldest: i64,
-        vector: Vector,
-        addition: &Addition,
-        rate: u32,
-    ) {
-        let Some(list) = self.lists.get(list as usize) else {
-            return;
+        length: &Length,
+        (address, zone, direction): (Address, u16, Direction),
+        clock: &Clock,
+        (vector, addition, rate): (Vector, &Addition, u32),
+    ) -> bool {
+        let key = length.key(address, zone, direction);
+        let hash = self.hasher.hash_one(key);
+        let known = self
+            .index
+            .find(hash, |slot| self.slots[*slot as usize].key == key)
+            .copied();
+        let Some(index) = known.or_else(|| self.insert(hash, key, length.rates, clock)) else {
+            return false;
         };
-        for index in list {
-            if let Some(slot) = self.slots.get_mut(*index as usize) {
-                slot.rings.advance(oldest);
-                slot.rings.add(vector, addition, rate);
-                if !slot.changed {
-                    slot.changed = true;
-                    self.changed.push(*index);
-                }
-            }
+        let slot = &mut self.slots[index as usize];
+        slot.budget.take(addition);
+        if slot.rings.add(clock, vector, addition, rate) {
+            self.changed.push(index);
         }
+        true
     }
 
-    /// Appends what changed of the prefixes that are interesting.
-    pub(crate) fn summarise(&mut self, newest: i64, zones: &[ZoneId], out: &mut Vec<Series>) {
+    /// The series of prefixes that changed and are, or once were, interesting.
+    pub(crate) fn summarise(
+        &mut self,
+        clock: &Clock,
+        zone_of: impl Fn(u16) -> ZoneId,
+        out: &mut Vec<Series>,
+    ) {
         for index in self.changed.drain(..) {
-            let Some(slot) = self.slots.get_mut(index as usize) else {
-                continue;
-            };
-            slot.changed = false;
-            let Some(reading) = slot.rings.read(newest) else {
-                continue;
-            };
-            slot.told |= reading
-                .total
-                .iter()
-                .any(|bucket| is_interesting(bucket, &slot.interesting));
-            if slot.told {
-                let zone = zones
-                    .get(usize::from(slot.zone))
-                    .copied()
-                    .unwrap_or_default();
-                let target = TargetKey {
-                    prefix: slot.prefix,
-                    direction: slot.interesting.direction,
-                    zone,
-                };
-                out.push(reading.series(target, TargetScope::Prefix));
+            let slot = &mut self.slots[index as usize];
+            if !slot.told && slot.budget.is_exhausted() {
+                slot.rings.refresh(clock);
+                let peak = Peak::of(slot.rings.sums(clock));
+                slot.budget = slot.rates.budget(peak);
+                slot.told = slot.rates.reached_by(peak);
+                if slot.told {
+                    slot.rings.mark_all(clock);
+                }
             }
+            if !slot.told {
+                slot.rings.unmark();
+                continue;
+            }
+            let (first, bits, zone, direction) = slot.key;
+            let target = TargetKey {
+                prefix: prefix(first, bits),
+                direction,
+                zone: zone_of(zone),
+            };
+            out.extend(
+                slot.rings
+                    .read(clock)
+                    .map(|reading| reading.series(target, TargetScope::Prefix)),
+            );
         }
         out.sort_by_key(|series| series.target);
     }
+
+    /// Gives back prefixes among the next `slots` ones that have had nothing for the whole history.
+    pub(crate) fn sweep(&mut self, clock: &Clock, slots: usize) {
+        for _ in 0..slots.min(self.slots.len()) {
+            self.hand = (self.hand + 1) % self.slots.len();
+            let slot = &mut self.slots[self.hand];
+            if slot.live && slot.rings.seen() < clock.oldest() && !slot.rings.is_changed() {
+                slot.live = false;
+                let (hash, hand) = (self.hasher.hash_one(slot.key), self.hand as u32);
+                if let Ok(entry) = self.index.find_entry(hash, |other| *other == hand) {
+                    entry.remove();
+                }
+                self.free.push(hand);
+            }
+        }
+    }
+
+    /// Octets of memory.
+    pub(crate) fn octets(&self) -> usize {
+        self.slots.iter().map(|slot| slot.rings.octets()).sum()
+    }
+
+    fn insert(&mut self, hash: u64, key: Key, rates: Rates, clock: &Clock) -> Option<u32> {
+        if self.free.is_empty() && self.slots.len() >= self.max {
+            self.sweep(clock, SEARCH);
+        }
+        let budget = rates.budget(Peak::default());
+        let index = match self.free.pop() {
+            Some(index) => {
+                let slot = &mut self.slots[index as usize];
+                slot.rings.clear();
+                (slot.key, slot.rates, slot.budget) = (key, rates, budget);
+                (slot.told, slot.live) = (false, true);
+                index
+            }
+            None if self.slots.len() < self.max => {
+                self.slots.push(Slot {
+                    key,
+                    rates,
+                    budget,
+                    rings: Rings::new(),
+                    told: false,
+                    live: true,
+                });
+                (self.slots.len() - 1) as u32
+            }
+            None => return None,
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, index, |slot| {
+            hasher.hash_one(slots[*slot as usize].key)
+        });
+        Some(index)
+    }
 }
 
-fn is_interesting(bucket: &Bucket, rates: &Interesting) -> bool {
-    let over = |value: u64, rate: Option<u64>| rate.is_some_and(|rate| value >= rate);
-    over(bucket.octets, rates.octets)
-        || over(bucket.packets, rates.packets)
-        || over(bucket.flows, rates.flows)
+fn prefix(first: u128, bits: u8) -> IpNet {
+    let address = Address::from_octets(first.to_be_bytes());
+    let v4_bits = bits.saturating_sub(96);
+    address.prefix(v4_bits, bits)
 }

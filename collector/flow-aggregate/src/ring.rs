@@ -1,116 +1,199 @@
-//! Difference rings: a record is added by four writes whatever its duration, seconds are read as prefix sums.
+//! Difference rings: a record is added by four writes whatever its duration (and two more for packets that do not divide).
+//!
+//! Steps are summed from the newest second back: a second's value is the sum of its own step and of all newer ones. A record
+//! leaves `+value` in its last second and `−value` in the second before its first. So seconds that fall out of the history
+//! are simply forgotten, and reading the newest seconds costs no walk over the others.
 
 use weir_flow_record::Vector;
 
 use crate::Bucket;
-use crate::spread::{Shares, Spread};
+use crate::spread::{Counts, Shares, Spread};
 
-/// Octets and packets as differences between a second and the one before.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub(crate) struct Step {
-    octets: i64,
-    packets: i64,
-}
+/// Bits of packets in a packed count; flows stand above them.
+const PACKET_BITS: u32 = 40;
+/// One flow in a packed count.
+pub(crate) const FLOW: u64 = 1 << PACKET_BITS;
+/// Before any time that a timestamp in nanoseconds can hold, in seconds.
+pub(crate) const NEVER: i64 = -10_000_000_000;
+
+/// Steps of a record, at most.
+pub(crate) const MOST_STEPS: usize = 6;
 
 /// What a record adds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addition {
     pub(crate) spread: Spread,
-    pub(crate) octets: Shares,
-    pub(crate) packets: Shares,
+    pub(crate) shares: Shares,
     /// Of the whole record.
     pub(crate) octets_variance: f64,
     /// Of the whole record.
     pub(crate) packets_variance: f64,
-    /// 1, or 0 for a record that is only re-read.
-    pub(crate) flows: u32,
+    /// 1, or 0 for a record that weighs nothing.
+    pub(crate) flows: u64,
 }
 
-/// Adds to a ring of steps. Sums wrap around, so that opposite additions cancel exactly whatever happens between.
-#[inline]
-pub(crate) fn add_steps(steps: &mut [Step], mask: usize, addition: &Addition) {
-    let Addition {
-        spread,
-        octets,
-        packets,
-        ..
-    } = addition;
-    let mut step = |second: i64, octets: i64, packets: i64| {
-        if let Some(step) = steps.get_mut(second as usize & mask) {
-            step.octets = step.octets.wrapping_add(octets);
-            step.packets = step.packets.wrapping_add(packets);
-        }
-    };
-    let (first, last) = (spread.first_second, spread.last_second);
-    let (of, pf) = (octets.first as i64, packets.first as i64);
-    step(first, of, pf);
-    if first == last {
-        step(first + 1, of.wrapping_neg(), pf.wrapping_neg());
-        return;
-    }
-    let (oi, pi) = (octets.inner as i64, packets.inner as i64);
-    let (ol, pl) = (octets.last as i64, packets.last as i64);
-    step(first + 1, oi.wrapping_sub(of), pi.wrapping_sub(pf));
-    step(last, ol.wrapping_sub(oi), pl.wrapping_sub(pi));
-    step(last + 1, ol.wrapping_neg(), pl.wrapping_neg());
+/// Which second stands where in all rings of one length. Seconds only go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    newest: i64,
+    at: usize,
+    length: usize,
 }
 
-/// Moves a ring's oldest second forward; what falls out is kept in `carry`, the value just before the oldest second.
-#[inline]
-pub(crate) fn advance_steps(steps: &mut [Step], mask: usize, carry: &mut Step, from: i64, to: i64) {
-    if to - from > mask as i64 {
-        // Every record's steps add up to nothing, so beyond the ring the value is nothing.
-        steps.fill(Step::default());
-        *carry = Step::default();
-        return;
-    }
-    for second in from..to {
-        if let Some(step) = steps.get_mut(second as usize & mask) {
-            carry.octets = carry.octets.wrapping_add(step.octets);
-            carry.packets = carry.packets.wrapping_add(step.packets);
-            *step = Step::default();
+/// Octets of a second, and its packets and flows packed in one word: sums and differences wrap around, so the true value comes
+/// out whatever was added and taken, as long as itself fits (2⁴⁰ packets and 2²⁴ flows in a second).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Sums {
+    pub(crate) octets: u64,
+    packed: u64,
+}
+
+/// A step of a host's ring: [`Sums`] as two words, since a table of zeroed words costs nothing until it is used.
+pub(crate) type Step = [u64; 2];
+
+impl Clock {
+    /// `history` whole seconds before the newest, which is not over yet.
+    pub(crate) fn new(history: usize) -> Self {
+        Self {
+            newest: NEVER,
+            at: 0,
+            length: history + 1,
         }
     }
+
+    pub(crate) fn newest(&self) -> i64 {
+        self.newest
+    }
+
+    /// Seconds in a ring.
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// First second that is held.
+    #[inline]
+    pub(crate) fn oldest(&self) -> i64 {
+        self.newest - (self.length as i64 - 1)
+    }
+
+    /// Moves on; never back.
+    pub(crate) fn advance(&mut self, newest: i64) {
+        if newest > self.newest {
+            let length = self.length as i64;
+            self.at = ((self.at as i64 + (newest - self.newest) % length) % length) as usize;
+            self.newest = newest;
+        }
+    }
+
+    /// The place of a second; `None` for one that is not held.
+    #[inline]
+    pub(crate) fn place(&self, second: i64) -> Option<usize> {
+        let age = usize::try_from(self.newest - second).ok()?;
+        if age <= self.at {
+            Some(self.at - age)
+        } else {
+            (age < self.length).then(|| self.at + self.length - age)
+        }
+    }
+
+    /// Brings a ring that was last used when `seen` was newest to the present: places of new seconds are emptied.
+    #[inline]
+    pub(crate) fn refresh<T: Copy + Default>(&self, ring: &mut [T], seen: i64) {
+        if seen >= self.newest {
+            return;
+        }
+        if self.newest - seen >= self.length as i64 {
+            ring.fill(T::default());
+            return;
+        }
+        for second in seen + 1..=self.newest {
+            if let Some(step) = self.place(second).and_then(|at| ring.get_mut(at)) {
+                *step = T::default();
+            }
+        }
+    }
 }
 
-/// Reads octets and packets of each second from the oldest on.
-pub(crate) fn read_steps(
-    steps: &[Step],
-    mask: usize,
-    carry: Step,
-    oldest: i64,
-) -> impl Iterator<Item = (i64, u64, u64)> {
-    let mut value = carry;
-    (oldest..=oldest + mask as i64).map(move |second| {
-        let step = steps
-            .get(second as usize & mask)
-            .copied()
-            .unwrap_or_default();
-        value.octets = value.octets.wrapping_add(step.octets);
-        value.packets = value.packets.wrapping_add(step.packets);
-        (second, value.octets as u64, value.packets as u64)
-    })
+impl Sums {
+    #[inline]
+    pub(crate) fn packets(self) -> u64 {
+        self.packed & (FLOW - 1)
+    }
+
+    #[inline]
+    pub(crate) fn flows(self) -> u64 {
+        self.packed >> PACKET_BITS
+    }
+
+    #[inline]
+    pub(crate) fn plus(self, octets: u64, packed: u64) -> Self {
+        Self {
+            octets: self.octets.wrapping_add(octets),
+            packed: self.packed.wrapping_add(packed),
+        }
+    }
 }
 
-/// The seconds of a target in full: per vector, with variance and flows. For zones, prefixes and watched hosts.
+impl Addition {
+    /// Calls `step(second, octets, packed)` for each step of the seconds from `oldest` on.
+    #[inline]
+    pub(crate) fn steps(&self, oldest: i64, mut step: impl FnMut(i64, u64, u64)) {
+        let (first, last) = (self.spread.first, self.spread.last);
+        if last < oldest {
+            return;
+        }
+        let Shares {
+            first: of_first,
+            inner,
+            last: of_last,
+            run,
+            more,
+        } = self.shares;
+        let flow = Counts {
+            octets: 0,
+            packets: self.flows.wrapping_mul(FLOW),
+        };
+        let mut step = |second, counts: Counts| step(second, counts.octets, counts.packets);
+        let nothing = Counts::default();
+        let of_first = of_first.plus(flow);
+        if first == last {
+            step(last, of_first);
+            step(last - 1, nothing.less(of_first));
+            return;
+        }
+        step(last, of_last);
+        step(last - 1, inner.less(of_last));
+        if first >= oldest {
+            step(first, of_first.less(inner));
+            step(first - 1, nothing.less(of_first));
+        } else {
+            // The flow began before what is held: it counts in the oldest second.
+            step(oldest, flow);
+        }
+        if more != nothing {
+            step(run.1, more);
+            step(run.0 - 1, nothing.less(more));
+        }
+    }
+}
+
+/// The seconds of a target in full: per vector, with variance. For zones, prefixes and watched hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct Rings {
-    mask: usize,
-    oldest: i64,
-    vectors: [Option<Box<VectorRing>>; Vector::COUNT],
+    /// The newest second when this was last used.
+    seen: i64,
+    vectors: [Option<Box<[FullStep]>>; Vector::COUNT],
     /// First second that changed since the last reading.
     changed_from: Option<i64>,
     unknown_rate_at: i64,
     max_sampling_rate: u32,
 }
 
-#[derive(Clone, Debug)]
-struct VectorRing {
-    steps: Vec<Step>,
-    carry: Step,
-    variances: Vec<(f64, f64)>,
-    variance_carry: (f64, f64),
-    flows: Vec<u32>,
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+struct FullStep {
+    sums: Sums,
+    octets_variance: f64,
+    packets_variance: f64,
 }
 
 /// Seconds read from [`Rings`].
@@ -123,49 +206,64 @@ pub(crate) struct Reading {
 }
 
 impl Rings {
-    /// Rings of `history` seconds (a power of two), of which the last is for the end of records in the newest second.
-    pub(crate) fn new(history: usize, oldest: i64) -> Self {
+    /// Rings without traffic; vectors take memory when they first occur.
+    pub(crate) fn new() -> Self {
         Self {
-            mask: history - 1,
-            oldest,
+            seen: NEVER,
             vectors: [const { None }; Vector::COUNT],
             changed_from: None,
-            unknown_rate_at: i64::MIN,
+            unknown_rate_at: NEVER,
             max_sampling_rate: 0,
         }
     }
 
-    /// First second that is held.
-    pub(crate) fn oldest(&self) -> i64 {
-        self.oldest
+    /// Forgets everything and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.vectors
+            .iter_mut()
+            .flatten()
+            .for_each(|ring| ring.fill(FullStep::default()));
+        self.changed_from = None;
+        self.unknown_rate_at = NEVER;
+        self.max_sampling_rate = 0;
     }
 
-    /// Moves on; never back.
-    pub(crate) fn advance(&mut self, oldest: i64) {
-        if oldest <= self.oldest {
-            return;
-        }
-        let (from, mask) = (self.oldest, self.mask);
-        for ring in self.vectors.iter_mut().flatten() {
-            ring.advance(mask, from, oldest);
-        }
-        self.oldest = oldest;
-        self.changed_from = self.changed_from.map(|second| second.max(oldest));
-    }
-
-    /// Adds a record. `sampling_rate` 0 = unknown.
+    /// Adds a record. `sampling_rate` 0 = unknown. Returns whether it is the first since the last reading.
     #[inline]
-    pub(crate) fn add(&mut self, vector: Vector, addition: &Addition, sampling_rate: u32) {
-        let mask = self.mask;
-        let ring =
-            self.vectors[vector.index()].get_or_insert_with(|| Box::new(VectorRing::new(mask + 1)));
-        ring.add(mask, addition);
-        let first = addition.spread.first_second;
-        self.changed_from = Some(self.changed_from.map_or(first, |second| second.min(first)));
+    pub(crate) fn add(
+        &mut self,
+        clock: &Clock,
+        vector: Vector,
+        addition: &Addition,
+        sampling_rate: u32,
+    ) -> bool {
+        self.refresh(clock);
+        let oldest = clock.oldest();
+        let ring = self.vectors[vector.index()]
+            .get_or_insert_with(|| vec![FullStep::default(); clock.length].into());
+        addition.steps(oldest, |second, octets, packed| {
+            if let Some(step) = clock.place(second).and_then(|at| ring.get_mut(at)) {
+                step.sums = step.sums.plus(octets, packed);
+            }
+        });
+        if addition.packets_variance != 0.0 {
+            add_variance(ring, clock, addition);
+        }
         if sampling_rate == 0 {
-            self.unknown_rate_at = self.unknown_rate_at.max(addition.spread.last_second);
+            self.unknown_rate_at = self.unknown_rate_at.max(addition.spread.last);
         }
         self.max_sampling_rate = self.max_sampling_rate.max(sampling_rate);
+        self.change(addition.spread.first.max(oldest))
+    }
+
+    /// Makes the next reading begin with the oldest second.
+    pub(crate) fn mark_all(&mut self, clock: &Clock) {
+        self.changed_from = Some(clock.oldest());
+    }
+
+    /// Takes the change back: nobody wants to be told.
+    pub(crate) fn unmark(&mut self) {
+        self.changed_from = None;
     }
 
     /// Whether anything changed since the last reading.
@@ -173,28 +271,49 @@ impl Rings {
         self.changed_from.is_some()
     }
 
-    /// Makes the next reading begin with the oldest second.
-    pub(crate) fn mark_all(&mut self) {
-        self.changed_from = Some(self.oldest);
+    /// Largest sampling rate so far.
+    pub(crate) fn max_sampling_rate(&self) -> u32 {
+        self.max_sampling_rate
     }
 
-    /// The seconds from the first that changed up to `newest`; `None` where nothing changed.
-    pub(crate) fn read(&mut self, newest: i64) -> Option<Reading> {
-        let first_second = self.changed_from.take()?.max(self.oldest);
-        let length = usize::try_from(newest - first_second + 1)
-            .unwrap_or(0)
-            .min(self.mask + 1);
+    /// Notes that records of unknown rate are among those of a second.
+    pub(crate) fn mark_unknown_rate(&mut self, second: i64) {
+        self.unknown_rate_at = self.unknown_rate_at.max(second);
+    }
+
+    /// The newest second when a record was last added.
+    pub(crate) fn seen(&self) -> i64 {
+        self.seen
+    }
+
+    /// The sums of each second of all vectors, from the newest back.
+    pub(crate) fn sums<'a>(&'a self, clock: &'a Clock) -> impl Iterator<Item = (i64, Sums)> + 'a {
+        let mut value = Sums::default();
+        (0..clock.length as i64).map(move |age| {
+            let second = clock.newest - age;
+            if let Some(at) = clock.place(second) {
+                for ring in self.vectors.iter().flatten() {
+                    let step = ring.get(at).map_or(Sums::default(), |step| step.sums);
+                    value = value.plus(step.octets, step.packed);
+                }
+            }
+            (second, value)
+        })
+    }
+
+    /// The seconds from the first that changed up to the newest; `None` where nothing changed.
+    pub(crate) fn read(&mut self, clock: &Clock) -> Option<Reading> {
+        let first_second = self.changed_from.take()?.max(clock.oldest());
+        self.refresh(clock);
+        let length = usize::try_from(clock.newest - first_second + 1).unwrap_or(0);
         let mut total = vec![Bucket::default(); length];
         let mut vectors = Vec::new();
         for vector in Vector::ALL {
             let Some(ring) = &self.vectors[vector.index()] else {
                 continue;
             };
-            let buckets = ring.read(self.mask, self.oldest, first_second, length);
-            if buckets
-                .iter()
-                .any(|bucket| bucket.packets != 0 || bucket.octets != 0 || bucket.flows != 0)
-            {
+            let buckets = read_buckets(ring, clock, length);
+            if buckets.iter().any(Bucket::holds_traffic) {
                 total
                     .iter_mut()
                     .zip(&buckets)
@@ -206,92 +325,162 @@ impl Rings {
             first_second,
             total,
             vectors,
-            unknown_rate: self.unknown_rate_at >= self.oldest,
+            unknown_rate: self.unknown_rate_at >= clock.oldest(),
             max_sampling_rate: self.max_sampling_rate,
         })
     }
-}
 
-impl VectorRing {
-    fn new(length: usize) -> Self {
-        Self {
-            steps: vec![Step::default(); length],
-            carry: Step::default(),
-            variances: vec![(0.0, 0.0); length],
-            variance_carry: (0.0, 0.0),
-            flows: vec![0; length],
-        }
+    /// Octets of memory.
+    pub(crate) fn octets(&self) -> usize {
+        size_of::<Self>()
+            + self
+                .vectors
+                .iter()
+                .flatten()
+                .map(|ring| size_of_val::<[FullStep]>(ring))
+                .sum::<usize>()
     }
 
-    fn advance(&mut self, mask: usize, from: i64, to: i64) {
-        advance_steps(&mut self.steps, mask, &mut self.carry, from, to);
-        if to - from > mask as i64 {
-            self.variances.fill((0.0, 0.0));
-            self.variance_carry = (0.0, 0.0);
-            self.flows.fill(0);
-            return;
-        }
-        for second in from..to {
-            let index = second as usize & mask;
-            if let (Some(variance), Some(flows)) =
-                (self.variances.get_mut(index), self.flows.get_mut(index))
-            {
-                self.variance_carry.0 += variance.0;
-                self.variance_carry.1 += variance.1;
-                *variance = (0.0, 0.0);
-                *flows = 0;
+    /// Brings all vectors to the present.
+    #[inline]
+    pub(crate) fn refresh(&mut self, clock: &Clock) {
+        if self.seen < clock.newest {
+            for ring in self.vectors.iter_mut().flatten() {
+                clock.refresh(ring, self.seen);
             }
+            self.seen = clock.newest;
         }
     }
 
     #[inline]
-    fn add(&mut self, mask: usize, addition: &Addition) {
-        add_steps(&mut self.steps, mask, addition);
-        let (first, last) = (addition.spread.first_second, addition.spread.last_second);
-        if let Some(flows) = self.flows.get_mut(first as usize & mask) {
-            *flows = flows.saturating_add(addition.flows);
+    fn change(&mut self, from: i64) -> bool {
+        let unchanged = self.changed_from.is_none();
+        self.changed_from = Some(self.changed_from.map_or(from, |second| second.min(from)));
+        unchanged
+    }
+}
+
+/// Variance is spread in the same parts as the record.
+#[inline]
+fn add_variance(ring: &mut [FullStep], clock: &Clock, addition: &Addition) {
+    let spread = &addition.spread;
+    let mut step = |second: i64, part: f64| {
+        if let Some(step) = clock.place(second).and_then(|at| ring.get_mut(at)) {
+            step.octets_variance += addition.octets_variance * part;
+            step.packets_variance += addition.packets_variance * part;
         }
-        if addition.packets_variance == 0.0 && addition.octets_variance == 0.0 {
-            return;
-        }
-        // Variance is spread evenly: it is an estimate, and a second more or less of it at the edges changes no verdict.
-        let seconds = (last - first + 1) as f64;
-        let (octets, packets) = (
-            addition.octets_variance / seconds,
-            addition.packets_variance / seconds,
-        );
-        if let Some(variance) = self.variances.get_mut(first as usize & mask) {
-            variance.0 += octets;
-            variance.1 += packets;
-        }
-        if let Some(variance) = self.variances.get_mut((last + 1) as usize & mask) {
-            variance.0 -= octets;
-            variance.1 -= packets;
+    };
+    if spread.first == spread.last {
+        step(spread.last, 1.0);
+        step(spread.last - 1, -1.0);
+        return;
+    }
+    step(spread.last, spread.last_part);
+    step(spread.last - 1, spread.inner_part - spread.last_part);
+    step(spread.first, spread.first_part - spread.inner_part);
+    step(spread.first - 1, -spread.first_part);
+}
+
+/// The newest `length` seconds, oldest first.
+fn read_buckets(ring: &[FullStep], clock: &Clock, length: usize) -> Vec<Bucket> {
+    let mut buckets = Vec::with_capacity(length);
+    let mut value = FullStep::default();
+    for age in 0..length as i64 {
+        let place = clock.place(clock.newest - age);
+        let step = place
+            .and_then(|at| ring.get(at))
+            .copied()
+            .unwrap_or_default();
+        value.sums = value.sums.plus(step.sums.octets, step.sums.packed);
+        value.octets_variance += step.octets_variance;
+        value.packets_variance += step.packets_variance;
+        buckets.push(Bucket {
+            octets: value.sums.octets,
+            packets: value.sums.packets(),
+            flows: value.sums.flows(),
+            octets_variance: value.octets_variance.max(0.0),
+            packets_variance: value.packets_variance.max(0.0),
+        });
+    }
+    buckets.reverse();
+    buckets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spread::{SECOND, Span};
+
+    fn addition(start: i64, end: i64, octets: u64) -> Addition {
+        let spread = Spread::new(Span { start, end });
+        Addition {
+            spread,
+            shares: spread.cut(
+                Counts {
+                    octets,
+                    packets: octets / 100,
+                },
+                7,
+            ),
+            octets_variance: 100.0,
+            packets_variance: 1.0,
+            flows: 1,
         }
     }
 
-    fn read(&self, mask: usize, oldest: i64, first_second: i64, length: usize) -> Vec<Bucket> {
-        let mut variance = self.variance_carry;
-        let steps = read_steps(&self.steps, mask, self.carry, oldest);
-        let mut buckets = Vec::with_capacity(length);
-        for (second, octets, packets) in steps {
-            let index = second as usize & mask;
-            let step = self.variances.get(index).copied().unwrap_or_default();
-            variance = (variance.0 + step.0, variance.1 + step.1);
-            if second < first_second {
-                continue;
-            }
-            if buckets.len() == length {
-                break;
-            }
-            buckets.push(Bucket {
-                octets,
-                packets,
-                flows: u64::from(self.flows.get(index).copied().unwrap_or_default()),
-                octets_variance: variance.0.max(0.0),
-                packets_variance: variance.1.max(0.0),
-            });
+    #[test]
+    fn places_go_round_and_old_seconds_have_none() {
+        let mut clock = Clock::new(3);
+        clock.advance(10);
+        for second in 7..=10 {
+            assert_eq!(
+                clock.place(second),
+                Some((clock.at + 4 - (10 - second) as usize) % 4)
+            );
         }
-        buckets
+        assert_eq!((clock.place(6), clock.place(11)), (None, None));
+        let before = clock.place(9);
+        clock.advance(12);
+        assert_eq!(clock.place(9), before);
+        clock.advance(11);
+        assert_eq!(clock.newest(), 12);
+    }
+
+    #[test]
+    fn rings_read_what_was_added_and_forget_what_is_old() {
+        let mut clock = Clock::new(8);
+        clock.advance(100);
+        let mut rings = Rings::new();
+        assert!(rings.add(
+            &clock,
+            Vector::UdpFlood,
+            &addition(96 * SECOND, 100 * SECOND, 4000),
+            10
+        ));
+        assert!(!rings.add(
+            &clock,
+            Vector::IcmpFlood,
+            &addition(98 * SECOND, 98 * SECOND, 50),
+            0
+        ));
+        let reading = rings.read(&clock).unwrap();
+        assert_eq!(reading.first_second, 96);
+        let octets: Vec<u64> = reading.total.iter().map(|bucket| bucket.octets).collect();
+        assert_eq!(octets, [1000, 1000, 1050, 1000, 0]);
+        let flows: Vec<u64> = reading.total.iter().map(|bucket| bucket.flows).collect();
+        assert_eq!(flows, [1, 0, 1, 0, 0]);
+        assert_eq!(reading.vectors.len(), 2);
+        assert_eq!(reading.total[1].octets_variance, 25.0);
+        assert!(reading.unknown_rate);
+        assert!(rings.read(&clock).is_none());
+
+        clock.advance(106);
+        rings.mark_all(&clock);
+        let reading = rings.read(&clock).unwrap();
+        let octets: Vec<u64> = reading.total.iter().map(|bucket| bucket.octets).collect();
+        assert_eq!(octets, [1050, 1000, 0, 0, 0, 0, 0, 0, 0]);
+        clock.advance(1_000_000);
+        rings.mark_all(&clock);
+        assert!(rings.read(&clock).unwrap().vectors.is_empty());
     }
 }

@@ -26,6 +26,10 @@ impl Bucket {
         self.octets_variance += other.octets_variance;
         self.packets_variance += other.packets_variance;
     }
+
+    pub(crate) fn holds_traffic(&self) -> bool {
+        self.octets != 0 || self.packets != 0 || self.flows != 0
+    }
 }
 
 /// How wide a target is.
@@ -140,6 +144,10 @@ pub struct AggregateCounters {
     pub refused_records: u64,
     /// Records without a known sampling rate.
     pub unknown_rate_records: u64,
+    /// Records that state more than 2⁴⁸ octets or 2³⁶ packets once scaled, and were cut to that.
+    pub cut_records: u64,
+    /// Records whose prefix of a configured length found no room; they count for host and zone.
+    pub refused_prefix_records: u64,
     /// Hosts that should be watched and found no room.
     pub refused_watches: u64,
 }
@@ -183,7 +191,8 @@ pub struct ZonePrefixes {
     pub zone: ZoneId,
     /// Its prefixes, at least one.
     pub prefixes: Vec<IpNet>,
-    /// Host limits in each direction that make a host worth watching (the lowest over all vectors); `None` = none.
+    /// Host limits in each direction that make a host worth watching; the lowest counts. Incoming traffic is always summed,
+    /// outgoing traffic where these or `prefix_lengths` name [`Direction::Out`].
     pub interesting: Vec<Interesting>,
     /// Prefix lengths that are summed.
     pub prefix_lengths: Vec<PrefixLength>,
@@ -211,6 +220,11 @@ pub struct Interesting {
     pub packets: Option<u64>,
     /// New flows in one second.
     pub flows: Option<u64>,
+}
+
+/// Octets, packets and flows.
+pub(crate) fn rates(interesting: &Interesting) -> [Option<u64>; 3] {
+    [interesting.octets, interesting.packets, interesting.flows]
 }
 
 impl WindowSummary {

@@ -1,21 +1,27 @@
 //! Full rings of interesting hosts: a bounded slab.
 
-use crate::aggregator::UNCLASSIFIED;
-use crate::ring::{Addition, Reading, Rings};
-use crate::spread::{SECOND, Shares, Span, Spread};
 use weir_flow_record::Vector;
 
-/// The slab.
+use crate::hosts::NONE;
+use crate::ring::{Addition, Clock, Reading, Rings, Sums};
+use crate::spread::{Counts, Shares, Spread};
+
+/// What was not classified in time counts for this vector.
+const UNCLASSIFIED: Vector = Vector::Total;
+
+/// The slab. Slots given back keep their memory for the next host.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
+    changed: Vec<u32>,
     max: usize,
-    history: usize,
+    hand: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
+    /// Or [`NONE`].
     host: u32,
     rings: Rings,
     /// Wanted by the detector, whatever its traffic.
@@ -23,140 +29,137 @@ struct Slot {
 }
 
 impl Watched {
-    pub(crate) fn new(max: usize, history: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            changed: Vec::new(),
             max,
-            history,
+            hand: 0,
         }
     }
 
-    /// A slot for a host; `None` where the slab is full.
-    pub(crate) fn take(&mut self, host: u32, oldest: i64) -> Option<u32> {
-        let mut rings = Rings::new(self.history, oldest);
-        rings.mark_all();
-        let slot = Some(Slot {
-            host,
-            rings,
-            pinned: false,
-        });
-        if let Some(index) = self.free.pop() {
-            self.slots[index as usize] = slot;
-            return Some(index);
-        }
-        if self.slots.len() >= self.max {
-            return None;
-        }
-        self.slots.push(slot);
-        Some((self.slots.len() - 1) as u32)
+    /// A slot for a host, which will be told from the oldest second on; `None` where the slab is full.
+    pub(crate) fn take(&mut self, host: u32, clock: &Clock) -> Option<u32> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.slots.len() < self.max => {
+                self.slots.push(Slot {
+                    host,
+                    rings: Rings::new(),
+                    pinned: false,
+                });
+                (self.slots.len() - 1) as u32
+            }
+            None => return None,
+        };
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.host = host;
+        slot.pinned = false;
+        slot.rings.clear();
+        slot.rings.mark_all(clock);
+        self.changed.push(index);
+        Some(index)
     }
 
     pub(crate) fn give_back(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize)
-            && slot.take().is_some()
+            && slot.host != NONE
         {
+            slot.host = NONE;
             self.free.push(index);
         }
     }
 
     pub(crate) fn pin(&mut self, index: u32, pinned: bool) {
-        if let Some(Some(slot)) = self.slots.get_mut(index as usize) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.pinned = pinned;
         }
-    }
-
-    pub(crate) fn is_pinned(&self, index: u32) -> bool {
-        matches!(self.slots.get(index as usize), Some(Some(slot)) if slot.pinned)
-    }
-
-    pub(crate) fn slots(&self) -> u32 {
-        self.slots.len() as u32
-    }
-
-    pub(crate) fn host(&self, index: u32) -> Option<u32> {
-        self.slots
-            .get(index as usize)?
-            .as_ref()
-            .map(|slot| slot.host)
     }
 
     #[inline]
     pub(crate) fn add(
         &mut self,
         index: u32,
-        oldest: i64,
+        clock: &Clock,
         vector: Vector,
         addition: &Addition,
         rate: u32,
     ) {
-        if let Some(Some(slot)) = self.slots.get_mut(index as usize) {
-            slot.rings.advance(oldest);
-            slot.rings.add(vector, addition, rate);
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && slot.rings.add(clock, vector, addition, rate)
+        {
+            self.changed.push(index);
         }
     }
 
     /// Adds what a host's totals have more than its vectors: rows that came before the host was watched and are forgotten.
-    pub(crate) fn fill_total(
-        &mut self,
-        index: u32,
-        oldest: i64,
-        totals: impl Iterator<Item = (i64, u64, u64, u64)>,
-    ) {
-        let Some(Some(slot)) = self.slots.get_mut(index as usize) else {
+    /// Their variance is that of packets of their mean size, sampled at the largest rate seen.
+    pub(crate) fn fill_total(&mut self, index: u32, clock: &Clock, totals: &[(i64, Sums)]) {
+        let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
-        slot.rings.mark_all();
-        let Some(known) = slot
-            .rings
-            .read(slot.rings.oldest() + self.history as i64 - 2)
-        else {
-            return;
-        };
-        slot.rings.mark_all();
-        for (second, octets, packets, flows) in totals {
-            let at = usize::try_from(second - known.first_second).ok();
-            let bucket = at
-                .and_then(|at| known.total.get(at))
-                .copied()
-                .unwrap_or_default();
-            let (octets, packets) = (
-                octets.saturating_sub(bucket.octets),
-                packets.saturating_sub(bucket.packets),
-            );
-            let flows = flows.saturating_sub(bucket.flows);
+        let known: Vec<(i64, Sums)> = slot.rings.sums(clock).collect();
+        let rate = slot.rings.max_sampling_rate().max(1);
+        for ((second, all), (_, known)) in totals.iter().zip(&known) {
+            let octets = all.octets.saturating_sub(known.octets);
+            let packets = all.packets().saturating_sub(known.packets());
+            let flows = all.flows().saturating_sub(known.flows());
             if octets == 0 && packets == 0 && flows == 0 {
                 continue;
             }
-            let point = Span {
-                start: second * SECOND,
-                end: second * SECOND,
-            };
-            let Some(spread) = Spread::new(point, oldest) else {
-                continue;
-            };
-            let whole = |count| Shares {
-                first: count,
-                ..Shares::default()
-            };
+            let each = f64::from(rate - 1);
             let addition = Addition {
-                spread,
-                octets: whole(octets),
-                packets: whole(packets),
-                octets_variance: 0.0,
-                packets_variance: 0.0,
-                flows: u32::try_from(flows).unwrap_or(u32::MAX),
+                spread: Spread::within(*second),
+                shares: Shares {
+                    first: Counts { octets, packets },
+                    ..Shares::default()
+                },
+                octets_variance: octets as f64 * octets as f64 / packets.max(1) as f64 * each,
+                packets_variance: packets as f64 * each,
+                flows,
             };
-            slot.rings.add(UNCLASSIFIED, &addition, 1);
+            slot.rings.add(clock, UNCLASSIFIED, &addition, rate);
         }
     }
 
-    /// What changed; `None` where nothing did.
-    pub(crate) fn read(&mut self, index: u32, oldest: i64, newest: i64) -> Option<Reading> {
-        let slot = self.slots.get_mut(index as usize)?.as_mut()?;
-        slot.rings
-            .is_changed()
-            .then(|| slot.rings.advance(oldest))?;
-        slot.rings.read(newest)
+    /// Notes that some record of a host had no known sampling rate.
+    pub(crate) fn mark_unknown_rate(&mut self, index: u32, second: i64) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.rings.mark_unknown_rate(second);
+        }
+    }
+
+    /// The hosts that changed since the last call, with their seconds.
+    pub(crate) fn drain(&mut self, clock: &Clock) -> impl Iterator<Item = (u32, Reading)> {
+        let slots = &mut self.slots;
+        self.changed.drain(..).filter_map(move |index| {
+            let slot = slots.get_mut(index as usize)?;
+            if slot.host == NONE {
+                return None;
+            }
+            let reading = slot.rings.read(clock)?;
+            Some((slot.host, reading))
+        })
+    }
+
+    /// Slot and host among the next `slots` ones that the detector does not want and that are not about to be told.
+    pub(crate) fn next_unwanted(&mut self, slots: usize) -> impl Iterator<Item = (u32, u32)> {
+        let length = self.slots.len();
+        let start = self.hand;
+        let count = slots.min(length);
+        self.hand = (start + count).checked_rem(length).unwrap_or(0);
+        let slots = &self.slots;
+        (start..start + count).filter_map(move |index| {
+            let index = index % length;
+            let slot = slots.get(index)?;
+            let unwanted = slot.host != NONE && !slot.pinned && !slot.rings.is_changed();
+            unwanted.then_some((index as u32, slot.host))
+        })
+    }
+
+    /// Octets of memory.
+    pub(crate) fn octets(&self) -> usize {
+        self.slots.iter().map(|slot| slot.rings.octets()).sum()
     }
 }

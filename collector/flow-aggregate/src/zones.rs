@@ -6,27 +6,34 @@ use weir_flow_record::Address;
 
 use crate::ZonePrefixes;
 
+/// Foreign addresses that the first test lets through, remembered so that they cost no longest match each.
+const REMEMBERED: usize = 2048;
+
 /// Zones by prefix.
 #[derive(Debug)]
 pub(crate) struct ZoneTable {
     /// A bit for each IPv4 /16, and for each hash of an IPv6 /32.
-    maybe: Box<[u64; 2048]>,
+    maybe: Box<[u64; 1024]>,
     v4: PrefixMap<ipnet::Ipv4Net, u16>,
     v6: PrefixMap<ipnet::Ipv6Net, u16>,
+    remembered: Vec<(Address, Option<u16>)>,
 }
 
 impl ZoneTable {
     pub(crate) fn new(zones: &[ZonePrefixes]) -> Self {
         let mut table = Self {
-            maybe: Box::new([0; 2048]),
+            maybe: Box::new([0; 1024]),
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
+            remembered: Vec::new(),
         };
         for (index, zone) in zones.iter().enumerate() {
             for prefix in &zone.prefixes {
                 table.insert(prefix, index as u16);
             }
         }
+        let none = (Address::UNSPECIFIED, table.zone(Address::UNSPECIFIED));
+        table.remembered = vec![none; REMEMBERED];
         table
     }
 
@@ -39,7 +46,23 @@ impl ZoneTable {
         } else {
             hash_v6(high)
         };
-        self.maybe[usize::from(bit >> 5) & 2047] >> (bit & 31) & 1 != 0
+        self.maybe[usize::from(bit >> 6) % 1024] >> (bit & 63) & 1 != 0
+    }
+
+    /// The zone of the longest prefix that holds an address which is no known host.
+    /// `hash` is any hash of the address.
+    pub(crate) fn remembered_zone(&mut self, address: Address, hash: u64) -> Option<u16> {
+        let place = (hash >> 16) as usize % REMEMBERED;
+        match self.remembered.get(place) {
+            Some((known, zone)) if *known == address => *zone,
+            _ => {
+                let zone = self.zone(address);
+                if let Some(entry) = self.remembered.get_mut(place) {
+                    *entry = (address, zone);
+                }
+                zone
+            }
+        }
     }
 
     /// The zone of the longest prefix that holds the address.
@@ -59,7 +82,7 @@ impl ZoneTable {
                 self.v4.insert(*v4, zone);
             }
             IpNet::V6(v6) => {
-                let (high, _) = Address::from(std::net::IpAddr::V6(v6.network())).words();
+                let (high, _) = Address::from_octets(v6.network().octets()).words();
                 if v6.prefix_len() >= 32 {
                     self.set(hash_v6(high));
                 } else {
@@ -72,7 +95,7 @@ impl ZoneTable {
     }
 
     fn set(&mut self, bit: u16) {
-        self.maybe[usize::from(bit >> 5) & 2047] |= 1 << (bit & 31);
+        self.maybe[usize::from(bit >> 6) % 1024] |= 1 << (bit & 63);
     }
 }
 

@@ -115,21 +115,36 @@ impl Vector {
         tcp_flags: u16,
         fragment: FragmentKind,
     ) -> Self {
-        if fragment == FragmentKind::NotFirst {
-            return Self::IpFragments;
-        }
-        match protocol {
-            6 => classify_tcp(tcp_flags),
-            17 => classify_udp(source_port, destination_port),
+        // Both are looked up before the protocol is: traffic is too mixed for a processor to guess which one it will be.
+        let tcp = TCP[usize::from(tcp_flags % 32)];
+        let udp = classify_udp(source_port, destination_port);
+        let vector = match protocol {
+            6 => tcp,
+            17 => udp,
             1 | 58 => Self::IcmpFlood,
             _ => Self::Total,
+        };
+        if fragment == FragmentKind::NotFirst {
+            Self::IpFragments
+        } else {
+            vector
         }
     }
 }
 
-fn classify_tcp(flags: u16) -> Vector {
-    const KINDS: u16 = TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN | TCP_PSH;
-    match flags & KINDS {
+/// Vectors of TCP by the flags from FIN to ACK.
+const TCP: [Vector; 32] = {
+    let mut table = [Vector::Total; 32];
+    let mut flags = 0;
+    while flags < 32 {
+        table[flags] = classify_tcp(flags as u16);
+        flags += 1;
+    }
+    table
+};
+
+const fn classify_tcp(flags: u16) -> Vector {
+    match flags {
         f if f & (TCP_SYN | TCP_ACK) == TCP_SYN => Vector::TcpSynFlood,
         f if f & !TCP_RST == TCP_SYN | TCP_ACK => Vector::TcpSynackReflection,
         f if f & (TCP_RST | TCP_PSH | TCP_FIN | TCP_SYN) == TCP_RST => Vector::TcpRstFlood,
@@ -138,21 +153,34 @@ fn classify_tcp(flags: u16) -> Vector {
     }
 }
 
+/// Reflectors by the source port they answer from; the last place stands for all ports beyond.
+const REFLECTORS: [Option<Vector>; 2048] = {
+    let mut table = [None; 2048];
+    table[53] = Some(Vector::DnsAmplification);
+    table[123] = Some(Vector::NtpAmplification);
+    table[1900] = Some(Vector::SsdpAmplification);
+    table[161] = Some(Vector::SnmpAmplification);
+    table[389] = Some(Vector::CldapAmplification);
+    table[19] = Some(Vector::ChargenAmplification);
+    table
+};
+
+#[inline]
 fn classify_udp(source_port: u16, destination_port: u16) -> Vector {
-    match (source_port, destination_port) {
-        (53, _) => Vector::DnsAmplification,
-        (123, port) if port != 123 => Vector::NtpAmplification,
-        (1900, _) => Vector::SsdpAmplification,
-        (161, _) => Vector::SnmpAmplification,
-        (389, _) => Vector::CldapAmplification,
-        (11211, _) => Vector::MemcachedAmplification,
-        (19, _) => Vector::ChargenAmplification,
-        (_, 53) => Vector::DnsQueryFlood,
+    let reflector = match REFLECTORS[usize::from(source_port).min(2047)] {
+        // Servers that ask each other.
+        Some(Vector::NtpAmplification) if destination_port == 123 => None,
+        None if source_port == 11211 => Some(Vector::MemcachedAmplification),
+        reflector => reflector,
+    };
+    let other = match destination_port {
+        53 => Vector::DnsQueryFlood,
         // A source port of 0 is what exporters write for packets without ports; what follows a first fragment
         // arrives that way from exporters that send neither IE 88 nor IE 197.
-        (0, 0) => Vector::IpFragments,
+        0 if source_port == 0 => Vector::IpFragments,
         _ => Vector::UdpFlood,
-    }
+    };
+    reflector.unwrap_or(other)
 }
 
 impl fmt::Display for Vector {

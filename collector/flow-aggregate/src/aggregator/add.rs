@@ -1,0 +1,288 @@
+//! The hot path: rows of a batch into rings, in passes over a few hundred rows, so that the waits for memory overlap.
+
+use weir_flow_record::{Address, Direction, FlowBatch};
+
+use super::{Aggregator, rates_of};
+use crate::hosts::NONE;
+use crate::recent::RecentRow;
+use crate::scaled::{self, Scaled};
+
+/// Rows of a pass.
+pub(super) const PASS: usize = 256;
+/// A row that may concern a zone in one direction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    address: Address,
+    hash: u64,
+    row: u32,
+    datagram: u32,
+    direction: Direction,
+}
+
+impl Aggregator {
+    /// Adds all records of a batch.
+    pub fn handle_batch(&mut self, batch: &FlowBatch) {
+        let rows = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        self.inside_row = u32::MAX;
+        for (index, datagram) in batch.datagrams.iter().enumerate() {
+            let second = datagram.received_at.0.second();
+            if second > self.clock.newest() {
+                self.flush(batch);
+                self.clock.advance(second);
+                self.zone_clock.advance(second);
+            }
+            let end = datagram.rows.end.min(rows);
+            self.counters.records += u64::from(end.saturating_sub(datagram.rows.start));
+            for row in datagram.rows.start..end {
+                self.collect(batch, index as u32, row);
+            }
+        }
+        self.flush(batch);
+        if let Some(newest) = batch.datagrams.iter().map(|d| d.received_at).max()
+            && !batch.is_empty()
+            && self.next_tick.is_none()
+        {
+            self.next_tick = Some(self.tick_after(newest.0));
+        }
+    }
+
+    #[inline]
+    fn collect(&mut self, batch: &FlowBatch, datagram: u32, row: u32) {
+        let destination = batch.destination_address[row as usize];
+        self.collect_one(datagram, row, destination, Direction::In);
+        if self.outgoing {
+            let source = batch.source_address[row as usize];
+            self.collect_one(datagram, row, source, Direction::Out);
+        }
+        if self.pending.len() >= PASS - 1 {
+            self.flush(batch);
+        }
+    }
+
+    #[inline]
+    fn collect_one(&mut self, datagram: u32, row: u32, address: Address, direction: Direction) {
+        if self.table.may_hold(address) {
+            self.pending.push(Pending {
+                address,
+                hash: self.hosts.hash(address, direction),
+                row,
+                datagram,
+                direction,
+            });
+        }
+    }
+
+    /// Finds the hosts of all rows that were collected, cuts the rows into seconds, then adds them.
+    fn flush(&mut self, batch: &FlowBatch) {
+        let mut pending = std::mem::take(&mut self.pending);
+        let mut found = std::mem::take(&mut self.found);
+        self.hosts
+            .find_probable(pending.iter().map(|row| row.hash), &mut found);
+        let mut scaled = std::mem::take(&mut self.scaled);
+        self.cut(batch, &pending, &found, &mut scaled);
+        for ((row, slot), scaled) in pending.iter().zip(&found).zip(&scaled) {
+            self.add(batch, row, *slot, scaled);
+        }
+        pending.clear();
+        found.clear();
+        scaled.clear();
+        (self.pending, self.found, self.scaled) = (pending, found, scaled);
+    }
+
+    /// Cuts rows into seconds, and reads what adding them will write: many such waits for memory overlap, which writes that
+    /// depend on each other do not.
+    fn cut(
+        &mut self,
+        batch: &FlowBatch,
+        pending: &[Pending],
+        found: &[u32],
+        out: &mut Vec<Scaled>,
+    ) {
+        let mut clip = (u32::MAX, i64::MAX);
+        self.places.clear();
+        for (row, slot) in pending.iter().zip(found) {
+            let datagram = &batch.datagrams[row.datagram as usize];
+            if clip.0 != row.datagram {
+                clip = (row.datagram, self.clip_of(datagram));
+            }
+            let row = row.row as usize;
+            let span = scaled::span(batch, datagram, row, clip.1);
+            let exported = (
+                batch.octets[row],
+                batch.packets[row],
+                batch.sampling_rate[row],
+            );
+            let scaled = Scaled::new(span, exported);
+            if *slot != NONE {
+                self.hosts
+                    .places(*slot, &self.clock, &scaled.addition, &mut self.places);
+            }
+            out.push(scaled);
+        }
+        self.hosts.touch(&self.places);
+    }
+
+    #[inline]
+    fn add(&mut self, batch: &FlowBatch, pending: &Pending, slot: u32, scaled: &Scaled) {
+        let (address, direction) = (pending.address, pending.direction);
+        let Some((known, zone)) = self.host_and_zone(pending, slot) else {
+            return;
+        };
+        let row = pending.row as usize;
+        let (octets, packets, rate) = scaled.exported;
+        if self.inside_row != pending.row {
+            self.inside_row = pending.row;
+            self.count(batch, pending, scaled);
+        }
+        let vector = batch.vector(row);
+        let addition = &scaled.addition;
+        let Some(side) = self
+            .zones
+            .get_mut(usize::from(zone))
+            .map(|zone| &mut zone.sides[direction as usize])
+            .filter(|side| side.wanted)
+        else {
+            return;
+        };
+        side.rings.add(&self.zone_clock, vector, addition, rate);
+        for length in &side.lengths {
+            let (what, whose) = ((vector, addition, rate), (address, zone, direction));
+            let added = self.prefixes.add(length, whose, &self.clock, what);
+            self.counters.refused_prefix_records += u64::from(!added);
+        }
+        let Some(slot) = self.place(scaled, known, pending, zone) else {
+            return;
+        };
+        let look = self.hosts.add(slot, &self.clock, addition);
+        let host = self.hosts.host_mut(slot);
+        host.unknown_rate |= rate == 0;
+        let watched = host.watched;
+        host.newest_row = self.recent.push(RecentRow {
+            span: scaled.span,
+            octets,
+            packets,
+            rate,
+            slot,
+            previous: host.newest_row,
+            vector,
+        });
+        if watched != NONE {
+            self.watched
+                .add(watched, &self.clock, vector, addition, rate);
+        } else if look {
+            self.look_at(slot);
+        }
+    }
+
+    /// Counts a row that is inside a zone.
+    #[inline]
+    fn count(&mut self, batch: &FlowBatch, pending: &Pending, scaled: &Scaled) {
+        self.inside_records += 1;
+        let counters = &mut self.counters;
+        counters.unknown_rate_records += u64::from(scaled.exported.2 == 0);
+        counters.cut_records += u64::from(scaled.is_cut);
+        if let Some(datagram) = batch.datagrams.get(pending.datagram as usize) {
+            let early = scaled::is_early(batch, datagram, pending.row as usize);
+            counters.early_records += u64::from(early);
+        }
+    }
+
+    /// The host of a row if there is one, and its zone; `None` outside all zones. `slot` is what the pass found: an earlier row
+    /// of it may have brought the host, or taken the slot for another one.
+    #[inline]
+    fn host_and_zone(&mut self, row: &Pending, slot: u32) -> Option<(Option<u32>, u16)> {
+        let found = (slot != NONE && self.hosts.is_at(slot, row.address, row.direction))
+            .then_some(slot)
+            .or_else(|| self.hosts.find(row.hash, row.address, row.direction));
+        match found {
+            Some(slot) => Some((found, self.hosts.host(slot).zone)),
+            None => Some((None, self.table.remembered_zone(row.address, row.hash)?)),
+        }
+    }
+
+    /// Counts what is late and what is refused; the host's slot where there is something to add.
+    #[inline]
+    fn place(
+        &mut self,
+        scaled: &Scaled,
+        known: Option<u32>,
+        row: &Pending,
+        zone: u16,
+    ) -> Option<u32> {
+        let (spread, oldest) = (&scaled.addition.spread, self.clock.oldest());
+        let mut counted = scaled.octets;
+        if spread.first < oldest {
+            let late = scaled.addition.shares.before(spread, oldest).octets;
+            self.counters.late_records += 1;
+            self.counters.late_octets = self.counters.late_octets.saturating_add(late);
+            counted -= late.min(counted);
+            if spread.last < oldest {
+                return None;
+            }
+        }
+        let slot = known.or_else(|| self.new_host(row.hash, row.address, row.direction, zone));
+        let sum = if slot.is_some() {
+            &mut self.counters.counted_octets
+        } else {
+            self.counters.refused_records += 1;
+            &mut self.counters.refused_octets
+        };
+        *sum = sum.saturating_add(counted);
+        slot
+    }
+
+    pub(super) fn new_host(
+        &mut self,
+        hash: u64,
+        address: Address,
+        direction: Direction,
+        zone: u16,
+    ) -> Option<u32> {
+        let rates = rates_of(&self.zones, zone, direction);
+        let whose = (address, direction, zone);
+        let how = (&rates, self.recent.none());
+        self.hosts.insert(hash, whose, how, &self.clock)
+    }
+
+    /// Promotes a host if one of its seconds really is interesting.
+    fn look_at(&mut self, slot: u32) {
+        let host = self.hosts.host(slot);
+        let rates = rates_of(&self.zones, host.zone, host.direction);
+        let peak = self.hosts.measure(slot, &self.clock, &rates);
+        if rates.reached_by(peak) {
+            self.promote(slot);
+        }
+    }
+
+    /// Gives a host full rings; its earlier rows are classified from the recent ones, and what is not found there counts as
+    /// `total`, so that the vectors always add up to the host's sums.
+    pub(super) fn promote(&mut self, slot: u32) {
+        let host = *self.hosts.host(slot);
+        if host.watched != NONE {
+            return;
+        }
+        let Some(watched) = self.watched.take(slot, &self.clock) else {
+            self.counters.refused_watches += 1;
+            // Asked again only when as much has come once more.
+            let rates = rates_of(&self.zones, host.zone, host.direction);
+            self.hosts.host_mut(slot).budget = rates.budget(Default::default());
+            return;
+        };
+        self.hosts.host_mut(slot).watched = watched;
+        let oldest = self.clock.oldest();
+        for row in self.recent.of(slot, host.newest_row) {
+            let mut addition = Scaled::again(row).addition;
+            // A flow from before counted in a second that may be gone: it is left to the total.
+            addition.flows *= u64::from(addition.spread.first >= oldest);
+            if addition.spread.last >= oldest {
+                self.watched
+                    .add(watched, &self.clock, row.vector, &addition, row.rate);
+            }
+        }
+        if host.unknown_rate {
+            self.watched.mark_unknown_rate(watched, self.clock.newest());
+        }
+        let totals: Vec<_> = self.hosts.read(slot, &self.clock).collect();
+        self.watched.fill_total(watched, &self.clock, &totals);
+    }
+}

@@ -1,0 +1,85 @@
+//! When to look: a cheap bound that tells which targets cannot have crossed an interesting rate.
+
+use crate::ring::{Addition, Sums};
+use crate::{Interesting, summary};
+use weir_flow_record::Direction;
+
+/// Octets, packets and flows of one second from which on a target is interesting; `u64::MAX` where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rates([u64; 3]);
+
+/// What a target may still get before one of its seconds can have reached the rates: less than that, and nobody needs to
+/// look at its seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Budget([i64; 3]);
+
+/// Largest sums of any one second.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Peak([u64; 3]);
+
+impl Rates {
+    /// The lowest rates of a direction.
+    pub(crate) fn lowest(interesting: &[Interesting], direction: Direction) -> Self {
+        let mut lowest = [u64::MAX; 3];
+        for rates in interesting.iter().filter(|i| i.direction == direction) {
+            for (lowest, rate) in lowest.iter_mut().zip(summary::rates(rates)) {
+                *lowest = rate.map_or(*lowest, |rate| rate.min(*lowest));
+            }
+        }
+        Self(lowest)
+    }
+
+    /// Whether a peak has reached one of them.
+    pub(crate) fn reached_by(&self, peak: Peak) -> bool {
+        self.0.iter().zip(peak.0).any(|(rate, sum)| sum >= *rate)
+    }
+
+    /// Whether a peak lies below a quarter of all of them.
+    pub(crate) fn are_far_above(&self, peak: Peak) -> bool {
+        self.0.iter().zip(peak.0).all(|(rate, sum)| sum < rate / 4)
+    }
+
+    /// What may come after `peak`.
+    pub(crate) fn budget(&self, peak: Peak) -> Budget {
+        let mut left = [0; 3];
+        for (left, (rate, sum)) in left.iter_mut().zip(self.0.iter().zip(peak.0)) {
+            *left = i64::try_from(rate.saturating_sub(sum)).unwrap_or(i64::MAX);
+        }
+        Budget(left)
+    }
+}
+
+impl Budget {
+    /// Takes a record off; whether somebody should look.
+    #[inline]
+    pub(crate) fn take(&mut self, addition: &Addition) -> bool {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let most = addition.shares.most();
+        self.0[0] = self.0[0].saturating_sub(signed(most.octets));
+        self.0[1] = self.0[1].saturating_sub(signed(most.packets));
+        self.0[2] = self.0[2].saturating_sub(signed(addition.flows));
+        self.is_exhausted()
+    }
+
+    /// Whether somebody should look.
+    #[inline]
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.0[0] <= 0 || self.0[1] <= 0 || self.0[2] <= 0
+    }
+}
+
+impl Peak {
+    /// The peak of some seconds.
+    pub(crate) fn of(seconds: impl Iterator<Item = (i64, Sums)>) -> Self {
+        let mut peak = [0; 3];
+        for (_, sums) in seconds {
+            for (peak, sum) in peak
+                .iter_mut()
+                .zip([sums.octets, sums.packets(), sums.flows()])
+            {
+                *peak = sum.max(*peak);
+            }
+        }
+        Self(peak)
+    }
+}

@@ -1,0 +1,91 @@
+//! Difference rings of very many hosts, second by second: what a tick's records write lies close together, since most of them
+//! ended within the last seconds. (Host by host, the same rings cost five times as much: nearly every record waits for memory.)
+
+use crate::ring::{Addition, Clock, NEVER, Step, Sums};
+
+/// Added to a slab's length, so that a host's steps of neighbouring seconds do not compete for the same cache lines.
+const STAGGER: usize = 68;
+
+/// A slab of steps for each second of the history, one step for each host.
+#[derive(Debug)]
+pub(crate) struct Slabs {
+    steps: Vec<Step>,
+    stride: usize,
+    /// The second that each slab holds; a slab of another second is empty.
+    seconds: Vec<i64>,
+}
+
+impl Slabs {
+    /// Slabs for `hosts` hosts. Their memory is asked for at once and used as hosts come.
+    pub(crate) fn new(hosts: usize, clock: &Clock) -> Self {
+        let stride = hosts + STAGGER;
+        Self {
+            steps: vec![[0; 2]; stride * clock.length()],
+            stride,
+            seconds: vec![NEVER; clock.length()],
+        }
+    }
+
+    /// Appends where [`add`](Self::add) will write.
+    #[inline]
+    pub(crate) fn places(
+        &self,
+        slot: u32,
+        clock: &Clock,
+        addition: &Addition,
+        out: &mut Vec<usize>,
+    ) {
+        addition.steps(clock.oldest(), |second, _, _| {
+            if let Some(at) = clock.place(second) {
+                out.push(at * self.stride + slot as usize);
+            }
+        });
+    }
+
+    /// Reads some places, so that their memory is there when it is written: such waits overlap.
+    #[inline]
+    pub(crate) fn touch(&self, places: &[usize]) {
+        let read = |place: &usize| self.steps.get(*place).map_or(0, |step| step[0]);
+        let touched = places.iter().fold(0, |sum, place| sum ^ read(place));
+        std::hint::black_box(touched);
+    }
+
+    /// Adds a record of a host; `hosts` is how many slots were ever used.
+    #[inline]
+    pub(crate) fn add(&mut self, slot: u32, hosts: usize, clock: &Clock, addition: &Addition) {
+        addition.steps(clock.oldest(), |second, octets, packed| {
+            let Some(at) = clock.place(second) else {
+                return;
+            };
+            let start = at * self.stride;
+            if self.seconds[at] != second {
+                self.seconds[at] = second;
+                self.steps[start..start + hosts].fill([0; 2]);
+            }
+            let step = &mut self.steps[start + slot as usize];
+            *step = [step[0].wrapping_add(octets), step[1].wrapping_add(packed)];
+        });
+    }
+
+    /// The sums of a host's seconds, from the newest back.
+    pub(crate) fn read<'a>(
+        &'a self,
+        slot: u32,
+        clock: &'a Clock,
+    ) -> impl Iterator<Item = (i64, Sums)> + 'a {
+        let mut value = Sums::default();
+        (0..clock.length() as i64).map(move |age| {
+            let second = clock.newest() - age;
+            if let Some(at) = clock.place(second).filter(|at| self.seconds[*at] == second) {
+                let [octets, packed] = self.steps[at * self.stride + slot as usize];
+                value = value.plus(octets, packed);
+            }
+            (second, value)
+        })
+    }
+
+    /// Octets of memory for each host.
+    pub(crate) fn octets_per_host(&self) -> usize {
+        self.seconds.len() * size_of::<Step>()
+    }
+}
