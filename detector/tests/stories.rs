@@ -1,4 +1,5 @@
 //! From records to events, over the real aggregator: time, thresholds, life and scopes, told as stories.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use std::collections::VecDeque;
 use std::time::Duration;

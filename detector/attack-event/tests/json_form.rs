@@ -1,4 +1,5 @@
 //! The JSON form of an event: its keys are the published schema's, and it reads back.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use serde_json::Value;
 use weir_attack_event::{
