@@ -3,6 +3,7 @@
 
 use std::cell::LazyCell;
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use weir_benches::{DATAGRAMS, Family, Pipeline, RECORDS, Traffic};
@@ -33,13 +34,19 @@ fn pipeline(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements((DATAGRAMS * RECORDS) as u64));
         group.bench_function(BenchmarkId::new("decode", name), |bencher| {
             let pipeline = LazyCell::force_mut(&mut pipeline);
-            bencher.iter(|| black_box(pipeline.decode()));
+            bencher.iter_custom(|batches| {
+                measure(pipeline, batches, |pipeline| {
+                    black_box(pipeline.decode());
+                })
+            });
         });
         group.bench_function(BenchmarkId::new("decode+aggregate", name), |bencher| {
             let pipeline = LazyCell::force_mut(&mut pipeline);
-            bencher.iter(|| {
-                pipeline.decode();
-                black_box(pipeline.aggregate())
+            bencher.iter_custom(|batches| {
+                measure(pipeline, batches, |pipeline| {
+                    pipeline.decode();
+                    black_box(pipeline.aggregate());
+                })
             });
         });
         group.finish();
@@ -49,11 +56,28 @@ fn pipeline(criterion: &mut Criterion) {
     }
 }
 
+/// The time of `work` on some batches; receiving them does not count.
+fn measure<'t>(
+    pipeline: &mut Pipeline<'t>,
+    batches: u64,
+    work: impl Fn(&mut Pipeline<'t>),
+) -> Duration {
+    let mut time = Duration::ZERO;
+    for _ in 0..batches {
+        pipeline.receive();
+        let start = Instant::now();
+        work(pipeline);
+        time += start.elapsed();
+    }
+    time
+}
+
 /// What criterion does not measure.
 fn report(name: &str, pipeline: &mut Pipeline<'_>) {
     let mut records = 0;
     let used = allocation_counter::measure(|| {
         for _ in 0..200 {
+            pipeline.receive();
             records += pipeline.decode();
             pipeline.aggregate_batch();
         }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use weir_flow_record::{Address, DatagramInfo, Direction, ReceivedAt, TargetKey, Timestamp};
 
+use crate::addition::{Long, MOST_STEPS};
 use crate::budget::Rates;
 use crate::hosts::Hosts;
 use crate::prefixes::{Length, Prefixes};
 use crate::recent::Recent;
-use crate::ring::{Clock, MOST_STEPS, Rings};
-use crate::scaled::Scaled;
+use crate::ring::{Clock, Rings};
 use crate::watched::Watched;
 use crate::zones::ZoneTable;
 use crate::{
@@ -41,7 +41,8 @@ pub struct Aggregator {
     recent: Recent,
     pending: Vec<add::Pending>,
     found: Vec<u32>,
-    scaled: Vec<Scaled>,
+    cut: Vec<add::Cut>,
+    longs: Vec<Long>,
     places: Vec<usize>,
     active_timeouts: Vec<(ipnet::IpNet, Duration)>,
     clips: Vec<Option<i64>>,
@@ -96,7 +97,8 @@ impl Aggregator {
             recent: Recent::new(),
             pending: Vec::with_capacity(add::PASS),
             found: Vec::with_capacity(add::PASS),
-            scaled: Vec::with_capacity(add::PASS),
+            cut: Vec::with_capacity(add::PASS),
+            longs: Vec::with_capacity(add::PASS),
             places: Vec::with_capacity(add::PASS * MOST_STEPS),
             active_timeouts: settings.active_timeouts,
             clips: Vec::new(),

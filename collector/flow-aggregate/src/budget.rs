@@ -1,6 +1,7 @@
 //! When to look: a cheap bound that tells which targets cannot have crossed an interesting rate.
 
-use crate::ring::{Addition, Sums};
+use crate::addition::Addition;
+use crate::ring::Sums;
 use crate::{Interesting, summary};
 use weir_flow_record::Direction;
 
@@ -52,12 +53,12 @@ impl Rates {
 impl Budget {
     /// Takes a record off; whether somebody should look.
     #[inline]
-    pub(crate) fn take(&mut self, addition: &Addition) -> bool {
+    pub(crate) fn take(&mut self, addition: &impl Addition) -> bool {
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let most = addition.shares.most();
+        let most = addition.most();
         self.0[0] = self.0[0].saturating_sub(signed(most.octets));
         self.0[1] = self.0[1].saturating_sub(signed(most.packets));
-        self.0[2] = self.0[2].saturating_sub(signed(addition.flows));
+        self.0[2] = self.0[2].saturating_sub(signed(addition.flows()));
         self.is_exhausted()
     }
 

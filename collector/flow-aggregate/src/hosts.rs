@@ -4,10 +4,11 @@ use foldhash::fast::RandomState;
 use std::hash::BuildHasher;
 use weir_flow_record::{Address, Direction};
 
+use crate::addition::Addition;
 use crate::budget::{Budget, Peak, Rates};
 use crate::index::Index;
 use crate::recent::RowNumber;
-use crate::ring::{Addition, Clock, NEVER, Sums};
+use crate::ring::{Clock, NEVER, Sums};
 use crate::slabs::Slabs;
 
 /// No slot.
@@ -139,7 +140,7 @@ impl Hosts {
         &self,
         slot: u32,
         clock: &Clock,
-        addition: &Addition,
+        addition: &impl Addition,
         out: &mut Vec<usize>,
     ) {
         self.slabs.places(slot, clock, addition, out);
@@ -152,7 +153,7 @@ impl Hosts {
 
     /// Adds a record to a host. Returns whether one of its seconds may have become interesting.
     #[inline]
-    pub(crate) fn add(&mut self, slot: u32, clock: &Clock, addition: &Addition) -> bool {
+    pub(crate) fn add(&mut self, slot: u32, clock: &Clock, addition: &impl Addition) -> bool {
         self.slabs.add(slot, self.hosts.len(), clock, addition);
         let host = &mut self.hosts[slot as usize];
         host.seen = clock.newest();

@@ -15,6 +15,7 @@
 //!
 //! It judges nothing, and owns no socket, thread or clock: `now` is an argument.
 
+mod addition;
 mod aggregator;
 mod budget;
 mod config;
@@ -23,7 +24,6 @@ mod index;
 mod prefixes;
 mod recent;
 mod ring;
-mod scaled;
 mod slabs;
 mod spread;
 mod summary;

@@ -7,8 +7,9 @@ use hashbrown::HashTable;
 use ipnet::IpNet;
 use weir_flow_record::{Address, Direction, TargetKey, Vector, ZoneId};
 
+use crate::addition::Addition;
 use crate::budget::{Budget, Peak, Rates};
-use crate::ring::{Addition, Clock, Rings};
+use crate::ring::{Clock, Rings};
 use crate::{PrefixLength, Series, TargetScope};
 
 /// Slots looked at for one that can be used again, when the table is full.
@@ -89,7 +90,7 @@ impl Prefixes {
         length: &Length,
         (address, zone, direction): (Address, u16, Direction),
         clock: &Clock,
-        (vector, addition, rate): (Vector, &Addition, u32),
+        (vector, addition, rate): (Vector, &impl Addition, u32),
     ) -> bool {
         let key = length.key(address, zone, direction);
         let hash = self.hasher.hash_one(key);

@@ -7,30 +7,10 @@
 use weir_flow_record::Vector;
 
 use crate::Bucket;
-use crate::spread::{Counts, Shares, Spread};
+use crate::addition::{Addition, FLOW, PACKET_BITS};
 
-/// Bits of packets in a packed count; flows stand above them.
-const PACKET_BITS: u32 = 40;
-/// One flow in a packed count.
-pub(crate) const FLOW: u64 = 1 << PACKET_BITS;
 /// Before any time that a timestamp in nanoseconds can hold, in seconds.
 pub(crate) const NEVER: i64 = -10_000_000_000;
-
-/// Steps of a record, at most.
-pub(crate) const MOST_STEPS: usize = 6;
-
-/// What a record adds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Addition {
-    pub(crate) spread: Spread,
-    pub(crate) shares: Shares,
-    /// Of the whole record.
-    pub(crate) octets_variance: f64,
-    /// Of the whole record.
-    pub(crate) packets_variance: f64,
-    /// 1, or 0 for a record that weighs nothing.
-    pub(crate) flows: u64,
-}
 
 /// Which second stands where in all rings of one length. Seconds only go on.
 #[derive(Clone, Copy, Debug)]
@@ -134,49 +114,6 @@ impl Sums {
     }
 }
 
-impl Addition {
-    /// Calls `step(second, octets, packed)` for each step of the seconds from `oldest` on.
-    #[inline]
-    pub(crate) fn steps(&self, oldest: i64, mut step: impl FnMut(i64, u64, u64)) {
-        let (first, last) = (self.spread.first, self.spread.last);
-        if last < oldest {
-            return;
-        }
-        let Shares {
-            first: of_first,
-            inner,
-            last: of_last,
-            run,
-            more,
-        } = self.shares;
-        let flow = Counts {
-            octets: 0,
-            packets: self.flows.wrapping_mul(FLOW),
-        };
-        let mut step = |second, counts: Counts| step(second, counts.octets, counts.packets);
-        let nothing = Counts::default();
-        let of_first = of_first.plus(flow);
-        if first == last {
-            step(last, of_first);
-            step(last - 1, nothing.less(of_first));
-            return;
-        }
-        step(last, of_last);
-        step(last - 1, inner.less(of_last));
-        if first >= oldest {
-            step(first, of_first.less(inner));
-            step(first - 1, nothing.less(of_first));
-        } else {
-            // The flow began before what is held: it counts in the oldest second.
-            step(oldest, flow);
-        }
-        if more != nothing {
-            step(run.1, more);
-            step(run.0 - 1, nothing.less(more));
-        }
-    }
-}
-
 /// The seconds of a target in full: per vector, with variance. For zones, prefixes and watched hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct Rings {
@@ -234,26 +171,26 @@ impl Rings {
         &mut self,
         clock: &Clock,
         vector: Vector,
-        addition: &Addition,
+        addition: &impl Addition,
         sampling_rate: u32,
     ) -> bool {
         self.refresh(clock);
         let oldest = clock.oldest();
         let ring = self.vectors[vector.index()]
             .get_or_insert_with(|| vec![FullStep::default(); clock.length].into());
-        addition.steps(oldest, |second, octets, packed| {
+        addition.steps(oldest, |second, counts| {
             if let Some(step) = clock.place(second).and_then(|at| ring.get_mut(at)) {
-                step.sums = step.sums.plus(octets, packed);
+                step.sums = step.sums.plus(counts.octets, counts.packets);
             }
         });
-        if addition.packets_variance != 0.0 {
+        if addition.variance().1 != 0.0 {
             add_variance(ring, clock, addition);
         }
         if sampling_rate == 0 {
-            self.unknown_rate_at = self.unknown_rate_at.max(addition.spread.last);
+            self.unknown_rate_at = self.unknown_rate_at.max(addition.last());
         }
         self.max_sampling_rate = self.max_sampling_rate.max(sampling_rate);
-        self.change(addition.spread.first.max(oldest))
+        self.change(addition.first().max(oldest))
     }
 
     /// Makes the next reading begin with the oldest second.
@@ -362,23 +299,14 @@ impl Rings {
 
 /// Variance is spread in the same parts as the record.
 #[inline]
-fn add_variance(ring: &mut [FullStep], clock: &Clock, addition: &Addition) {
-    let spread = &addition.spread;
-    let mut step = |second: i64, part: f64| {
+fn add_variance(ring: &mut [FullStep], clock: &Clock, addition: &impl Addition) {
+    let (octets, packets) = addition.variance();
+    addition.parts(|second, part| {
         if let Some(step) = clock.place(second).and_then(|at| ring.get_mut(at)) {
-            step.octets_variance += addition.octets_variance * part;
-            step.packets_variance += addition.packets_variance * part;
+            step.octets_variance += octets * part;
+            step.packets_variance += packets * part;
         }
-    };
-    if spread.first == spread.last {
-        step(spread.last, 1.0);
-        step(spread.last - 1, -1.0);
-        return;
-    }
-    step(spread.last, spread.last_part);
-    step(spread.last - 1, spread.inner_part - spread.last_part);
-    step(spread.first, spread.first_part - spread.inner_part);
-    step(spread.first - 1, -spread.first_part);
+    });
 }
 
 /// The newest `length` seconds, oldest first.
@@ -409,22 +337,25 @@ fn read_buckets(ring: &[FullStep], clock: &Clock, length: usize) -> Vec<Bucket> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spread::{SECOND, Span};
+    use crate::addition::{Record, Whole};
+    use crate::spread::{Counts, SECOND, Span};
 
-    fn addition(start: i64, end: i64, octets: u64) -> Addition {
-        let spread = Spread::new(Span { start, end });
-        Addition {
-            spread,
-            shares: spread.cut(
-                Counts {
-                    octets,
-                    packets: octets / 100,
-                },
-                7,
-            ),
-            octets_variance: 100.0,
-            packets_variance: 1.0,
+    fn add(rings: &mut Rings, clock: &Clock, span: (i64, i64), vector: Vector, rate: u32) -> bool {
+        let whole = Whole {
+            counts: Counts {
+                octets: 4000,
+                packets: 40,
+            },
             flows: 1,
+            variance: (100.0, 1.0),
+        };
+        let span = Span {
+            start: span.0 * SECOND,
+            end: span.1 * SECOND,
+        };
+        match Record::new(span, whole) {
+            Record::Point(point) => rings.add(clock, vector, &point, rate),
+            Record::Long(long) => rings.add(clock, vector, &long, rate),
         }
     }
 
@@ -451,22 +382,12 @@ mod tests {
         let mut clock = Clock::new(8);
         clock.advance(100);
         let mut rings = Rings::new();
-        assert!(rings.add(
-            &clock,
-            Vector::UdpFlood,
-            &addition(96 * SECOND, 100 * SECOND, 4000),
-            10
-        ));
-        assert!(!rings.add(
-            &clock,
-            Vector::IcmpFlood,
-            &addition(98 * SECOND, 98 * SECOND, 50),
-            0
-        ));
+        assert!(add(&mut rings, &clock, (96, 100), Vector::UdpFlood, 10));
+        assert!(!add(&mut rings, &clock, (98, 98), Vector::IcmpFlood, 0));
         let reading = rings.read(&clock).unwrap();
         assert_eq!(reading.first_second, 96);
         let octets: Vec<u64> = reading.total.iter().map(|bucket| bucket.octets).collect();
-        assert_eq!(octets, [1000, 1000, 1050, 1000, 0]);
+        assert_eq!(octets, [1000, 1000, 5000, 1000, 0]);
         let flows: Vec<u64> = reading.total.iter().map(|bucket| bucket.flows).collect();
         assert_eq!(flows, [1, 0, 1, 0, 0]);
         assert_eq!(reading.vectors.len(), 2);
@@ -478,7 +399,7 @@ mod tests {
         rings.mark_all(&clock);
         let reading = rings.read(&clock).unwrap();
         let octets: Vec<u64> = reading.total.iter().map(|bucket| bucket.octets).collect();
-        assert_eq!(octets, [1050, 1000, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(octets, [5000, 1000, 0, 0, 0, 0, 0, 0, 0]);
         clock.advance(1_000_000);
         rings.mark_all(&clock);
         assert!(rings.read(&clock).unwrap().vectors.is_empty());

@@ -1,7 +1,8 @@
 //! Difference rings of very many hosts, second by second: what a tick's records write lies close together, since most of them
 //! ended within the last seconds. (Host by host, the same rings cost five times as much: nearly every record waits for memory.)
 
-use crate::ring::{Addition, Clock, NEVER, Step, Sums};
+use crate::addition::Addition;
+use crate::ring::{Clock, NEVER, Step, Sums};
 
 /// Added to a slab's length, so that a host's steps of neighbouring seconds do not compete for the same cache lines.
 const STAGGER: usize = 68;
@@ -26,16 +27,16 @@ impl Slabs {
         }
     }
 
-    /// Appends where [`add`](Self::add) will write.
+    /// Appends where [`add`](Self::add) will write; nothing sensible where there is no such slot.
     #[inline]
     pub(crate) fn places(
         &self,
         slot: u32,
         clock: &Clock,
-        addition: &Addition,
+        addition: &impl Addition,
         out: &mut Vec<usize>,
     ) {
-        addition.steps(clock.oldest(), |second, _, _| {
+        addition.steps(clock.oldest(), |second, _| {
             if let Some(at) = clock.place(second) {
                 out.push(at * self.stride + slot as usize);
             }
@@ -52,8 +53,8 @@ impl Slabs {
 
     /// Adds a record of a host; `hosts` is how many slots were ever used.
     #[inline]
-    pub(crate) fn add(&mut self, slot: u32, hosts: usize, clock: &Clock, addition: &Addition) {
-        addition.steps(clock.oldest(), |second, octets, packed| {
+    pub(crate) fn add(&mut self, slot: u32, hosts: usize, clock: &Clock, addition: &impl Addition) {
+        addition.steps(clock.oldest(), |second, counts| {
             let Some(at) = clock.place(second) else {
                 return;
             };
@@ -63,7 +64,10 @@ impl Slabs {
                 self.steps[start..start + hosts].fill([0; 2]);
             }
             let step = &mut self.steps[start + slot as usize];
-            *step = [step[0].wrapping_add(octets), step[1].wrapping_add(packed)];
+            *step = [
+                step[0].wrapping_add(counts.octets),
+                step[1].wrapping_add(counts.packets),
+            ];
         });
     }
 

@@ -2,9 +2,10 @@
 
 use weir_flow_record::Vector;
 
+use crate::addition::{Addition, Point, Whole};
 use crate::hosts::NONE;
-use crate::ring::{Addition, Clock, Reading, Rings, Sums};
-use crate::spread::{Counts, Shares, Spread};
+use crate::ring::{Clock, Reading, Rings, Sums};
+use crate::spread::Counts;
 
 /// What was not classified in time counts for this vector.
 const UNCLASSIFIED: Vector = Vector::Total;
@@ -83,7 +84,7 @@ impl Watched {
         index: u32,
         clock: &Clock,
         vector: Vector,
-        addition: &Addition,
+        addition: &impl Addition,
         rate: u32,
     ) {
         if let Some(slot) = self.slots.get_mut(index as usize)
@@ -109,15 +110,17 @@ impl Watched {
                 continue;
             }
             let each = f64::from(rate - 1);
-            let addition = Addition {
-                spread: Spread::within(*second),
-                shares: Shares {
-                    first: Counts { octets, packets },
-                    ..Shares::default()
-                },
-                octets_variance: octets as f64 * octets as f64 / packets.max(1) as f64 * each,
-                packets_variance: packets as f64 * each,
+            let whole = Whole {
+                counts: Counts { octets, packets },
                 flows,
+                variance: (
+                    octets as f64 * octets as f64 / packets.max(1) as f64 * each,
+                    packets as f64 * each,
+                ),
+            };
+            let addition = Point {
+                second: *second,
+                whole,
             };
             slot.rings.add(clock, UNCLASSIFIED, &addition, rate);
         }

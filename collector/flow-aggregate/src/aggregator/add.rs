@@ -3,12 +3,14 @@
 use weir_flow_record::{Address, Direction, FlowBatch};
 
 use super::{Aggregator, rates_of};
+use crate::addition::{self, Addition, Point, Record, Whole};
 use crate::hosts::NONE;
 use crate::recent::RecentRow;
-use crate::scaled::{self, Scaled};
+use crate::spread::Span;
 
 /// Rows of a pass.
 pub(super) const PASS: usize = 256;
+
 /// A row that may concern a zone in one direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
@@ -17,6 +19,16 @@ pub(super) struct Pending {
     row: u32,
     datagram: u32,
     direction: Direction,
+}
+
+/// When a row passed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    span: Span,
+    /// Its last second.
+    second: i64,
+    /// Where it stands among the long records of the pass; [`NONE`] if it is within the second.
+    long: u32,
 }
 
 impl Aggregator {
@@ -78,64 +90,80 @@ impl Aggregator {
         let mut found = std::mem::take(&mut self.found);
         self.hosts
             .find_probable(pending.iter().map(|row| row.hash), &mut found);
-        let mut scaled = std::mem::take(&mut self.scaled);
-        self.cut(batch, &pending, &found, &mut scaled);
-        for ((row, slot), scaled) in pending.iter().zip(&found).zip(&scaled) {
-            self.add(batch, row, *slot, scaled);
+        self.cut(batch, &pending, &found);
+        for (index, row) in pending.iter().enumerate() {
+            self.add(batch, row, found[index], self.cut[index]);
         }
         pending.clear();
         found.clear();
-        scaled.clear();
-        (self.pending, self.found, self.scaled) = (pending, found, scaled);
+        (self.pending, self.found) = (pending, found);
     }
 
     /// Cuts rows into seconds, and reads what adding them will write: many such waits for memory overlap, which writes that
     /// depend on each other do not.
-    fn cut(
-        &mut self,
-        batch: &FlowBatch,
-        pending: &[Pending],
-        found: &[u32],
-        out: &mut Vec<Scaled>,
-    ) {
+    fn cut(&mut self, batch: &FlowBatch, pending: &[Pending], found: &[u32]) {
         let mut clip = (u32::MAX, i64::MAX);
         self.places.clear();
+        self.cut.clear();
+        self.longs.clear();
         for (row, slot) in pending.iter().zip(found) {
             let datagram = &batch.datagrams[row.datagram as usize];
             if clip.0 != row.datagram {
                 clip = (row.datagram, self.clip_of(datagram));
             }
-            let row = row.row as usize;
-            let span = scaled::span(batch, datagram, row, clip.1);
-            let exported = (
-                batch.octets[row],
-                batch.packets[row],
-                batch.sampling_rate[row],
-            );
-            let scaled = Scaled::new(span, exported);
-            if *slot != NONE {
-                self.hosts
-                    .places(*slot, &self.clock, &scaled.addition, &mut self.places);
-            }
-            out.push(scaled);
+            let span = addition::span(batch, datagram, row.row as usize, clip.1);
+            let (whole, _) = Whole::new(exported(batch, row));
+            let (second, long) = match Record::new(span, whole) {
+                Record::Point(point) => {
+                    self.hosts
+                        .places(*slot, &self.clock, &point, &mut self.places);
+                    (point.second, NONE)
+                }
+                Record::Long(long) => {
+                    self.hosts
+                        .places(*slot, &self.clock, &long, &mut self.places);
+                    self.longs.push(long);
+                    (long.last(), (self.longs.len() - 1) as u32)
+                }
+            };
+            self.cut.push(Cut { span, second, long });
         }
         self.hosts.touch(&self.places);
     }
 
     #[inline]
-    fn add(&mut self, batch: &FlowBatch, pending: &Pending, slot: u32, scaled: &Scaled) {
+    fn add(&mut self, batch: &FlowBatch, row: &Pending, slot: u32, cut: Cut) {
+        if let Some(long) = self.longs.get(cut.long as usize).copied() {
+            self.add_row(batch, row, slot, cut.span, &long);
+        } else {
+            let (whole, _) = Whole::new(exported(batch, row));
+            let point = Point {
+                second: cut.second,
+                whole,
+            };
+            self.add_row(batch, row, slot, cut.span, &point);
+        }
+    }
+
+    #[inline]
+    fn add_row(
+        &mut self,
+        batch: &FlowBatch,
+        pending: &Pending,
+        slot: u32,
+        span: Span,
+        addition: &impl Addition,
+    ) {
         let (address, direction) = (pending.address, pending.direction);
         let Some((known, zone)) = self.host_and_zone(pending, slot) else {
             return;
         };
-        let row = pending.row as usize;
-        let (octets, packets, rate) = scaled.exported;
+        let (octets, packets, rate) = exported(batch, pending);
         if self.inside_row != pending.row {
             self.inside_row = pending.row;
-            self.count(batch, pending, scaled);
+            self.count(batch, pending);
         }
-        let vector = batch.vector(row);
-        let addition = &scaled.addition;
+        let vector = batch.vector(pending.row as usize);
         let Some(side) = self
             .zones
             .get_mut(usize::from(zone))
@@ -150,7 +178,7 @@ impl Aggregator {
             let added = self.prefixes.add(length, whose, &self.clock, what);
             self.counters.refused_prefix_records += u64::from(!added);
         }
-        let Some(slot) = self.place(scaled, known, pending, zone) else {
+        let Some(slot) = self.place(addition, (octets, packets, rate), known, pending, zone) else {
             return;
         };
         let look = self.hosts.add(slot, &self.clock, addition);
@@ -158,7 +186,7 @@ impl Aggregator {
         host.unknown_rate |= rate == 0;
         let watched = host.watched;
         host.newest_row = self.recent.push(RecentRow {
-            span: scaled.span,
+            span,
             octets,
             packets,
             rate,
@@ -176,13 +204,15 @@ impl Aggregator {
 
     /// Counts a row that is inside a zone.
     #[inline]
-    fn count(&mut self, batch: &FlowBatch, pending: &Pending, scaled: &Scaled) {
+    fn count(&mut self, batch: &FlowBatch, pending: &Pending) {
         self.inside_records += 1;
+        let exported = exported(batch, pending);
+        let (_, is_cut) = Whole::new(exported);
         let counters = &mut self.counters;
-        counters.unknown_rate_records += u64::from(scaled.exported.2 == 0);
-        counters.cut_records += u64::from(scaled.is_cut);
+        counters.unknown_rate_records += u64::from(exported.2 == 0);
+        counters.cut_records += u64::from(is_cut);
         if let Some(datagram) = batch.datagrams.get(pending.datagram as usize) {
-            let early = scaled::is_early(batch, datagram, pending.row as usize);
+            let early = addition::is_early(batch, datagram, pending.row as usize);
             counters.early_records += u64::from(early);
         }
     }
@@ -204,19 +234,20 @@ impl Aggregator {
     #[inline]
     fn place(
         &mut self,
-        scaled: &Scaled,
+        addition: &impl Addition,
+        exported: (u64, u64, u32),
         known: Option<u32>,
         row: &Pending,
         zone: u16,
     ) -> Option<u32> {
-        let (spread, oldest) = (&scaled.addition.spread, self.clock.oldest());
-        let mut counted = scaled.octets;
-        if spread.first < oldest {
-            let late = scaled.addition.shares.before(spread, oldest).octets;
+        let oldest = self.clock.oldest();
+        let mut counted = Whole::new(exported).0.counts.octets;
+        if addition.first() < oldest {
+            let late = addition.octets_before(oldest);
             self.counters.late_records += 1;
             self.counters.late_octets = self.counters.late_octets.saturating_add(late);
             counted -= late.min(counted);
-            if spread.last < oldest {
+            if addition.last() < oldest {
                 return None;
             }
         }
@@ -271,12 +302,16 @@ impl Aggregator {
         self.hosts.host_mut(slot).watched = watched;
         let oldest = self.clock.oldest();
         for row in self.recent.of(slot, host.newest_row) {
-            let mut addition = Scaled::again(row).addition;
             // A flow from before counted in a second that may be gone: it is left to the total.
-            addition.flows *= u64::from(addition.spread.first >= oldest);
-            if addition.spread.last >= oldest {
-                self.watched
-                    .add(watched, &self.clock, row.vector, &addition, row.rate);
+            let (vector, rate) = (row.vector, row.rate);
+            match Record::again(row).without_flow_before(oldest) {
+                Record::Point(point) if point.last() >= oldest => {
+                    self.watched.add(watched, &self.clock, vector, &point, rate);
+                }
+                Record::Long(long) if long.last() >= oldest => {
+                    self.watched.add(watched, &self.clock, vector, &long, rate);
+                }
+                _ => (),
             }
         }
         if host.unknown_rate {
@@ -285,4 +320,15 @@ impl Aggregator {
         let totals: Vec<_> = self.hosts.read(slot, &self.clock).collect();
         self.watched.fill_total(watched, &self.clock, &totals);
     }
+}
+
+/// Octets, packets and sampling rate as the exporter stated them.
+#[inline]
+fn exported(batch: &FlowBatch, row: &Pending) -> (u64, u64, u32) {
+    let row = row.row as usize;
+    (
+        batch.octets[row],
+        batch.packets[row],
+        batch.sampling_rate[row],
+    )
 }

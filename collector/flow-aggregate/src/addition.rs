@@ -1,0 +1,288 @@
+//! A record as it is added: on our clock, scaled by its sampling rate, in one second or cut into several.
+
+use weir_flow_record::{DatagramInfo, FlowBatch};
+
+use crate::recent::RecentRow;
+use crate::spread::{Counts, SECOND, Shares, Span, Spread};
+
+/// Bits of packets in a packed count; flows stand above them.
+pub(crate) const PACKET_BITS: u32 = 40;
+/// One flow in a packed count.
+pub(crate) const FLOW: u64 = 1 << PACKET_BITS;
+/// Steps of a record, at most.
+pub(crate) const MOST_STEPS: usize = 6;
+/// Ends beyond the export time up to this are rounding.
+const ROUNDING: i64 = SECOND;
+/// Most octets and packets of one record once scaled; so many records fit into a second's counts without overflow.
+const MAX_OCTETS: u64 = 1 << 48;
+const MAX_PACKETS: u64 = 1 << 36;
+
+/// What rings need of a record. Two kinds, so that each has code of its own: most records last less than a second.
+pub(crate) trait Addition {
+    /// First second.
+    fn first(&self) -> i64;
+    /// Last second.
+    fn last(&self) -> i64;
+    /// 1, or 0 for a record that weighs nothing.
+    fn flows(&self) -> u64;
+    /// The most that any second gets, or a little more.
+    fn most(&self) -> Counts;
+    /// Octets of seconds before `oldest`.
+    fn octets_before(&self, oldest: i64) -> u64;
+    /// Variance of octets and of packets, of the whole record.
+    fn variance(&self) -> (f64, f64);
+    /// Calls `step` for each step of seconds from `oldest` on, and maybe for older ones; flows are packed above packets.
+    fn steps(&self, oldest: i64, step: impl FnMut(i64, Counts));
+    /// The same for the parts, of 1, by which variance is spread.
+    fn parts(&self, step: impl FnMut(i64, f64));
+}
+
+/// Octets, packets and flows of a record, scaled, with their variance.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Whole {
+    pub(crate) counts: Counts,
+    pub(crate) flows: u64,
+    pub(crate) variance: (f64, f64),
+}
+
+/// A record within one second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Point {
+    pub(crate) second: i64,
+    pub(crate) whole: Whole,
+}
+
+/// A record over several seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Long {
+    spread: Spread,
+    shares: Shares,
+    whole: Whole,
+}
+
+/// Either kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Record {
+    Point(Point),
+    Long(Long),
+}
+
+impl Whole {
+    /// Octets, packets and the sampling rate as exported; also whether they stated more than a bucket should hold.
+    #[inline]
+    pub(crate) fn new((octets, packets, rate): (u64, u64, u32)) -> (Self, bool) {
+        let factor = u64::from(rate.max(1));
+        let stated = Counts {
+            octets: octets.saturating_mul(factor),
+            packets: packets.saturating_mul(factor),
+        };
+        let counts = Counts {
+            octets: stated.octets.min(MAX_OCTETS),
+            packets: stated.packets.min(MAX_PACKETS),
+        };
+        let whole = Self {
+            counts,
+            flows: u64::from(packets != 0 || octets != 0),
+            variance: variance(octets, packets, rate),
+        };
+        (whole, counts != stated)
+    }
+}
+
+impl Record {
+    /// The same for the same row, whenever it is made.
+    #[inline]
+    pub(crate) fn new(span: Span, whole: Whole) -> Self {
+        let spread = Spread::new(span);
+        if spread.first == spread.last {
+            return Self::Point(Point {
+                second: spread.last,
+                whole,
+            });
+        }
+        Self::Long(Long {
+            spread,
+            shares: spread.cut(whole.counts, salt(span, whole.counts.octets)),
+            whole,
+        })
+    }
+
+    /// A row again that was added before.
+    pub(crate) fn again(row: &RecentRow) -> Self {
+        let (whole, _) = Whole::new((row.octets, row.packets, row.rate));
+        Self::new(row.span, whole)
+    }
+
+    /// Without its flow if that began before `oldest`.
+    #[must_use]
+    pub(crate) fn without_flow_before(mut self, oldest: i64) -> Self {
+        match &mut self {
+            Self::Long(long) if long.spread.first < oldest => long.whole.flows = 0,
+            _ => (),
+        }
+        self
+    }
+}
+
+impl Addition for Point {
+    #[inline]
+    fn first(&self) -> i64 {
+        self.second
+    }
+
+    #[inline]
+    fn last(&self) -> i64 {
+        self.second
+    }
+
+    #[inline]
+    fn flows(&self) -> u64 {
+        self.whole.flows
+    }
+
+    #[inline]
+    fn most(&self) -> Counts {
+        self.whole.counts
+    }
+
+    #[inline]
+    fn octets_before(&self, oldest: i64) -> u64 {
+        if self.second < oldest {
+            self.whole.counts.octets
+        } else {
+            0
+        }
+    }
+
+    #[inline]
+    fn variance(&self) -> (f64, f64) {
+        self.whole.variance
+    }
+
+    #[inline]
+    fn steps(&self, oldest: i64, mut step: impl FnMut(i64, Counts)) {
+        if self.second < oldest {
+            return;
+        }
+        let counts = self.whole.counts.plus(packed(self.whole.flows));
+        step(self.second, counts);
+        step(self.second - 1, Counts::default().less(counts));
+    }
+
+    #[inline]
+    fn parts(&self, mut step: impl FnMut(i64, f64)) {
+        step(self.second, 1.0);
+        step(self.second - 1, -1.0);
+    }
+}
+
+impl Addition for Long {
+    #[inline]
+    fn first(&self) -> i64 {
+        self.spread.first
+    }
+
+    #[inline]
+    fn last(&self) -> i64 {
+        self.spread.last
+    }
+
+    #[inline]
+    fn flows(&self) -> u64 {
+        self.whole.flows
+    }
+
+    #[inline]
+    fn most(&self) -> Counts {
+        self.shares.most()
+    }
+
+    fn octets_before(&self, oldest: i64) -> u64 {
+        self.shares.before(&self.spread, oldest).octets
+    }
+
+    #[inline]
+    fn variance(&self) -> (f64, f64) {
+        self.whole.variance
+    }
+
+    #[inline]
+    fn steps(&self, oldest: i64, mut step: impl FnMut(i64, Counts)) {
+        let Spread { first, last, .. } = self.spread;
+        if last < oldest {
+            return;
+        }
+        let shares = &self.shares;
+        let (nothing, flow) = (Counts::default(), packed(self.whole.flows));
+        step(last, shares.last);
+        step(last - 1, shares.inner.less(shares.last));
+        if first >= oldest {
+            let of_first = shares.first.plus(flow);
+            step(first, of_first.less(shares.inner));
+            step(first - 1, nothing.less(of_first));
+        } else {
+            // The flow began before what is held: it counts in the oldest second.
+            step(oldest, flow);
+        }
+        if shares.more != nothing {
+            step(shares.run.1, shares.more);
+            step(shares.run.0 - 1, nothing.less(shares.more));
+        }
+    }
+
+    #[inline]
+    fn parts(&self, mut step: impl FnMut(i64, f64)) {
+        let spread = &self.spread;
+        step(spread.last, spread.last_part);
+        step(spread.last - 1, spread.inner_part - spread.last_part);
+        step(spread.first, spread.first_part - spread.inner_part);
+        step(spread.first - 1, -spread.first_part);
+    }
+}
+
+/// Event time (design, "Time"): ages are by the exporter's clock, so its offset from ours does no harm. `clip` is the longest
+/// duration in nanoseconds.
+#[inline]
+pub(crate) fn span(batch: &FlowBatch, datagram: &DatagramInfo, row: usize, clip: i64) -> Span {
+    let (start, end) = (batch.flow_start[row], batch.flow_end[row]);
+    let age = datagram.export_time.nanos().saturating_sub(end).max(0);
+    let duration = end.saturating_sub(start).clamp(0, clip.max(0));
+    let end = datagram.received_at.nanos().saturating_sub(age);
+    Span {
+        start: end.saturating_sub(duration),
+        end,
+    }
+}
+
+/// Whether a row ends later than its export time, by more than rounding.
+#[inline]
+pub(crate) fn is_early(batch: &FlowBatch, datagram: &DatagramInfo, row: usize) -> bool {
+    let export_time = datagram.export_time.nanos();
+    batch.flow_end[row].saturating_sub(export_time) > ROUNDING
+}
+
+#[inline]
+fn packed(flows: u64) -> Counts {
+    Counts {
+        octets: 0,
+        packets: flows.wrapping_mul(FLOW),
+    }
+}
+
+/// Chooses where a record's rounding goes: different for different records.
+#[inline]
+fn salt(span: Span, octets: u64) -> u32 {
+    let mixed = (span.start ^ span.end.rotate_left(23)) as u64 ^ octets.rotate_left(41);
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+/// Variance by sampling one in `rate`: each sampled packet stands for `rate` with a variance of `rate × (rate − 1)`.
+#[inline]
+fn variance(octets: u64, packets: u64, rate: u32) -> (f64, f64) {
+    if rate <= 1 || packets == 0 {
+        return (0.0, 0.0);
+    }
+    let (octets, packets, rate) = (octets as f64, packets as f64, f64::from(rate));
+    let each = rate * (rate - 1.0);
+    (octets * octets / packets * each, packets * each)
+}
