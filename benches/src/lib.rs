@@ -148,7 +148,7 @@ impl<'t> Pipeline<'t> {
             decoder: Decoder::new(CheckedLimits::default(), ColumnSet::NONE),
             aggregator: Aggregator::new(settings()),
             batch: FlowBatch::default(),
-            received: vec![Vec::with_capacity(9000); DATAGRAMS],
+            received: (0..DATAGRAMS).map(|_| Vec::with_capacity(9000)).collect(),
             next: 0,
             now: EPOCH,
             summaries: 0,

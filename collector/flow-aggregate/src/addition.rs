@@ -37,12 +37,12 @@ pub(crate) trait Addition {
     fn parts(&self, step: impl FnMut(i64, f64));
 }
 
-/// Octets, packets and flows of a record, scaled, with their variance.
+/// Octets, packets and flows of a record, scaled, and the sampling rate (0 = unknown).
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Whole {
     pub(crate) counts: Counts,
     pub(crate) flows: u64,
-    pub(crate) variance: (f64, f64),
+    pub(crate) rate: u32,
 }
 
 /// A record within one second.
@@ -83,9 +83,25 @@ impl Whole {
         let whole = Self {
             counts,
             flows: u64::from(packets != 0 || octets != 0),
-            variance: variance(octets, packets, rate),
+            rate,
         };
         (whole, counts != stated)
+    }
+
+    /// Variance of octets and packets by sampling one in `rate`: each sampled packet stands for `rate` of its size, with a
+    /// variance of `rate × (rate − 1)`; so Σ over the sampled ones is that of all of them × `(rate − 1)`.
+    #[inline]
+    fn variance(&self) -> (f64, f64) {
+        if self.rate <= 1 || self.counts.packets == 0 {
+            return (0.0, 0.0);
+        }
+        // Both are far below 2⁶³; signed numbers are converted faster.
+        let (octets, packets) = (
+            self.counts.octets as i64 as f64,
+            self.counts.packets as i64 as f64,
+        );
+        let excess = f64::from(self.rate - 1);
+        (octets * octets / packets * excess, packets * excess)
     }
 }
 
@@ -156,7 +172,7 @@ impl Addition for Point {
 
     #[inline]
     fn variance(&self) -> (f64, f64) {
-        self.whole.variance
+        self.whole.variance()
     }
 
     #[inline]
@@ -203,7 +219,7 @@ impl Addition for Long {
 
     #[inline]
     fn variance(&self) -> (f64, f64) {
-        self.whole.variance
+        self.whole.variance()
     }
 
     #[inline]
@@ -274,15 +290,4 @@ fn packed(flows: u64) -> Counts {
 fn salt(span: Span, octets: u64) -> u32 {
     let mixed = (span.start ^ span.end.rotate_left(23)) as u64 ^ octets.rotate_left(41);
     (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
-}
-
-/// Variance by sampling one in `rate`: each sampled packet stands for `rate` with a variance of `rate × (rate − 1)`.
-#[inline]
-fn variance(octets: u64, packets: u64, rate: u32) -> (f64, f64) {
-    if rate <= 1 || packets == 0 {
-        return (0.0, 0.0);
-    }
-    let (octets, packets, rate) = (octets as f64, packets as f64, f64::from(rate));
-    let each = rate * (rate - 1.0);
-    (octets * octets / packets * each, packets * each)
 }

@@ -5,7 +5,7 @@ use weir_flow_record::Vector;
 use crate::spread::Span;
 
 /// Rows that are remembered: 3 MiB.
-const ROWS: u32 = 65_536;
+const ROWS: u32 = 4_096;
 
 /// One row as it was added to a host.
 #[derive(Clone, Copy, Debug)]

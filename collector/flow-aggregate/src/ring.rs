@@ -183,7 +183,7 @@ impl Rings {
                 step.sums = step.sums.plus(counts.octets, counts.packets);
             }
         });
-        if addition.variance().1 != 0.0 {
+        if sampling_rate > 1 {
             add_variance(ring, clock, addition);
         }
         if sampling_rate == 0 {
@@ -347,7 +347,7 @@ mod tests {
                 packets: 40,
             },
             flows: 1,
-            variance: (100.0, 1.0),
+            rate,
         };
         let span = Span {
             start: span.0 * SECOND,
@@ -391,7 +391,8 @@ mod tests {
         let flows: Vec<u64> = reading.total.iter().map(|bucket| bucket.flows).collect();
         assert_eq!(flows, [1, 0, 1, 0, 0]);
         assert_eq!(reading.vectors.len(), 2);
-        assert_eq!(reading.total[1].octets_variance, 25.0);
+        // 4000² ÷ 40 × 9, a quarter in each second.
+        assert_eq!(reading.total[1].octets_variance, 900_000.0);
         assert!(reading.unknown_rate);
         assert!(rings.read(&clock).is_none());
 

@@ -93,3 +93,51 @@ impl Slabs {
         self.seconds.len() * size_of::<Step>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addition::{Record, Whole};
+    use crate::spread::{Counts, SECOND, Span};
+
+    #[test]
+    fn hosts_keep_their_history_and_no_more() {
+        let mut clock = Clock::new(32);
+        let mut slabs = Slabs::new(3, &clock);
+        // Every second 100 octets, over the last 10 s: in the long run 1,000 octets a second.
+        let mut before = Vec::new();
+        for second in 1000..1200 {
+            clock.advance(second);
+            for slot in 0..3 {
+                let whole = Whole {
+                    counts: Counts {
+                        octets: 1000 * (1 + u64::from(slot)),
+                        packets: 10,
+                    },
+                    flows: 1,
+                    rate: 1,
+                };
+                let end = second * SECOND;
+                let span = Span {
+                    start: end - 10 * SECOND,
+                    end,
+                };
+                match Record::new(span, whole) {
+                    Record::Point(point) => slabs.add(slot, 3, &clock, &point),
+                    Record::Long(long) => slabs.add(slot, 3, &clock, &long),
+                }
+            }
+            let read: Vec<(i64, Sums)> = slabs.read(1, &clock).collect();
+            assert_eq!(read.len(), 33);
+            let same = read.iter().filter(|(second, sums)| {
+                // Ten seconds back nothing is added any more.
+                before.contains(&(*second, *sums)) && sums.octets == 2000
+            });
+            if second > 1100 {
+                assert_eq!(same.count(), 33 - 11, "{read:?}");
+                assert_eq!((read[20].1.packets(), read[20].1.flows()), (10, 1));
+            }
+            before = read;
+        }
+    }
+}

@@ -109,14 +109,10 @@ impl Watched {
             if octets == 0 && packets == 0 && flows == 0 {
                 continue;
             }
-            let each = f64::from(rate - 1);
             let whole = Whole {
                 counts: Counts { octets, packets },
                 flows,
-                variance: (
-                    octets as f64 * octets as f64 / packets.max(1) as f64 * each,
-                    packets as f64 * each,
-                ),
+                rate,
             };
             let addition = Point {
                 second: *second,
