@@ -6,8 +6,11 @@ use crate::{Interesting, summary};
 use weir_flow_record::Direction;
 
 /// Octets, packets and flows of one second from which on a target is interesting; `u64::MAX` where there is none.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Rates([u64; 3]);
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Rates {
+    least: [u64; 3],
+    per_unit: [f64; 3],
+}
 
 /// What a target may still get before one of its seconds can have reached the rates: less than that, and nobody needs to
 /// look at its seconds.
@@ -27,23 +30,45 @@ impl Rates {
                 *lowest = rate.map_or(*lowest, |rate| rate.min(*lowest));
             }
         }
-        Self(lowest)
+        let per_unit = |rate: u64| {
+            if rate == u64::MAX {
+                0.0
+            } else {
+                1.0 / rate as f64
+            }
+        };
+        Self {
+            least: lowest,
+            per_unit: lowest.map(per_unit),
+        }
+    }
+
+    /// The part of each rate that one octet, packet or flow is.
+    #[inline]
+    pub(crate) fn per_unit(&self) -> [f64; 3] {
+        self.per_unit
     }
 
     /// Whether a peak has reached one of them.
     pub(crate) fn reached_by(&self, peak: Peak) -> bool {
-        self.0.iter().zip(peak.0).any(|(rate, sum)| sum >= *rate)
+        self.least
+            .iter()
+            .zip(peak.0)
+            .any(|(rate, sum)| sum >= *rate)
     }
 
     /// Whether a peak lies below a quarter of all of them.
     pub(crate) fn are_far_above(&self, peak: Peak) -> bool {
-        self.0.iter().zip(peak.0).all(|(rate, sum)| sum < rate / 4)
+        self.least
+            .iter()
+            .zip(peak.0)
+            .all(|(rate, sum)| sum < rate / 4)
     }
 
     /// What may come after `peak`.
     pub(crate) fn budget(&self, peak: Peak) -> Budget {
         let mut left = [0; 3];
-        for (left, (rate, sum)) in left.iter_mut().zip(self.0.iter().zip(peak.0)) {
+        for (left, (rate, sum)) in left.iter_mut().zip(self.least.iter().zip(peak.0)) {
             *left = i64::try_from(rate.saturating_sub(sum)).unwrap_or(i64::MAX);
         }
         Budget(left)

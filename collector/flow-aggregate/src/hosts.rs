@@ -5,7 +5,8 @@ use std::hash::BuildHasher;
 use weir_flow_record::{Address, Direction};
 
 use crate::addition::Addition;
-use crate::budget::{Budget, Peak, Rates};
+use crate::bound::{Bounds, Periods};
+use crate::budget::{Peak, Rates};
 use crate::index::Index;
 use crate::recent::RowNumber;
 use crate::ring::{Clock, NEVER, Sums};
@@ -21,7 +22,7 @@ const SEARCH: usize = 16;
 #[repr(align(64))]
 pub(crate) struct Host {
     pub(crate) address: Address,
-    pub(crate) budget: Budget,
+    pub(crate) bounds: Bounds,
     /// The newest second when it last had a record.
     seen: i64,
     /// Slot of its full rings, or [`NONE`].
@@ -43,6 +44,7 @@ pub(crate) struct Hosts {
     index: Index,
     hosts: Vec<Host>,
     slabs: Slabs,
+    periods: Periods,
     free: Vec<u32>,
     max: usize,
     hand: usize,
@@ -56,6 +58,7 @@ impl Hosts {
             index: Index::new(max),
             hosts: Vec::with_capacity(max),
             slabs: Slabs::new(max, clock),
+            periods: Periods::new(clock),
             free: Vec::with_capacity(max),
             max,
             hand: 0,
@@ -93,13 +96,13 @@ impl Hosts {
         &mut self,
         hash: u64,
         (address, direction, zone): (Address, Direction, u16),
-        (rates, newest_row): (&Rates, RowNumber),
+        newest_row: RowNumber,
         clock: &Clock,
     ) -> Option<u32> {
         let slot = self.free_slot(clock)?;
         let host = Host {
             address,
-            budget: rates.budget(Peak::default()),
+            bounds: Bounds::default(),
             seen: clock.newest(),
             watched: NONE,
             newest_row,
@@ -153,11 +156,19 @@ impl Hosts {
 
     /// Adds a record to a host. Returns whether one of its seconds may have become interesting.
     #[inline]
-    pub(crate) fn add(&mut self, slot: u32, clock: &Clock, addition: &impl Addition) -> bool {
+    pub(crate) fn add(
+        &mut self,
+        slot: u32,
+        clock: &Clock,
+        rates: &Rates,
+        addition: &impl Addition,
+    ) -> bool {
         self.slabs.add(slot, self.hosts.len(), clock, addition);
         let host = &mut self.hosts[slot as usize];
+        host.bounds.advance(self.periods, host.seen, clock.newest());
         host.seen = clock.newest();
-        host.budget.take(addition)
+        host.bounds
+            .add(self.periods, clock.oldest(), rates, addition)
     }
 
     /// Each second's sums, from the newest back.
@@ -169,10 +180,11 @@ impl Hosts {
         self.slabs.read(slot, clock)
     }
 
-    /// Looks at a host's seconds: its budget is set anew by their peak.
+    /// Looks at a host's seconds: its bounds become true.
     pub(crate) fn measure(&mut self, slot: u32, clock: &Clock, rates: &Rates) -> Peak {
+        let bounds = Bounds::measured(self.periods, rates, self.read(slot, clock));
         let peak = Peak::of(self.read(slot, clock));
-        self.hosts[slot as usize].budget = rates.budget(peak);
+        self.hosts[slot as usize].bounds = bounds;
         peak
     }
 

@@ -17,6 +17,7 @@
 
 mod addition;
 mod aggregator;
+mod bound;
 mod budget;
 mod config;
 mod hosts;

@@ -282,11 +282,16 @@ impl Rings {
     #[inline]
     pub(crate) fn refresh(&mut self, clock: &Clock) {
         if self.seen < clock.newest {
-            for ring in self.vectors.iter_mut().flatten() {
-                clock.refresh(ring, self.seen);
-            }
-            self.seen = clock.newest;
+            self.empty_new_seconds(clock);
         }
+    }
+
+    #[cold]
+    fn empty_new_seconds(&mut self, clock: &Clock) {
+        for ring in self.vectors.iter_mut().flatten() {
+            clock.refresh(ring, self.seen);
+        }
+        self.seen = clock.newest;
     }
 
     #[inline]

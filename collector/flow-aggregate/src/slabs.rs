@@ -58,12 +58,10 @@ impl Slabs {
             let Some(at) = clock.place(second) else {
                 return;
             };
-            let start = at * self.stride;
             if self.seconds[at] != second {
-                self.seconds[at] = second;
-                self.steps[start..start + hosts].fill([0; 2]);
+                self.begin(at, second, hosts);
             }
-            let step = &mut self.steps[start + slot as usize];
+            let step = &mut self.steps[at * self.stride + slot as usize];
             *step = [
                 step[0].wrapping_add(counts.octets),
                 step[1].wrapping_add(counts.packets),
@@ -86,6 +84,13 @@ impl Slabs {
             }
             (second, value)
         })
+    }
+
+    #[cold]
+    fn begin(&mut self, at: usize, second: i64, hosts: usize) {
+        let start = at * self.stride;
+        self.seconds[at] = second;
+        self.steps[start..start + hosts].fill([0; 2]);
     }
 
     /// Octets of memory for each host.

@@ -345,7 +345,7 @@ impl FlowBatch {
     }
 
     /// The traffic vector of a record.
-    #[inline]
+    #[inline(always)]
     pub fn vector(&self, row: usize) -> Vector {
         Vector::classify(
             self.protocol[row],

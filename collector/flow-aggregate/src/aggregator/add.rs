@@ -27,6 +27,9 @@ pub(super) struct Cut {
     span: Span,
     /// Its last second.
     second: i64,
+    /// Whether it ends later than its export time, and whether it stated more than a bucket should hold.
+    early: bool,
+    is_cut: bool,
     /// Where it stands among the long records of the pass; [`NONE`] if it is within the second.
     long: u32,
 }
@@ -112,7 +115,8 @@ impl Aggregator {
                 clip = (row.datagram, self.clip_of(datagram));
             }
             let span = addition::span(batch, datagram, row.row as usize, clip.1);
-            let (whole, _) = Whole::new(exported(batch, row));
+            let (whole, is_cut) = Whole::new(exported(batch, row));
+            let early = addition::is_early(batch, datagram, row.row as usize);
             let (second, long) = match Record::new(span, whole) {
                 Record::Point(point) => {
                     self.hosts
@@ -126,7 +130,13 @@ impl Aggregator {
                     (long.last(), (self.longs.len() - 1) as u32)
                 }
             };
-            self.cut.push(Cut { span, second, long });
+            self.cut.push(Cut {
+                span,
+                second,
+                early,
+                is_cut,
+                long,
+            });
         }
         self.hosts.touch(&self.places);
     }
@@ -134,14 +144,14 @@ impl Aggregator {
     #[inline]
     fn add(&mut self, batch: &FlowBatch, row: &Pending, slot: u32, cut: Cut) {
         if let Some(long) = self.longs.get(cut.long as usize).copied() {
-            self.add_row(batch, row, slot, cut.span, &long);
+            self.add_row(batch, row, slot, &cut, &long);
         } else {
             let (whole, _) = Whole::new(exported(batch, row));
             let point = Point {
                 second: cut.second,
                 whole,
             };
-            self.add_row(batch, row, slot, cut.span, &point);
+            self.add_row(batch, row, slot, &cut, &point);
         }
     }
 
@@ -151,7 +161,7 @@ impl Aggregator {
         batch: &FlowBatch,
         pending: &Pending,
         slot: u32,
-        span: Span,
+        cut: &Cut,
         addition: &impl Addition,
     ) {
         let (address, direction) = (pending.address, pending.direction);
@@ -161,7 +171,10 @@ impl Aggregator {
         let (octets, packets, rate) = exported(batch, pending);
         if self.inside_row != pending.row {
             self.inside_row = pending.row;
-            self.count(batch, pending);
+            self.inside_records += 1;
+            self.counters.unknown_rate_records += u64::from(rate == 0);
+            self.counters.cut_records += u64::from(cut.is_cut);
+            self.counters.early_records += u64::from(cut.early);
         }
         let vector = batch.vector(pending.row as usize);
         let Some(side) = self
@@ -172,6 +185,7 @@ impl Aggregator {
         else {
             return;
         };
+        let rates = side.rates;
         side.rings.add(&self.zone_clock, vector, addition, rate);
         for length in &side.lengths {
             let (what, whose) = ((vector, addition, rate), (address, zone, direction));
@@ -181,12 +195,12 @@ impl Aggregator {
         let Some(slot) = self.place(addition, (octets, packets, rate), known, pending, zone) else {
             return;
         };
-        let look = self.hosts.add(slot, &self.clock, addition);
+        let look = self.hosts.add(slot, &self.clock, &rates, addition);
         let host = self.hosts.host_mut(slot);
         host.unknown_rate |= rate == 0;
         let watched = host.watched;
         host.newest_row = self.recent.push(RecentRow {
-            span,
+            span: cut.span,
             octets,
             packets,
             rate,
@@ -202,24 +216,9 @@ impl Aggregator {
         }
     }
 
-    /// Counts a row that is inside a zone.
-    #[inline]
-    fn count(&mut self, batch: &FlowBatch, pending: &Pending) {
-        self.inside_records += 1;
-        let exported = exported(batch, pending);
-        let (_, is_cut) = Whole::new(exported);
-        let counters = &mut self.counters;
-        counters.unknown_rate_records += u64::from(exported.2 == 0);
-        counters.cut_records += u64::from(is_cut);
-        if let Some(datagram) = batch.datagrams.get(pending.datagram as usize) {
-            let early = addition::is_early(batch, datagram, pending.row as usize);
-            counters.early_records += u64::from(early);
-        }
-    }
-
     /// The host of a row if there is one, and its zone; `None` outside all zones. `slot` is what the pass found: an earlier row
     /// of it may have brought the host, or taken the slot for another one.
-    #[inline]
+    #[inline(always)]
     fn host_and_zone(&mut self, row: &Pending, slot: u32) -> Option<(Option<u32>, u16)> {
         let found = (slot != NONE && self.hosts.is_at(slot, row.address, row.direction))
             .then_some(slot)
@@ -269,10 +268,9 @@ impl Aggregator {
         direction: Direction,
         zone: u16,
     ) -> Option<u32> {
-        let rates = rates_of(&self.zones, zone, direction);
         let whose = (address, direction, zone);
-        let how = (&rates, self.recent.none());
-        self.hosts.insert(hash, whose, how, &self.clock)
+        self.hosts
+            .insert(hash, whose, self.recent.none(), &self.clock)
     }
 
     /// Promotes a host if one of its seconds really is interesting.
@@ -295,8 +293,7 @@ impl Aggregator {
         let Some(watched) = self.watched.take(slot, &self.clock) else {
             self.counters.refused_watches += 1;
             // Asked again only when as much has come once more.
-            let rates = rates_of(&self.zones, host.zone, host.direction);
-            self.hosts.host_mut(slot).budget = rates.budget(Default::default());
+            self.hosts.host_mut(slot).bounds = Default::default();
             return;
         };
         self.hosts.host_mut(slot).watched = watched;
