@@ -1,0 +1,1 @@
+//! Says what is known of an address, an exporter or an interface.
