@@ -9,8 +9,6 @@ use crate::spread::{Counts, SECOND, Shares, Span, Spread};
 pub(crate) const PACKET_BITS: u32 = 40;
 /// One flow in a packed count.
 pub(crate) const FLOW: u64 = 1 << PACKET_BITS;
-/// Steps of a record, at most.
-pub(crate) const MOST_STEPS: usize = 6;
 /// Ends beyond the export time up to this are rounding.
 const ROUNDING: i64 = SECOND;
 /// Most octets and packets of one record once scaled; so many records fit into a second's counts without overflow.
@@ -25,8 +23,12 @@ pub(crate) trait Addition {
     fn last(&self) -> i64;
     /// 1, or 0 for a record that weighs nothing.
     fn flows(&self) -> u64;
+    /// Octets of all seconds.
+    fn octets(&self) -> u64;
     /// The most that any second gets, or a little more.
     fn most(&self) -> Counts;
+    /// The second that gets everything, and what it gets, flows packed above packets; `None` for a record over several.
+    fn point(&self) -> Option<(i64, Counts)>;
     /// Octets of seconds before `oldest`.
     fn octets_before(&self, oldest: i64) -> u64;
     /// Variance of octets and of packets, of the whole record.
@@ -157,8 +159,19 @@ impl Addition for Point {
     }
 
     #[inline]
+    fn octets(&self) -> u64 {
+        self.whole.counts.octets
+    }
+
+    #[inline]
     fn most(&self) -> Counts {
         self.whole.counts
+    }
+
+    #[inline]
+    fn point(&self) -> Option<(i64, Counts)> {
+        let counts = self.whole.counts.plus(packed(self.whole.flows));
+        Some((self.second, counts))
     }
 
     #[inline]
@@ -209,8 +222,18 @@ impl Addition for Long {
     }
 
     #[inline]
+    fn octets(&self) -> u64 {
+        self.whole.counts.octets
+    }
+
+    #[inline]
     fn most(&self) -> Counts {
         self.shares.most()
+    }
+
+    #[inline]
+    fn point(&self) -> Option<(i64, Counts)> {
+        None
     }
 
     fn octets_before(&self, oldest: i64) -> u64 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use weir_flow_record::{Address, DatagramInfo, Direction, ReceivedAt, TargetKey, Timestamp};
 
-use crate::addition::{Long, MOST_STEPS};
+use crate::addition::{Long, Point};
 use crate::budget::Rates;
 use crate::hosts::Hosts;
 use crate::prefixes::{Length, Prefixes};
@@ -41,9 +41,8 @@ pub struct Aggregator {
     recent: Recent,
     pending: Vec<add::Pending>,
     found: Vec<u32>,
-    cut: Vec<add::Cut>,
-    longs: Vec<Long>,
-    places: Vec<usize>,
+    points: Vec<add::Cut<Point>>,
+    longs: Vec<add::Cut<Long>>,
     active_timeouts: Vec<(ipnet::IpNet, Duration)>,
     clips: Vec<Option<i64>>,
     coverage: Vec<ExporterCoverage>,
@@ -97,9 +96,8 @@ impl Aggregator {
             recent: Recent::new(),
             pending: Vec::with_capacity(add::PASS),
             found: Vec::with_capacity(add::PASS),
-            cut: Vec::with_capacity(add::PASS),
+            points: Vec::with_capacity(add::PASS),
             longs: Vec::with_capacity(add::PASS),
-            places: Vec::with_capacity(add::PASS * MOST_STEPS),
             active_timeouts: settings.active_timeouts,
             clips: Vec::new(),
             coverage: Vec::new(),

@@ -1,5 +1,7 @@
 //! An open-addressed index from hashes to slots, laid out so that many look-ups wait for memory at the same time: what
-//! [`Index::touch`] reads is what [`Index::find`] will need. Bounded; at most half full.
+//! [`Index::expect`] asks for is what [`Index::find`] will need. Bounded; at most half full.
+
+use crate::memory;
 
 /// No slot.
 const EMPTY: u32 = u32::MAX;
@@ -39,10 +41,10 @@ impl Index {
         self.len
     }
 
-    /// Reads where a hash stands.
+    /// Asks for the memory where a hash stands.
     #[inline]
-    pub(crate) fn touch(&self, hash: u64) -> u32 {
-        self.entries[hash as usize & self.mask].tag
+    pub(crate) fn expect(&self, hash: u64) {
+        memory::expect(&self.entries, hash as usize & self.mask);
     }
 
     /// The first slot of that hash for which `is_it` holds.

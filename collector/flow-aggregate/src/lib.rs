@@ -22,6 +22,7 @@ mod budget;
 mod config;
 mod hosts;
 mod index;
+mod memory;
 mod prefixes;
 mod recent;
 mod ring;
