@@ -193,10 +193,13 @@ impl Hosts {
         self.index.len()
     }
 
-    /// Octets of memory of one host: itself, its steps, its place in the index (two to four entries)
-    /// and in the list of free slots.
+    /// Octets of memory of one host: itself, its steps, its places in the index and in the
+    /// list of free slots.
     pub(crate) fn octets_per_host(&self) -> usize {
-        size_of::<Host>() + self.slabs.octets_per_host() + 3 * size_of::<u64>() + size_of::<u32>()
+        size_of::<Host>()
+            + self.slabs.octets_per_host()
+            + Index::octets_per_slot()
+            + size_of::<u32>()
     }
 
     fn free_slot(&mut self, clock: &Clock) -> Option<u32> {

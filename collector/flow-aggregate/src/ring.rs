@@ -364,19 +364,13 @@ fn add_within(
 /// Adds the steps of a record. Variance is spread in the same parts as the record.
 #[inline]
 fn add_steps(ring: &mut [FullStep], clock: &Clock, addition: &impl Addition) {
-    addition.steps(clock.oldest(), |second, counts| {
-        if let Some(entry) = clock.place(second).and_then(|at| ring.get_mut(at)) {
-            entry.step.sums = entry.step.sums.plus(counts.octets, counts.packets);
-        }
-    });
     let (octets, packets) = addition.variance();
-    if packets == 0.0 {
-        return;
-    }
-    addition.parts(|second, part| {
+    addition.steps(clock.oldest(), |second, counts, part| {
         if let Some(entry) = clock.place(second).and_then(|at| ring.get_mut(at)) {
-            entry.step.octets_variance += octets * part;
-            entry.step.packets_variance += packets * part;
+            let step = &mut entry.step;
+            step.sums = step.sums.plus(counts.octets, counts.packets);
+            step.octets_variance += octets * part;
+            step.packets_variance += packets * part;
         }
     });
 }

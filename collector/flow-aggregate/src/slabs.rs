@@ -38,7 +38,7 @@ impl Slabs {
     #[inline]
     pub(crate) fn expect(&self, slot: u32, clock: &Clock, addition: &impl Addition) {
         let mut before = usize::MAX;
-        addition.steps(clock.oldest(), |second, _| {
+        addition.steps(clock.oldest(), |second, _, _| {
             if let Some(block) = clock.block(second)
                 && block != before
             {
@@ -51,7 +51,7 @@ impl Slabs {
     /// Adds a record of a host; `hosts` is how many slots were ever used.
     #[inline]
     pub(crate) fn add(&mut self, slot: u32, hosts: usize, clock: &Clock, addition: &impl Addition) {
-        addition.steps(clock.oldest(), |second, counts| {
+        addition.steps(clock.oldest(), |second, counts, _| {
             let Some(block) = clock.block(second) else {
                 return;
             };

@@ -7,7 +7,7 @@ use super::{Aggregator, rates_of};
 use crate::addition::{self, Addition, Long, Point, Record, Whole};
 use crate::hosts::NONE;
 use crate::recent::RecentRow;
-use crate::spread::Span;
+use crate::spread::{Span, Spread};
 
 /// Rows of a pass.
 pub(super) const PASS: usize = 128;
@@ -139,15 +139,14 @@ impl Aggregator {
                 early: addition::is_early(batch, datagram, row.row as usize),
                 is_cut,
             };
-            match Record::new(span, whole) {
-                Record::Point(point) => {
-                    self.hosts.expect_steps(*slot, &self.clock, &point);
-                    points.push(cut.with(point));
-                }
-                Record::Long(long) => {
-                    self.hosts.expect_steps(*slot, &self.clock, &long);
-                    longs.push(cut.with(long));
-                }
+            if let Some(second) = Spread::only_second(span) {
+                let point = Point { second, whole };
+                self.hosts.expect_steps(*slot, &self.clock, &point);
+                points.push(cut.with(point));
+            } else {
+                let long = Long::new(span, whole);
+                self.hosts.expect_steps(*slot, &self.clock, &long);
+                longs.push(cut.with(long));
             }
         }
     }
@@ -167,15 +166,12 @@ impl Aggregator {
         self.count_inside(cut, rate);
         let vector = batch.vector(row);
         let addition = &cut.addition;
-        let Some(side) = self
-            .zones
-            .get_mut(usize::from(zone))
-            .map(|zone| &mut zone.sides[cut.direction as usize])
-            .filter(|side| side.wanted)
-        else {
+        let (zone_index, side_index) = (usize::from(zone), cut.direction as usize);
+        if !self.zones[zone_index].sides[side_index].wanted {
             return;
-        };
-        let rates = side.rates;
+        }
+        let slot = self.place(addition, known, whose, zone);
+        let side = &mut self.zones[zone_index].sides[side_index];
         side.rings.add(&self.zone_clock, vector, addition, rate);
         for length in &side.lengths {
             let what = (vector, addition, rate);
@@ -183,10 +179,10 @@ impl Aggregator {
             let added = self.prefixes.add(length, whose, &self.clock, what);
             self.counters.refused_prefix_records += u64::from(!added);
         }
-        let Some(slot) = self.place(addition, known, whose, zone) else {
+        let Some(slot) = slot else {
             return;
         };
-        let look = self.hosts.add(slot, &self.clock, &rates, addition);
+        let look = self.hosts.add(slot, &self.clock, &side.rates, addition);
         let host = self.hosts.host_mut(slot);
         host.unknown_rate |= rate == 0;
         let watched = host.watched;
