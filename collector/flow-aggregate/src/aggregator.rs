@@ -112,12 +112,15 @@ impl Aggregator {
         }
     }
 
-    /// Watches and releases hosts; zones, and prefixes once they are interesting, are always told.
+    /// Watches and releases hosts, and watches prefixes of a configured length; zones, and prefixes once they are interesting,
+    /// are always told.
     pub fn handle_watch(&mut self, list: &WatchList) {
         for target in &list.watch {
             if let Some(slot) = self.slot_of(target) {
                 self.promote(slot);
                 self.watched.pin(self.hosts.host(slot).watched, true);
+            } else {
+                self.watch_prefix(target);
             }
         }
         for target in &list.release {
@@ -179,6 +182,17 @@ impl Aggregator {
             .read(slot, &self.clock)
             .map(|(_, sums)| sums.octets)
             .fold(0, u64::wrapping_add)
+    }
+
+    fn watch_prefix(&mut self, target: &TargetKey) {
+        let is_it = |zone: &Zone| zone.prefixes.zone == target.zone;
+        let Some(index) = self.zones.iter().position(is_it) else {
+            return;
+        };
+        for length in &self.zones[index].sides[target.direction as usize].lengths {
+            self.prefixes
+                .watch(length, target, index as u16, &self.clock);
+        }
     }
 
     fn known_slot_of(&self, target: &TargetKey) -> Option<u32> {
