@@ -55,3 +55,24 @@ fn records<T: Content>(data: &[u8]) -> usize {
     }
     database.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_tables_never_panic() {
+        let lines = "prefix,name,site,role,tenant\n10.0.0.0/8,a,b,c,d\n10.1.0.0/16,\"e,\"\"f\",,,\n2001:db8::/32,g,,,\n";
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..20_000 {
+            let mut octets = lines.as_bytes().to_vec();
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let place = (state >> 33) as usize % octets.len();
+            octets[place] = b"0123456789/:.,\"#\n\rx\xff"[(state >> 50) as usize % 20];
+            fuzz_networks(&octets);
+        }
+        fuzz_networks(lines.as_bytes());
+    }
+}

@@ -54,6 +54,7 @@ impl Networks {
     /// Reads a file's content. The first line names the columns, in any order; `prefix` must be among them. Lines that begin
     /// with `#` are comments. All bad lines are reported (beyond 1,000 by their number), and then nothing is read.
     pub(crate) fn parse(octets: &[u8]) -> Result<Self, Vec<LineFault>> {
+        let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -72,7 +73,7 @@ impl Networks {
                     break;
                 }
             }
-            let line = record.position().map_or(0, csv::Position::line);
+            let line = record.position().map_or(0, |at| line_of(octets, at));
             let Ok(fields) = StringRecord::from_byte_record(record.clone()) else {
                 parser.fault(LineFault::new(line, "is not UTF-8"));
                 continue;
@@ -257,6 +258,22 @@ impl Parser {
     }
 }
 
+/// The line where a record really begins: its position is that of the blank lines and comments before it.
+fn line_of(octets: &[u8], position: &csv::Position) -> u64 {
+    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let mut rest = octets.get(start..).unwrap_or_default();
+    let mut line = position.line();
+    loop {
+        let skipped = match rest {
+            [b'\n' | b'\r', ..] => 1,
+            [b'#', ..] => rest.iter().take_while(|octet| **octet != b'\n').count(),
+            _ => return line,
+        };
+        line += u64::from(rest.first() == Some(&b'\n'));
+        rest = rest.get(skipped..).unwrap_or_default();
+    }
+}
+
 /// An address or a prefix without bits beyond its length; IPv4 in its own form, as all addresses are looked up.
 fn prefix(text: &str) -> Result<IpNet, String> {
     let prefix = text
@@ -326,7 +343,7 @@ mod tests {
 
     #[test]
     fn every_bad_line_is_told_with_its_number() {
-        let text = "prefix,name\n# comment\n10.0.0.0/8,a\n\n10.0.0.1/8,b\nx,c\n10.0.0.0/8,d\n\
+        let text = "prefix,name\r\n# comment\n10.0.0.0/8,a\r\n\r\n10.0.0.1/8,b\nx,c\n10.0.0.0/8,d\n\
                     10.1.0.0/16\n10.2.0.0/16,e,f\n::ffff:10.0.0.0/104,g\n10.3.0.0/16,\u{7}\n";
         let expected = [
             "line 5: 10.0.0.1/8 has bits beyond its length: write 10.0.0.0/8",
