@@ -10,7 +10,7 @@ pub(crate) enum Value {
     Text(String),
     /// Type 6.
     Number(u32),
-    Map(Vec<(&'static str, Value)>),
+    Map(Vec<(&'static str, Self)>),
     /// To an offset of the data section, in the form of four octets.
     Pointer(u32),
 }
