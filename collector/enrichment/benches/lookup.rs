@@ -22,7 +22,7 @@ use weir_flow_record::{
 /// About as many as GeoLite2-ASN has for IPv4.
 const PREFIXES: u32 = 400_000;
 const NETWORKS: u32 = 50_000;
-const ROWS: usize = 65_536;
+const ROWS: usize = 1 << 20;
 
 /// A mixed number for each `n`.
 fn mixed(n: u32) -> u32 {
@@ -102,6 +102,7 @@ fn bench(criterion: &mut Criterion) {
     let enricher = Arc::new(enricher(folder.path()));
     let (snapshot, lookups) = (enricher.snapshot(), Lookups::new(Arc::clone(&enricher)));
     let mut group = criterion.benchmark_group("lookup");
+    group.sample_size(10);
     group.throughput(Throughput::Elements(ROWS as u64));
     for (name, many) in [
         ("few-sources", 2_000),

@@ -7,7 +7,7 @@ use crate::enricher::Enricher;
 use crate::snapshot::{NetworkInfo, Resolved, Snapshot};
 
 /// Slots of the cache, a power of two: 128 KiB, so that they stay in a core's second cache.
-const SLOTS: usize = 4_096;
+const SLOTS: usize = 65_536;
 
 /// One thread's way to the current [`Snapshot`]: with a direct-mapped cache, since flows of a second share addresses.
 pub struct Lookups {
