@@ -36,15 +36,25 @@ fn prefix(n: u32, length: u32) -> String {
     format!("{}/{length}", std::net::Ipv4Addr::from_bits(bits))
 }
 
+/// As many for IPv6.
+fn prefix6(n: u32) -> String {
+    format!(
+        "{}/{}",
+        std::net::Ipv6Addr::from_bits(0x2a00 << 112 | u128::from(mixed(n)) << 80),
+        48
+    )
+}
+
 fn enricher(folder: &std::path::Path) -> Enricher {
     let config = EnrichmentConfig {
         asn_database: folder.join("asn.mmdb"),
         country_database: folder.join("country.mmdb"),
         networks: folder.join("networks.csv"),
     };
-    let prefixes: Vec<String> = (0..PREFIXES).map(|n| prefix(n, 14 + n % 11)).collect();
+    let v4 = (0..PREFIXES).map(|n| prefix(n, 14 + n % 11));
+    let prefixes: Vec<String> = v4.chain((0..PREFIXES).map(prefix6)).collect();
     let of = |value: fn(u32) -> Value| -> Vec<(&str, Value)> {
-        let values = (0..PREFIXES).map(value);
+        let values = (0..2 * PREFIXES).map(value);
         prefixes.iter().map(String::as_str).zip(values).collect()
     };
     let systems = of(|n| system(1 + n % 80_000, "EXAMPLE"));
@@ -83,7 +93,7 @@ fn enricher(folder: &std::path::Path) -> Enricher {
 }
 
 /// Addresses of which half come from 1,000 and the others from `many`.
-fn addresses(many: u32) -> Vec<Address> {
+fn addresses(many: u32, v6: bool) -> Vec<Address> {
     (0..ROWS as u32)
         .map(|n| {
             let known = mixed(n ^ 0x5555);
@@ -92,7 +102,12 @@ fn addresses(many: u32) -> Vec<Address> {
             } else {
                 1_000 + known % many
             };
-            Address::from_v4(mixed(of + 7).to_be_bytes())
+            if v6 {
+                let bits = 0x2a00 << 112 | u128::from(mixed(of)) << 80 | 1;
+                Address::from_octets(bits.to_be_bytes())
+            } else {
+                Address::from_v4(mixed(of + 7).to_be_bytes())
+            }
         })
         .collect()
 }
@@ -104,12 +119,13 @@ fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lookup");
     group.sample_size(10);
     group.throughput(Throughput::Elements(ROWS as u64));
-    for (name, many) in [
-        ("few-sources", 2_000),
-        ("100k-sources", 100_000),
-        ("1M-sources", 1_000_000),
+    for (name, many, v6) in [
+        ("v4-3k-sources", 2_000, false),
+        ("v4-1M-sources", 1_000_000, false),
+        ("v6-3k-sources", 2_000, true),
+        ("v6-1M-sources", 1_000_000, true),
     ] {
-        let addresses = addresses(many);
+        let addresses = addresses(many, v6);
         group.bench_function(format!("{name}/snapshot"), |bencher| {
             bencher.iter(|| {
                 for address in &addresses {
@@ -125,7 +141,7 @@ fn bench(criterion: &mut Criterion) {
             });
         });
     }
-    let (names, batch) = (NameTable::default(), batch(&addresses(100_000)));
+    let (names, batch) = (NameTable::default(), batch(&addresses(100_000, false)));
     group.bench_function("rows-100k-sources-one-target", |bencher| {
         let rows = RowEnricher::new(&lookups, &names).datagram(&batch.datagrams[0]);
         bencher.iter(|| {

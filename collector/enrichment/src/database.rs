@@ -11,7 +11,7 @@ use weir_flow_record::Address;
 
 use crate::CountryCode;
 use crate::config::MOST_TEXT;
-use crate::soundness;
+use crate::soundness::{self, Examined};
 
 /// Octets of a database file, at most.
 const MOST_OCTETS: u64 = 512 << 20;
@@ -83,6 +83,8 @@ pub(crate) struct Database<T> {
     /// By place in the data section, numbers of `contents`.
     numbers: HashMap<usize, u32>,
     contents: Vec<T>,
+    /// Where ranges of IPv4 addresses begin; `None` if they are too many.
+    pub(crate) v4_starts: Option<Vec<u32>>,
 }
 
 impl<T: Content> Database<T> {
@@ -98,11 +100,15 @@ impl<T: Content> Database<T> {
     }
 
     pub(crate) fn from_octets(octets: Vec<u8>) -> Result<Self, DatabaseError> {
-        let addresses = soundness::examine(&octets)?;
+        let Examined {
+            addresses,
+            v4_starts,
+        } = soundness::examine(&octets)?;
         let mut database = Self {
             reader: Reader::from_source(octets)?,
             numbers: HashMap::new(),
             contents: Vec::new(),
+            v4_starts,
         };
         for address in &addresses {
             database.take(*address)?;

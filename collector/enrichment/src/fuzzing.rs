@@ -53,6 +53,14 @@ fn records<T: Content>(data: &[u8]) -> usize {
             }
         }
     }
+    let starts = database.v4_starts.as_deref().unwrap_or_default();
+    for range in starts.windows(2).take(1_000) {
+        if let [start, next] = *range {
+            assert!(start < next, "ranges are sorted");
+            let find = |bits: u32| database.find(Address::from_v4(bits.to_be_bytes()));
+            assert_eq!(find(start), find(next - 1), "one thing holds in a range");
+        }
+    }
     database.len()
 }
 

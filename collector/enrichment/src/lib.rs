@@ -33,6 +33,7 @@ pub mod fuzzing;
 mod lookups;
 mod names;
 mod networks;
+mod ranges;
 mod row;
 mod snapshot;
 mod soundness;

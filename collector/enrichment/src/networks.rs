@@ -132,6 +132,17 @@ impl Networks {
             .collect()
     }
 
+    /// Where IPv4 prefixes begin, and the address behind each.
+    pub(crate) fn v4_starts(&self) -> impl Iterator<Item = u32> + '_ {
+        self.v4
+            .keys()
+            .flat_map(|prefix| {
+                let behind = prefix.broadcast().to_bits().checked_add(1);
+                [Some(prefix.network().to_bits()), behind]
+            })
+            .flatten()
+    }
+
     fn insert(&mut self, prefix: IpNet, network: Network) {
         let Ok(number) = u32::try_from(self.entries.len()) else {
             return;

@@ -19,8 +19,19 @@ const POINTER: u8 = 1;
 const STRING: u8 = 2;
 const MAP: u8 = 7;
 
-/// Walks the whole of a database; returns for each data record an address that leads to it.
-pub(crate) fn examine(octets: &[u8]) -> Result<Vec<IpAddr>, DatabaseError> {
+/// IPv4 ranges of a database, at most: several times those of the largest.
+const MOST_RANGES: usize = 1 << 22;
+
+/// What a walk through a whole database finds.
+pub(crate) struct Examined {
+    /// For each data record an address that leads to it.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Where ranges of IPv4 addresses begin; `None` if they are too many.
+    pub(crate) v4_starts: Option<Vec<u32>>,
+}
+
+/// Walks the whole of a database.
+pub(crate) fn examine(octets: &[u8]) -> Result<Examined, DatabaseError> {
     let marker = octets
         .windows(MARKER.len())
         .rposition(|window| window == MARKER)
@@ -39,7 +50,10 @@ pub(crate) fn examine(octets: &[u8]) -> Result<Vec<IpAddr>, DatabaseError> {
             Meaning::Broken => return Err(DatabaseError::Tree),
         }
     }
-    Ok(tree.addresses())
+    Ok(Examined {
+        addresses: tree.addresses(),
+        v4_starts: tree.v4_starts(),
+    })
 }
 
 /// The search tree of a database.
@@ -141,6 +155,31 @@ impl<'a> Tree<'a> {
             }
         }
         addresses
+    }
+
+    /// Where the leaves for IPv4 begin; in a tree for both families they hang on 96 zeros.
+    fn v4_starts(&self) -> Option<Vec<u32>> {
+        let mut root = 0;
+        for _ in 0..if self.v6 { 96 } else { 0 } {
+            let Meaning::Node(node) = self.meaning(root) else {
+                break;
+            };
+            [root, _] = self.node(node)?;
+        }
+        let mut starts = Vec::new();
+        let mut stack = vec![(root, 0u32, 0u32)];
+        while let Some((record, start, depth)) = stack.pop() {
+            match self.meaning(record) {
+                Meaning::Node(node) if depth < 32 => {
+                    let [left, right] = self.node(node)?;
+                    stack.push((right, start | 1 << (31 - depth), depth + 1));
+                    stack.push((left, start, depth + 1));
+                }
+                _ if starts.len() == MOST_RANGES => return None,
+                _ => starts.push(start),
+            }
+        }
+        Some(starts)
     }
 
     fn address(&self, bits: u128) -> IpAddr {
