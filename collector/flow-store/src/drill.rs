@@ -2,7 +2,9 @@ use polars::prelude::{
     DataFrame, Expr, IntoLazy, LazyFrame, PolarsResult, SortMultipleOptions, UInt64Chunked, col,
     lit,
 };
-use weir_attack_event::{DrillDown, Findings, Origin, PortShare, PortSide, ProtocolShare, TopTalker};
+use weir_attack_event::{
+    DrillDown, Findings, Origin, PortShare, PortSide, ProtocolShare, TopTalker,
+};
 use weir_flow_record::Address;
 
 use crate::forged::ForgedHint;
