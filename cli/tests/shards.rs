@@ -75,7 +75,11 @@ fn replay(folder: &Path, shards: &str) -> Vec<Value> {
         .arg(folder.join("exports.pcap"))
         .output()
         .unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let text = String::from_utf8(out.stdout).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
