@@ -10,6 +10,8 @@ use weir_collector::SocketView;
 use weir_flow_aggregate::AggregateCounters;
 use weir_netflow::ExporterView;
 
+use crate::naming::InterfaceRow;
+
 /// Closed attacks that are remembered for the API.
 const CLOSED_ATTACKS: usize = 1_000;
 
@@ -69,6 +71,9 @@ pub(crate) struct ExporterRow {
     pub(crate) name: String,
     /// Received time less export time.
     pub(crate) skew_seconds: f64,
+    /// Those that have names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) interfaces: Vec<InterfaceRow>,
     #[serde(flatten)]
     pub(crate) view: ExporterView,
 }

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_enrichment::{ExporterNames, Interfaces};
 use weir_flow_record::{Address, ByteSize, ColumnSet, Period};
 
 /// The table `[collector]`.
@@ -63,6 +64,8 @@ pub struct ExporterConfig {
     pub count: Count,
     /// Interfaces (ifIndex) whose flows count; empty = all.
     pub boundary_interfaces: Vec<u32>,
+    /// Names of interfaces, by ifIndex; they win over those that the exporter states.
+    pub interfaces: Interfaces,
 }
 
 impl Default for ExporterConfig {
@@ -75,6 +78,7 @@ impl Default for ExporterConfig {
             active_timeout: Period(std::time::Duration::ZERO),
             count: Count::All,
             boundary_interfaces: Vec::new(),
+            interfaces: Interfaces::default(),
         }
     }
 }
@@ -146,6 +150,8 @@ pub struct ExporterRule {
     pub count: Count,
     /// Sorted; empty = all.
     pub boundary_interfaces: Vec<u32>,
+    /// Names of interfaces.
+    pub interfaces: Interfaces,
 }
 
 impl CollectorConfig {
@@ -175,6 +181,14 @@ impl CollectorConfig {
                     message,
                 )),
             }
+            let names = exporter
+                .interfaces
+                .check(&format!("exporter[{index}].interfaces"));
+            faults.extend(
+                names
+                    .into_iter()
+                    .map(|fault| ConfigFault::new(fault.path, fault.message)),
+            );
         }
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.prefix_len()));
         match limits {
@@ -232,6 +246,7 @@ impl ExporterConfig {
             active_timeout: self.active_timeout.0,
             count: self.count,
             boundary_interfaces,
+            interfaces: self.interfaces.clone(),
         })
     }
 }
@@ -240,6 +255,16 @@ impl CollectorSettings {
     /// The rule for an exporter: the longest match.
     pub fn rule(&self, exporter: Address) -> Option<&ExporterRule> {
         self.rules.iter().find(|rule| exporter.is_in(&rule.prefix))
+    }
+
+    /// What is configured of exporters' names.
+    pub fn names(&self) -> Vec<ExporterNames> {
+        let names = self.rules.iter().map(|rule| ExporterNames {
+            prefix: rule.prefix,
+            name: rule.name.clone(),
+            interfaces: rule.interfaces.clone(),
+        });
+        names.collect()
     }
 
     /// Whether datagrams of an exporter are heard.

@@ -5,7 +5,9 @@ use weir_flow_aggregate::{
     AggregateCounters, AggregateSettings, Aggregator, ExporterCoverage, WatchList, WindowSummary,
 };
 use weir_flow_record::{Address, ExporterId, FlowBatch, ReceivedAt};
-use weir_netflow::{DatagramOutcome, Decoder, DecoderCounters, ExporterView, StateChange};
+use weir_netflow::{
+    DatagramOutcome, Decoder, DecoderCounters, ExporterView, NameStatement, StateChange,
+};
 
 use crate::config::{CollectorSettings, Count, ExporterRule};
 
@@ -133,6 +135,12 @@ impl Shard {
     #[must_use]
     pub fn poll_change(&mut self) -> Option<StateChange> {
         self.decoder.poll_change()
+    }
+
+    /// What an exporter says that something of its is called. Exporters repeat themselves.
+    #[must_use]
+    pub fn poll_name(&mut self) -> Option<NameStatement> {
+        self.decoder.poll_name()
     }
 
     /// When `handle_timeout` is due; `None` while nothing is left to evaluate.

@@ -29,6 +29,7 @@ use weir_collector::{ReceiveBuffers, Receiver, Shard};
 use weir_detector::Detector;
 use weir_dots_export::{ClientNotice, Exporter};
 use weir_dots_server::Mitigator;
+use weir_enrichment::LearnedName;
 use weir_flow_aggregate::Merger;
 use weir_flow_store::RecentWindow;
 use weir_state::State;
@@ -40,6 +41,7 @@ use crate::config::Settings;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
+use crate::naming::Naming;
 use crate::upstreams;
 use crate::views::Views;
 
@@ -121,6 +123,7 @@ impl Daemon {
         };
         let collector = log_sockets(&receivers, settings.collector.receive_buffer);
         let mut shards = start_shards(settings, &journal)?;
+        let naming = Arc::new(load_naming(settings, &journal.names()?)?);
         let mut detector = Detector::new(settings.detector.clone());
         for attack in journal.attacks()? {
             detector.restore(attack);
@@ -199,6 +202,7 @@ impl Daemon {
                 watched,
                 views: Arc::clone(&views),
                 journal: Arc::clone(&journal),
+                naming: Arc::clone(&naming),
                 last_view: 0,
             };
             let stop = Arc::clone(&stop);
@@ -209,7 +213,7 @@ impl Daemon {
         drop(ask);
         let window = spawn("weir-window", {
             let limit = settings.store.recent_window;
-            move || window::run(RecentWindow::new(limit), &asks, &spares, &input)
+            move || window::run(RecentWindow::new(limit), &asks, &spares, &input, &naming)
         })?;
         let judge = spawn("weir-judge", {
             let thread = JudgeThread {
@@ -271,6 +275,15 @@ fn spawn<T: Send + 'static>(
         .name(name.to_owned())
         .spawn(work)
         .context("cannot start a thread")
+}
+
+/// Names and networks, as the configuration and earlier runs know them.
+fn load_naming(settings: &Settings, learned: &[LearnedName]) -> anyhow::Result<Naming> {
+    let (config, exporters) = (&settings.enrichment, settings.collector.names());
+    Naming::load(config, exporters, learned).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", faults.join("; "))
+    })
 }
 
 /// Shards that know what those of an earlier run did, each of its own exporters.

@@ -12,6 +12,7 @@ use weir_flow_record::{FlowBatch, ReceivedAt};
 use super::judge::Input;
 use super::window::Ask;
 use crate::journal::Journal;
+use crate::naming::Naming;
 use crate::views::{ExporterRow, ShardView, Views};
 
 /// Longest wait for datagrams, so that ticks and a stop are seen in time.
@@ -31,6 +32,7 @@ pub(super) struct ShardThread {
     pub(super) watched: Receiver<WatchList>,
     pub(super) views: Arc<Views>,
     pub(super) journal: Arc<Journal>,
+    pub(super) naming: Arc<Naming>,
     pub(super) last_view: i64,
 }
 
@@ -76,12 +78,13 @@ impl ShardThread {
             }
         }
         self.hand_over_batches();
-        let mut changes = Vec::new();
         while let Some(change) = self.shard.poll_change() {
-            changes.push(change);
+            self.journal.keep_decoder_state(change);
         }
-        if !changes.is_empty() {
-            self.journal.keep_decoder_state(changes);
+        while let Some(statement) = self.shard.poll_name() {
+            if let Some(name) = self.naming.handle_statement(&statement) {
+                self.journal.keep_name(name);
+            }
         }
         if now - self.last_view >= 1_000_000_000 {
             self.last_view = now;
@@ -115,6 +118,7 @@ impl ShardThread {
                 .exporter_name(view.address)
                 .map_or_else(|| view.address.to_string(), str::to_owned),
             skew_seconds: view.skew_nanos as f64 / 1e9,
+            interfaces: self.naming.interfaces(view.address),
             view,
         });
         self.views.set_shard(

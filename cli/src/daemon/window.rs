@@ -8,6 +8,7 @@ use weir_flow_record::FlowBatch;
 use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
+use crate::naming::Naming;
 
 /// Batches come by the hundred, and waking for each costs more than taking it in.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -29,6 +30,7 @@ pub(super) fn run(
     asks: &Receiver<Ask>,
     spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
+    naming: &Naming,
 ) {
     while let Ok(first) = asks.recv() {
         for ask in std::iter::once(first).chain(asks.try_iter()) {
@@ -41,7 +43,8 @@ pub(super) fn run(
                     }
                 }
                 Ask::DrillDown(question) => {
-                    let findings = window.drill_down(&question);
+                    let mut findings = window.drill_down(&question);
+                    weir_enrichment::annotate(&mut findings, &naming.snapshot());
                     if input.send(Input::Findings(findings)).is_err() {
                         return;
                     }

@@ -208,6 +208,23 @@ impl NameTable {
         self.interface_of(self.configured_of(exporter), exporter, index)
     }
 
+    /// The interfaces of an exporter that have a name, configured or learned, sorted.
+    pub fn interfaces(&self, exporter: Address) -> Vec<u32> {
+        let configured = self.configured_of(exporter).into_iter();
+        let configured = configured.flat_map(|names| names.interfaces.0.keys().copied());
+        let learned = self
+            .learned
+            .keys()
+            .filter_map(|(whose, subject)| match subject {
+                Subject::Interface(index) if *whose == exporter => Some(*index),
+                _ => None,
+            });
+        let mut all: Vec<u32> = configured.chain(learned).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// The name of an observation domain; empty where none was learned.
     pub fn domain(&self, exporter: Address, domain: ObservationDomainId) -> &str {
         let texts = self.learned.get(&(exporter, Subject::Domain(domain.0)));
