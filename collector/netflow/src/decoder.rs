@@ -306,9 +306,6 @@ impl Decoder {
             }
             None => self.handle_sets(&source, message.body, out, outcome),
         }
-        if outcome.records > 0 {
-            self.tables.note_flows(exporter, header.domain);
-        }
         self.note_evicted();
         self.handle_sequence(&source, outcome);
         self.note_datagram(&source, length, outcome);
@@ -355,6 +352,7 @@ impl Decoder {
         };
         session.datagrams += 1;
         session.records += u64::from(records);
+        let first_flows = outcome.records > 0 && !std::mem::replace(&mut session.flows, true);
         let verdict = session.sequence.observe(&Position {
             sequence: header.sequence,
             records: counted,
@@ -367,6 +365,9 @@ impl Decoder {
             Counts::Records | Counts::FlowRecords => 1,
             Counts::Datagrams => session.records.div_ceil(session.datagrams),
         };
+        if first_flows {
+            self.tables.note_flows(source.exporter, header.domain);
+        }
         self.note_verdict(source.exporter, verdict, each, outcome);
     }
 
@@ -377,6 +378,9 @@ impl Decoder {
         each: u64,
         outcome: &mut DatagramOutcome,
     ) {
+        if verdict == Verdict::InOrder {
+            return;
+        }
         if let Verdict::Gap(units) = verdict {
             let missing = u64::from(units).saturating_mul(each);
             outcome.missing_records = u32::try_from(missing).unwrap_or(u32::MAX);

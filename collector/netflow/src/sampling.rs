@@ -280,8 +280,14 @@ struct Parts {
     size: u64,
     population: u64,
     probability: u32,
+    /// The record cannot be what its template says.
+    implausible: bool,
     system_init: Option<u64>,
 }
+
+/// IE 35 has two values; some exporters add a third. FortiOS sends records that do not fit their template, which show in
+/// algorithms and intervals that do not exist (nfdump issues 77 and 212).
+const MOST_ALGORITHMS: u64 = 3;
 
 impl Parts {
     /// RFC 3954 §6.1: types 1 System, 2 Interface, 3 Line Card, 4 Cache, 5 Template. IPFIX: any element; those that name
@@ -303,6 +309,7 @@ impl Parts {
             ie::SAMPLING_INTERVAL | ie::SAMPLER_RANDOM_INTERVAL => {
                 self.interval = self.interval.max(number);
             }
+            ie::SAMPLING_ALGORITHM => self.implausible = number > MOST_ALGORITHMS,
             ie::SAMPLING_PACKET_INTERVAL => self.packet_interval = number,
             ie::SAMPLING_PACKET_SPACE => self.packet_space = Some(number),
             ie::SAMPLING_SIZE => self.size = number,
@@ -327,9 +334,12 @@ impl Parts {
             ratio(self.population, self.size),
             self.probability,
         ];
+        let rate = rates
+            .into_iter()
+            .find(|&rate| rate > 0 && !self.implausible);
         Statement {
             sampler: self.sampler.or(self.scope),
-            rate: rates.into_iter().find(|&rate| rate > 0).unwrap_or(0),
+            rate: rate.unwrap_or(0),
             system_init: self.system_init.filter(|&init| init > 0),
         }
     }

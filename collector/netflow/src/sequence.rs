@@ -132,7 +132,9 @@ impl Sequence {
             return Verdict::InOrder;
         };
         if moved == expected_step || self.counts_otherwise(newest, moved) {
-            self.settle(newest, moved);
+            if self.certain < SETTLED {
+                self.settle(newest, moved);
+            }
             return Verdict::InOrder;
         }
         let expected = newest.sequence.wrapping_add(expected_step);
@@ -199,7 +201,7 @@ impl Sequence {
             .into_iter()
             .all(|other| other == self.counts || step(other, newest) != Some(moved));
         if clear {
-            self.certain = self.certain.saturating_add(1);
+            self.certain += 1;
         }
     }
 }

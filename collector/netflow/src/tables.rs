@@ -98,6 +98,8 @@ pub(crate) struct Session {
     pub(crate) number: u64,
     pub(crate) templates: Map<u16, Known>,
     pub(crate) sequence: Sequence,
+    /// Whether flow records came: noted once.
+    pub(crate) flows: bool,
     last_seen: ReceivedAt,
     pub(crate) records: u64,
     pub(crate) datagrams: u64,
@@ -319,6 +321,7 @@ impl Tables {
                 ExportProtocol::NetflowV9 => Counts::Datagrams,
                 _ => Counts::Records,
             }),
+            flows: false,
             last_seen: at,
             records: 0,
             datagrams: 0,

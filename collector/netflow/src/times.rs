@@ -224,6 +224,10 @@ fn relative_to_unknown(
                 };
                 (at(first), at(last))
             }
+            _ if first >= FIRST_ABSOLUTE && last >= FIRST_ABSOLUTE => (
+                clock.absolute(first, MILLISECOND),
+                clock.absolute(last, MILLISECOND),
+            ),
             _ => {
                 let lasted = (last as u32).wrapping_sub(first as u32) as i32;
                 let lasted = i64::from(lasted.max(0)) * MILLISECOND;
