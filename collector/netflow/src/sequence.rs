@@ -7,6 +7,8 @@ const LARGEST_GAP: [u32; 2] = [1 << 22, 1 << 17];
 const LATEST: [u32; 2] = [1 << 14, 512];
 /// What a restarted exporter's clocks fall behind at least, in ms; reordering explains less.
 const CLOCK_FALLS: i64 = 60_000;
+/// More than headers in whole seconds cut off.
+const SECOND: i64 = 1_000_000_000;
 /// Gaps remembered, to tell what comes late from what comes twice.
 const GAPS: usize = 8;
 /// Sequence numbers remembered for the same end.
@@ -156,6 +158,11 @@ impl Sequence {
 
     /// A number from before: late, twice, or of an exporter that began anew.
     fn judge_old(&mut self, newest: &Position, position: &Position) -> Verdict {
+        // What is late or comes twice was exported before the newest.
+        let exported_later = position.export_time.saturating_sub(newest.export_time) > SECOND;
+        if exported_later {
+            return Verdict::Reset;
+        }
         let restored = match step(self.counts, position) {
             Some(0) => return Verdict::Late(0),
             Some(units) => self.gaps.take(position.sequence, units),
@@ -164,11 +171,8 @@ impl Sequence {
         if restored > 0 {
             return Verdict::Late(restored);
         }
-        // What is late or comes twice was exported before the newest.
-        let exported_later =
-            position.export_time.saturating_sub(newest.export_time) > 1_000_000_000;
         let begins = position.templates && position.sequence == 0;
-        if exported_later || begins || clock_fell(newest, position) {
+        if begins || clock_fell(newest, position) {
             Verdict::Reset
         } else if self.recent.contains(&Some(position.sequence)) {
             Verdict::Duplicate
