@@ -189,7 +189,6 @@ impl Decoder {
                     .set_system_init(address, domain, milliseconds, NEVER);
             }
         }
-        self.tables.gather_rates();
     }
 
     /// Who exports, in the order of [`ExporterId`].
@@ -320,7 +319,9 @@ impl Decoder {
         self.note_evicted();
         let slot = slot?;
         let session = self.tables.session(slot)?;
-        Some((slot, session.number, session.exporter))
+        let (number, exporter) = (session.number, session.exporter);
+        self.tables.exporter(exporter)?.gather_rates();
+        Some((slot, number, exporter))
     }
 
     /// Tells whoever stores it what gave way.
@@ -429,7 +430,6 @@ impl Decoder {
         figures.malformed_datagrams += u64::from(outcome.malformed.is_some());
         let export_time = source.header.export_time;
         (exporter.skew).observe(source.received_at.nanos(), export_time);
-        exporter.gather_rates();
     }
 }
 

@@ -117,13 +117,6 @@ impl Tables {
         Some(())
     }
 
-    /// Gathers the rates of all exporters.
-    pub(crate) fn gather_rates(&mut self) {
-        for exporter in &mut self.exporters {
-            exporter.gather_rates();
-        }
-    }
-
     /// Whether a session speaks for the domain.
     pub(crate) fn has_session(&self, exporter: u32, domain: u32) -> bool {
         let sessions = self
@@ -154,7 +147,7 @@ impl Tables {
 }
 
 impl Exporter {
-    /// Gathers the rates of domains without flow records, if anything changed: once a datagram, whatever it states.
+    /// Gathers the rates of domains without flow records, if anything changed: at most once a datagram.
     pub(crate) fn gather_rates(&mut self) {
         if !std::mem::take(&mut self.rates_changed) {
             return;

@@ -102,7 +102,7 @@ impl Sequence {
                 let step = step(self.counts, position);
                 self.after_late = step.map(|step| position.sequence.wrapping_add(step));
                 if verdict != Verdict::Duplicate {
-                    self.remember(position.sequence);
+                    self.remember(position);
                 }
             }
             Verdict::InOrder | Verdict::Gap(_) => self.advance(position),
@@ -118,12 +118,16 @@ impl Sequence {
     fn advance(&mut self, position: &Position) {
         self.newest = Some(*position);
         self.after_late = None;
-        self.remember(position.sequence);
+        self.remember(position);
     }
 
-    fn remember(&mut self, sequence: u32) {
+    fn remember(&mut self, position: &Position) {
+        // What moves the sequence by nothing, as templates do, has the number of what follows.
+        if step(self.counts, position) == Some(0) {
+            return;
+        }
         if let Some(place) = self.recent.get_mut(self.turn) {
-            *place = Some(sequence);
+            *place = Some(position.sequence);
         }
         self.turn = (self.turn + 1) % RECENT;
     }
@@ -133,7 +137,7 @@ impl Sequence {
         let Some(expected_step) = step(self.counts, newest) else {
             return Verdict::InOrder;
         };
-        if moved == expected_step || self.counts_otherwise(newest, moved) {
+        if moved == expected_step || self.counts_otherwise(newest, position, moved) {
             if self.certain < SETTLED {
                 self.settle(newest, moved);
             }
@@ -184,14 +188,17 @@ impl Sequence {
     }
 
     /// Some v9 exporters count records, some of IPFIX datagrams or flow records only.
-    fn counts_otherwise(&mut self, newest: &Position, moved: u32) -> bool {
-        if self.certain >= SETTLED || moved == 0 {
+    fn counts_otherwise(&mut self, newest: &Position, position: &Position, moved: u32) -> bool {
+        // What does not move is a repeat, save where options data were not counted and flows follow.
+        let has_flows = position.records.is_some_and(|all| all > position.options);
+        if self.certain >= SETTLED || moved == 0 && !has_flows {
             return false;
         }
         let others = [Counts::Records, Counts::FlowRecords, Counts::Datagrams];
-        let other = others
-            .into_iter()
-            .find(|&other| other != self.counts && step(other, newest) == Some(moved));
+        let other = others.into_iter().find(|&other| {
+            let repeats = moved == 0 && newest.options == 0;
+            other != self.counts && step(other, newest) == Some(moved) && !repeats
+        });
         if let Some(other) = other {
             self.counts = other;
             self.certain = 0;
@@ -459,6 +466,17 @@ mod tests {
             assert_eq!(sequence.observe(&position), Verdict::InOrder);
         }
         assert_eq!(sequence.counts(), Counts::FlowRecords);
+        let options_alone = Position {
+            options: 3,
+            ..at(40, 3)
+        };
+        for counts in [Counts::FlowRecords, Counts::Records] {
+            let mut sequence = Sequence::new(counts);
+            sequence.observe(&at(30, 10));
+            assert_eq!(sequence.observe(&options_alone), Verdict::InOrder);
+            assert_eq!(sequence.observe(&at(40, 10)), Verdict::InOrder);
+            assert_eq!(sequence.observe(&at(40, 10)), Verdict::Duplicate);
+        }
     }
 
     #[test]
