@@ -11,6 +11,7 @@ use crate::held_back::{Awaited, HeldBack};
 use crate::legacy::LegacyPlans;
 use crate::limits::{CheckedLimits, Limits};
 use crate::message::{Header, Message};
+use crate::names::{NameStatement, Names};
 use crate::outcome::{DatagramError, DatagramOutcome, DecoderCounters};
 use crate::sequence::{Counts, Position, Tally, Verdict};
 use crate::tables::{Evicted, SessionKey, Tables, Transport};
@@ -30,6 +31,7 @@ pub struct Decoder {
     /// Templates that came while Sets waited for them, where more waited than one datagram may release.
     pub(crate) ready: VecDeque<Awaited>,
     pub(crate) changes: Changes,
+    pub(crate) names: Names,
     pub(crate) counters: DecoderCounters,
     tally: Tally,
     /// Records of variable length in their fixed form.
@@ -70,6 +72,7 @@ impl Decoder {
             held_back: HeldBack::new(),
             ready: VecDeque::new(),
             changes: Changes::default(),
+            names: Names::default(),
             counters: DecoderCounters::default(),
             tally: Tally::default(),
             scratch: Vec::new(),
@@ -144,6 +147,13 @@ impl Decoder {
     #[must_use]
     pub fn poll_change(&mut self) -> Option<StateChange> {
         self.changes.poll()
+    }
+
+    /// What exporters call their interfaces, domains and applications. Poll after
+    /// [`handle_datagram`](Self::handle_datagram) until `None`; beyond 4,096 unpolled names new ones are dropped and counted.
+    #[must_use]
+    pub fn poll_name(&mut self) -> Option<NameStatement> {
+        self.names.poll()
     }
 
     /// Brings back a change of an earlier run. Call before the first datagram; the limits hold here too.
@@ -416,6 +426,7 @@ impl Decoder {
         counters.malformed_datagrams += u64::from(outcome.malformed.is_some());
         counters.dropped_changes = self.changes.dropped;
         counters.refused_connections = self.connections.refused;
+        counters.dropped_names = self.names.dropped;
         let Some(exporter) = self.tables.exporter(source.exporter) else {
             return;
         };
