@@ -4,6 +4,7 @@
 //! sockets → shard thread ── summaries ──→ judge thread ── commands ──→ upstream tasks (tokio)
 //!              │    ↑────── watch lists ───┘  │   ↑ └─ notices ←──────┘
 //!              └ batches → window thread ← drill-down, findings
+//!                             └ batches → store thread → Parquet
 //! ```
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ use crate::config::Settings;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::{Judge, Verdict};
+use crate::store::StoreWriter;
 use crate::upstreams;
 use crate::views::{ExporterRow, ShardView, Views};
 
@@ -198,6 +200,10 @@ impl Daemon {
         }
         let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
 
+        let parquet = settings.store.parquet.as_ref();
+        let store = parquet
+            .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spare.clone()))
+            .transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let shard = spawn("weir-shard-0", {
             let (stop, views, state) =
@@ -225,7 +231,7 @@ impl Daemon {
         })?;
         let window = spawn("weir-window", {
             let (limit, input) = (settings.store.recent_window, input);
-            move || run_window(RecentWindow::new(limit), &asks, &spare, &input)
+            move || run_window(RecentWindow::new(limit), &asks, &spare, &input, store)
         })?;
         let judge = spawn("weir-judge", {
             let thread = JudgeThread {
@@ -473,21 +479,29 @@ fn run_window(
     asks: &StdReceiver<Ask>,
     spare: &SyncSender<FlowBatch>,
     input: &SyncSender<Input>,
+    store: Option<StoreWriter>,
 ) {
     while let Ok(ask) = asks.recv() {
         match ask {
             Ask::Batch(batch) => {
                 window.handle_batch(&batch);
+                let left = match &store {
+                    Some(store) => store.store(batch),
+                    None => Some(batch),
+                };
                 // A full channel only means that the shard has spares enough.
-                let _ = spare.try_send(batch);
+                let _ = left.map(|batch| spare.try_send(batch));
             }
             Ask::DrillDown(question) => {
                 let findings = window.drill_down(&question);
                 if input.send(Input::Findings(findings)).is_err() {
-                    return;
+                    break;
                 }
             }
         }
+    }
+    if let Some(store) = store {
+        store.finish();
     }
 }
 

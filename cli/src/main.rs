@@ -16,6 +16,7 @@ mod metrics;
 mod progress;
 mod replay;
 mod run;
+mod store;
 mod upstreams;
 mod views;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use weir_flow_aggregate::{
     AggregateCounters, AggregateSettings, Aggregator, ExporterCoverage, WatchList, WindowSummary,
 };
-use weir_flow_record::{Address, ExporterId, FlowBatch, ReceivedAt};
+use weir_flow_record::{Address, DatagramInfo, ExporterId, FlowBatch, ReceivedAt};
 use weir_netflow::{DatagramOutcome, Decoder, DecoderCounters, ExporterView, StateChange};
 
 use crate::config::{CollectorSettings, Count, ExporterRule};
@@ -82,6 +82,19 @@ impl Shard {
             self.flush();
         }
         Some(outcome)
+    }
+
+    /// Takes in records that were decoded before, of one datagram of `batch`: what a Parquet file holds. Exporters are numbered
+    /// by who read them, so a shard takes either these or datagrams.
+    pub fn handle_records(&mut self, batch: &FlowBatch, datagram: &DatagramInfo) {
+        if !self.collector.allows(datagram.exporter_address) {
+            self.refused_datagrams += 1;
+            return;
+        }
+        self.batch.append(batch, datagram);
+        if self.batch.len() >= ROWS {
+            self.flush();
+        }
     }
 
     /// Hands what is decoded to aggregation, and evaluates the tick if it is due.

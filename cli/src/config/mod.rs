@@ -233,6 +233,7 @@ impl Config {
         };
         absolute(&mut self.state_dir);
         absolute(&mut self.events.file);
+        absolute(&mut self.store.parquet_dir);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -245,6 +246,11 @@ impl Config {
 
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
+        let columns = if self.store.parquet_dir.as_os_str().is_empty() {
+            columns
+        } else {
+            ColumnSet::ALL
+        };
         let collector = self.collector.check(&self.exporters, columns);
         let collector = noted(
             document,
