@@ -1,13 +1,13 @@
 use polars::error::PolarsResult;
 use polars::prelude::PlSmallStr;
-use polars_arrow::array::{Array, PrimitiveArray};
+use polars_arrow::array::{Array, DictionaryArray, PrimitiveArray};
 use polars_arrow::datatypes::{ArrowDataType, ArrowSchema, Field, TimeUnit};
 use polars_arrow::types::NativeType;
 use polars_parquet::write::Encoding;
 use weir_flow_format::COLUMNS;
 use weir_flow_record::{Address, DatagramInfo, FlowBatch};
 
-use super::dictionary::{Dictionary, Mac, Net, NextHop, Protocol};
+use super::dictionary::{Dictionary, Mac, Net, NextHop, Protocol, Text};
 
 /// The exporter's clock at export: with it a record's event time can be computed again.
 pub(crate) const EXPORT_TIME: &str = "export_time_ns";
@@ -69,6 +69,8 @@ pub(crate) struct Columns {
     forwarding_status: Vec<u8>,
     fragment: Vec<u8>,
     present: Vec<u32>,
+    /// Keys of all columns with one value.
+    zeros: PrimitiveArray<u32>,
 }
 
 /// A column ready to be encoded.
@@ -78,19 +80,8 @@ pub(crate) struct Sealed {
 }
 
 impl Columns {
-    pub(crate) fn len(&self) -> usize {
-        self.octets.len()
-    }
-
-    /// Appends the rows `start..end` of a batch, all of them of `datagram`.
-    pub(crate) fn push(
-        &mut self,
-        batch: &FlowBatch,
-        datagram: &DatagramInfo,
-        start: usize,
-        end: usize,
-    ) {
-        let (rows, extra) = (end - start, &batch.extra);
+    /// Appends what `rows` rows of a datagram share; their own columns come with [`push_rows`](Self::push_rows).
+    pub(crate) fn push_header(&mut self, datagram: &DatagramInfo, rows: usize) {
         self.kind.push_times(datagram.protocol.name(), rows);
         repeat(&mut self.time_received, datagram.received_at.nanos(), rows);
         repeat(&mut self.sequence, datagram.sequence, rows);
@@ -99,7 +90,11 @@ impl Columns {
         repeat(&mut self.domain, datagram.domain.0, rows);
         repeat(&mut self.export_time, datagram.export_time.nanos(), rows);
         repeat(&mut self.present, datagram.present.0, rows);
+    }
 
+    /// Appends the columns of the rows `start..end` of a batch.
+    pub(crate) fn push_rows(&mut self, batch: &FlowBatch, start: usize, end: usize) {
+        let extra = &batch.extra;
         macro_rules! copy {
             ($($column:ident = $from:expr),* $(,)?) => {
                 $( self.$column.extend_from_slice(&$from[start..end]); )*
@@ -128,65 +123,93 @@ impl Columns {
         copy_extra(&mut self.flow_label, &extra.flow_label, start, end);
         copy_extra(&mut self.source_as, &extra.source_as, start, end);
         copy_extra(&mut self.destination_as, &extra.destination_as, start, end);
-        for row in start..end {
-            let source = batch.source_address[row];
-            let destination = batch.destination_address[row];
-            let v4 = source.is_v4() && destination.is_v4();
-            self.source.push(source);
-            self.destination.push(destination);
-            self.etype.push(if v4 { "IPv4" } else { "IPv6" });
-            self.protocol.push(Protocol(batch.protocol[row]));
-            self.source_mac.push(Mac(at(&extra.source_mac, row)));
-            self.destination_mac
-                .push(Mac(at(&extra.destination_mac, row)));
-            self.next_hop.push(NextHop(at(&extra.next_hop, row)));
-            let length = at(&extra.source_prefix_length, row);
-            self.source_net.push(Net::of(source, length));
-            let length = at(&extra.destination_prefix_length, row);
-            self.destination_net.push(Net::of(destination, length));
-        }
+        let sources = &batch.source_address[start..end];
+        let destinations = &batch.destination_address[start..end];
+        self.source.extend(sources.iter().copied());
+        self.destination.extend(destinations.iter().copied());
+        self.etype.extend(
+            sources
+                .iter()
+                .zip(destinations)
+                .map(|(source, destination)| {
+                    if source.is_v4() && destination.is_v4() {
+                        "IPv4"
+                    } else {
+                        "IPv6"
+                    }
+                }),
+        );
+        let protocols = batch.protocol[start..end].iter();
+        self.protocol
+            .extend(protocols.map(|number| Protocol(*number)));
+        extend(&mut self.source_mac, &extra.source_mac, start, end, Mac);
+        extend(
+            &mut self.destination_mac,
+            &extra.destination_mac,
+            start,
+            end,
+            Mac,
+        );
+        extend(&mut self.next_hop, &extra.next_hop, start, end, NextHop);
+        extend_nets(
+            &mut self.source_net,
+            sources,
+            &extra.source_prefix_length,
+            start,
+        );
+        extend_nets(
+            &mut self.destination_net,
+            destinations,
+            &extra.destination_prefix_length,
+            start,
+        );
     }
 
     /// The columns in the order of [`schema`]; the rows are forgotten.
     pub(crate) fn take(&mut self) -> PolarsResult<Vec<Sealed>> {
+        let rows = self.octets.len();
+        if self.zeros.len() != rows {
+            self.zeros = PrimitiveArray::from_vec(vec![0; rows]);
+        }
+        let zeros = &self.zeros;
         Ok(vec![
-            text(self.kind.take()?),
-            time(&mut self.time_received),
-            delta(&mut self.sequence),
-            number(&mut self.sampling_rate),
-            text(self.sampler_address.take()?),
-            number(&mut self.domain),
-            time(&mut self.flow_start),
-            time(&mut self.flow_end),
-            number(&mut self.octets),
-            number(&mut self.packets),
-            text(self.source.take()?),
-            text(self.destination.take()?),
-            text(self.etype.take()?),
-            text(self.protocol.take()?),
-            number(&mut self.source_port),
-            number(&mut self.destination_port),
-            number(&mut self.input_interface),
-            number(&mut self.output_interface),
-            text(self.source_mac.take()?),
-            text(self.destination_mac.take()?),
-            number(&mut self.vlan_id),
-            number(&mut self.tos),
-            number(&mut self.ttl),
-            number(&mut self.tcp_flags),
-            number(&mut self.icmp_type),
-            number(&mut self.icmp_code),
-            number(&mut self.flow_label),
-            number(&mut self.source_as),
-            number(&mut self.destination_as),
-            text(self.next_hop.take()?),
-            text(self.source_net.take()?),
-            text(self.destination_net.take()?),
-            time(&mut self.export_time),
-            number(&mut self.direction),
-            number(&mut self.forwarding_status),
-            number(&mut self.fragment),
-            number(&mut self.present),
+            text(self.kind.take(zeros)?),
+            time(&mut self.time_received, zeros)?,
+            delta(&mut self.sequence, zeros)?,
+            number(&mut self.sampling_rate, zeros)?,
+            text(self.sampler_address.take(zeros)?),
+            number(&mut self.domain, zeros)?,
+            time(&mut self.flow_start, zeros)?,
+            time(&mut self.flow_end, zeros)?,
+            number(&mut self.octets, zeros)?,
+            number(&mut self.packets, zeros)?,
+            text(self.source.take(zeros)?),
+            text(self.destination.take(zeros)?),
+            text(self.etype.take(zeros)?),
+            text(self.protocol.take(zeros)?),
+            number(&mut self.source_port, zeros)?,
+            number(&mut self.destination_port, zeros)?,
+            number(&mut self.input_interface, zeros)?,
+            number(&mut self.output_interface, zeros)?,
+            text(self.source_mac.take(zeros)?),
+            text(self.destination_mac.take(zeros)?),
+            number(&mut self.vlan_id, zeros)?,
+            number(&mut self.tos, zeros)?,
+            number(&mut self.ttl, zeros)?,
+            number(&mut self.tcp_flags, zeros)?,
+            number(&mut self.icmp_type, zeros)?,
+            number(&mut self.icmp_code, zeros)?,
+            number(&mut self.flow_label, zeros)?,
+            number(&mut self.source_as, zeros)?,
+            number(&mut self.destination_as, zeros)?,
+            text(self.next_hop.take(zeros)?),
+            text(self.source_net.take(zeros)?),
+            text(self.destination_net.take(zeros)?),
+            time(&mut self.export_time, zeros)?,
+            number(&mut self.direction, zeros)?,
+            number(&mut self.forwarding_status, zeros)?,
+            number(&mut self.fragment, zeros)?,
+            number(&mut self.present, zeros)?,
         ])
     }
 }
@@ -221,7 +244,8 @@ fn timestamp() -> ArrowDataType {
     ArrowDataType::Timestamp(TimeUnit::Nanosecond, None)
 }
 
-fn text(array: polars_arrow::array::DictionaryArray<u32>) -> Sealed {
+/// By the dictionary that is there.
+fn text(array: DictionaryArray<u32>) -> Sealed {
     Sealed {
         array: Box::new(array),
         encoding: Encoding::RleDictionary,
@@ -229,32 +253,45 @@ fn text(array: polars_arrow::array::DictionaryArray<u32>) -> Sealed {
 }
 
 /// By dictionary where values repeat enough, else plain: the encoder finds out.
-fn number<T: NativeType>(column: &mut Vec<T>) -> Sealed {
-    Sealed {
-        array: Box::new(PrimitiveArray::from_vec(taken(column))),
-        encoding: Encoding::RleDictionary,
-    }
+fn number<T: NativeType>(column: &mut Vec<T>, zeros: &PrimitiveArray<u32>) -> PolarsResult<Sealed> {
+    number_by(Encoding::RleDictionary, T::PRIMITIVE.into(), column, zeros)
 }
 
 /// By differences, which are small.
-fn delta(column: &mut Vec<u32>) -> Sealed {
-    Sealed {
-        encoding: Encoding::DeltaBinaryPacked,
-        ..number(column)
-    }
+fn delta(column: &mut Vec<u32>, zeros: &PrimitiveArray<u32>) -> PolarsResult<Sealed> {
+    number_by(
+        Encoding::DeltaBinaryPacked,
+        ArrowDataType::UInt32,
+        column,
+        zeros,
+    )
 }
 
-fn time(column: &mut Vec<i64>) -> Sealed {
-    Sealed {
-        array: Box::new(PrimitiveArray::from_vec(taken(column)).to(timestamp())),
-        encoding: Encoding::DeltaBinaryPacked,
-    }
+fn time(column: &mut Vec<i64>, zeros: &PrimitiveArray<u32>) -> PolarsResult<Sealed> {
+    number_by(Encoding::DeltaBinaryPacked, timestamp(), column, zeros)
 }
 
-/// The next row group will have as many rows.
-fn taken<T>(column: &mut Vec<T>) -> Vec<T> {
+/// Most columns of most exporters hold one value all over: these are told from others in one quick pass, their memory is
+/// kept, and all share the same keys.
+fn number_by<T: NativeType>(
+    encoding: Encoding,
+    data_type: ArrowDataType,
+    column: &mut Vec<T>,
+    zeros: &PrimitiveArray<u32>,
+) -> PolarsResult<Sealed> {
+    if let Some(first) = column.first().copied()
+        && column.iter().all(|value| *value == first)
+    {
+        column.clear();
+        let value = PrimitiveArray::from_vec(vec![first]).to(data_type);
+        return DictionaryArray::try_from_keys(zeros.clone(), value.boxed(), false).map(text);
+    }
     let rows = column.len();
-    std::mem::replace(column, Vec::with_capacity(rows))
+    let values = std::mem::replace(column, Vec::with_capacity(rows));
+    Ok(Sealed {
+        array: Box::new(PrimitiveArray::from_vec(values).to(data_type)),
+        encoding,
+    })
 }
 
 fn repeat<T: Clone>(column: &mut Vec<T>, value: T, rows: usize) {
@@ -269,6 +306,25 @@ fn copy_extra<T: Copy + Default>(column: &mut Vec<T>, from: &[T], start: usize, 
     }
 }
 
-fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-    column.get(row).copied().unwrap_or_default()
+fn extend<V: Text, T: Copy + Default>(
+    column: &mut Dictionary<V>,
+    from: &[T],
+    start: usize,
+    end: usize,
+    value: fn(T) -> V,
+) {
+    match from.get(start..end) {
+        Some(values) => column.extend(values.iter().map(|from| value(*from))),
+        None => column.push_times(value(T::default()), end - start),
+    }
+}
+
+fn extend_nets(column: &mut Dictionary<Net>, addresses: &[Address], lengths: &[u8], start: usize) {
+    match lengths.get(start..start + addresses.len()) {
+        Some(lengths) => {
+            let nets = addresses.iter().zip(lengths);
+            column.extend(nets.map(|(address, length)| Net::of(*address, *length)));
+        }
+        None => column.extend(addresses.iter().map(|address| Net::of(*address, 0))),
+    }
 }

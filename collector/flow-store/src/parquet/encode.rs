@@ -29,7 +29,10 @@ pub struct ParquetEncoder {
     octets: Shared,
     fields: Vec<ParquetType>,
     rows_per_group: usize,
-    rows: u64,
+    /// Rows of the group in work.
+    group_rows: usize,
+    /// Rows of the groups before it.
+    ended_rows: u64,
 }
 
 impl ParquetEncoder {
@@ -43,42 +46,51 @@ impl ParquetEncoder {
             writer,
             octets,
             rows_per_group: rows_per_group.max(1),
-            rows: 0,
+            group_rows: 0,
+            ended_rows: 0,
         })
     }
 
     /// Appends all rows of a batch.
     pub fn push(&mut self, batch: &FlowBatch) -> Result<(), EncodeError> {
-        batch
-            .datagrams
-            .iter()
-            .try_for_each(|datagram| self.push_datagram(batch, datagram))
+        self.push_datagrams(batch, &batch.datagrams)
     }
 
-    /// Appends the rows of one datagram of a batch.
-    pub fn push_datagram(
+    /// Appends the rows of some datagrams of a batch.
+    pub fn push_datagrams(
         &mut self,
         batch: &FlowBatch,
-        datagram: &DatagramInfo,
+        datagrams: &[DatagramInfo],
     ) -> Result<(), EncodeError> {
-        let end = (datagram.rows.end as usize).min(batch.len());
-        let mut start = datagram.rows.start as usize;
-        while start < end {
-            let room = self.rows_per_group - self.columns.len();
-            let stop = end.min(start + room);
-            self.columns.push(batch, datagram, start, stop);
-            self.rows += (stop - start) as u64;
-            start = stop;
-            if self.columns.len() >= self.rows_per_group {
-                self.end_row_group()?;
+        // Rows that follow each other are copied at once, whatever datagrams they came in.
+        let mut run = 0..0;
+        for datagram in datagrams {
+            let end = (datagram.rows.end as usize).min(batch.len());
+            let mut start = datagram.rows.start as usize;
+            if start != run.end {
+                self.columns.push_rows(batch, run.start, run.end);
+                run = start..start;
+            }
+            while start < end {
+                let stop = end.min(start + self.rows_per_group - self.group_rows);
+                self.columns.push_header(datagram, stop - start);
+                self.group_rows += stop - start;
+                run.end = stop;
+                start = stop;
+                if self.group_rows >= self.rows_per_group {
+                    self.columns.push_rows(batch, run.start, run.end);
+                    run = stop..stop;
+                    self.end_row_group()?;
+                }
             }
         }
+        self.columns.push_rows(batch, run.start, run.end);
         Ok(())
     }
 
     /// Rows taken so far.
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.ended_rows + self.group_rows as u64
     }
 
     /// The octets of the file that are ready, which follow those fetched before.
@@ -89,7 +101,7 @@ impl ParquetEncoder {
 
     /// Ends the file and gives its last octets.
     pub fn finish(mut self) -> Result<Vec<u8>, EncodeError> {
-        if self.columns.len() > 0 {
+        if self.group_rows > 0 {
             self.end_row_group()?;
         }
         self.writer.end(None)?;
@@ -97,7 +109,8 @@ impl ParquetEncoder {
     }
 
     fn end_row_group(&mut self) -> Result<(), EncodeError> {
-        let rows = self.columns.len() as u64;
+        let rows = std::mem::take(&mut self.group_rows) as u64;
+        self.ended_rows += rows;
         let options = options()?;
         let columns = self.columns.take()?;
         let pages = columns

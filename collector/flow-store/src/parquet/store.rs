@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use weir_flow_record::{FlowBatch, Timestamp};
+use weir_flow_record::{DatagramInfo, FlowBatch, Timestamp};
 
 use super::encode::{EncodeError, ParquetEncoder};
 use super::files::{Files, make_folders, part_of, path_of, sync_folder};
@@ -174,33 +174,44 @@ impl ParquetStore {
 
     /// Takes in all rows of a batch.
     pub fn handle_batch(&mut self, now: Timestamp, batch: &FlowBatch) {
-        for index in 0..batch.datagrams.len() {
-            let datagram = &batch.datagrams[index];
-            let end = (datagram.rows.end as usize).min(batch.len());
-            let rows = end.saturating_sub(datagram.rows.start as usize) as u64;
-            if rows == 0 {
-                continue;
-            }
-            if let Some((_, reason)) = self.paused.filter(|(until, _)| *until > now) {
-                self.counters.drop_rows(reason, rows);
-                continue;
-            }
-            self.paused = None;
-            let received = datagram.received_at.nanos();
-            let hour = received.div_euclid(HOUR);
-            match self.open_file(now, hour, received) {
-                Ok(file) => {
-                    if let Err(error) = file.encoder.push_datagram(batch, datagram) {
-                        self.abandon(now, hour, &error.into());
-                    }
-                }
-                Err(error) => {
-                    self.counters.drop_rows(error.reason(), rows);
-                    self.pause(now, &error);
-                }
-            }
+        let hour_of = |datagram: &DatagramInfo| datagram.received_at.nanos().div_euclid(HOUR);
+        for datagrams in batch.datagrams.chunk_by(|a, b| hour_of(a) == hour_of(b)) {
+            self.handle_datagrams(now, batch, datagrams);
         }
         self.write_ready(now);
+    }
+
+    /// Takes in datagrams of one hour.
+    fn handle_datagrams(&mut self, now: Timestamp, batch: &FlowBatch, datagrams: &[DatagramInfo]) {
+        let rows: u64 = datagrams
+            .iter()
+            .map(|datagram| rows_of(batch, datagram))
+            .sum();
+        let Some(first) = datagrams.first().filter(|_| rows > 0) else {
+            return;
+        };
+        if let Some((_, reason)) = self.paused.filter(|(until, _)| *until > now) {
+            self.counters.drop_rows(reason, rows);
+            return;
+        }
+        self.paused = None;
+        let received = first.received_at.nanos();
+        let hour = received.div_euclid(HOUR);
+        match self.open_file(now, hour, received) {
+            Ok(file) => {
+                let all = file.encoder.rows() + rows;
+                if let Err(error) = file.encoder.push_datagrams(batch, datagrams) {
+                    // Rows that it did not come to are lost like those in the file.
+                    let untaken = all.saturating_sub(file.encoder.rows());
+                    self.counters.drop_rows(DropReason::EncodeError, untaken);
+                    self.abandon(now, hour, &error.into());
+                }
+            }
+            Err(error) => {
+                self.counters.drop_rows(error.reason(), rows);
+                self.pause(now, &error);
+            }
+        }
     }
 
     /// Finishes files that are due, and deletes what is too old.
@@ -392,6 +403,11 @@ impl ParquetStore {
         self.counters.stored_files = self.files.len();
         self.counters.stored_octets = self.files.octets();
     }
+}
+
+fn rows_of(batch: &FlowBatch, datagram: &DatagramInfo) -> u64 {
+    let end = (datagram.rows.end as usize).min(batch.len());
+    end.saturating_sub(datagram.rows.start as usize) as u64
 }
 
 impl OpenFile {
