@@ -87,7 +87,9 @@ fn batch(random: &mut Random, at: i64, sources: u64, columns: ColumnSet) -> Flow
 
 /// Time of this thread on a core: other work on the machine does not count.
 fn cpu_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .unwrap()
+        .into()
 }
 
 fn report(case: &str, format: &str, rows: u64, octets: usize, began: Duration) {
