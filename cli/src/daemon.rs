@@ -489,8 +489,10 @@ fn run_window(
                     Some(store) => store.store(batch),
                     None => Some(batch),
                 };
-                // A full channel only means that the shard has spares enough.
-                let _ = left.map(|batch| spare.try_send(batch));
+                if let Some(batch) = left {
+                    // A full channel only means that the shard has spares enough.
+                    let _ = spare.try_send(batch);
+                }
             }
             Ask::DrillDown(question) => {
                 let findings = window.drill_down(&question);

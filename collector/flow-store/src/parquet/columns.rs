@@ -94,6 +94,9 @@ impl Columns {
 
     /// Appends the columns of the rows `start..end` of a batch.
     pub(crate) fn push_rows(&mut self, batch: &FlowBatch, start: usize, end: usize) {
+        if start == end {
+            return;
+        }
         let extra = &batch.extra;
         macro_rules! copy {
             ($($column:ident = $from:expr),* $(,)?) => {

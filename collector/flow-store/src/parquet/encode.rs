@@ -67,6 +67,9 @@ impl ParquetEncoder {
         for datagram in datagrams {
             let end = (datagram.rows.end as usize).min(batch.len());
             let mut start = datagram.rows.start as usize;
+            if start >= end {
+                continue;
+            }
             if start != run.end {
                 self.columns.push_rows(batch, run.start, run.end);
                 run = start..start;

@@ -196,7 +196,7 @@ impl Source {
         let mut metadata = polars_parquet::read::read_metadata(&mut file).map_err(|source| {
             ReadError::Parquet {
                 path: path.to_owned(),
-                source: source.into(),
+                source,
             }
         })?;
         let groups = std::mem::take(&mut metadata.row_groups).into_iter();
