@@ -18,36 +18,41 @@ const QUEUE: usize = 256;
 /// Longest wait for a batch, so that files end in time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The way to the thread; it ends when this is dropped, after all files are finished.
+/// Looks at the store's folder; an error here ends the start.
+pub(crate) fn open(settings: &ParquetSettings) -> anyhow::Result<ParquetStore> {
+    let store = ParquetStore::open(settings.clone(), 0)
+        .with_context(|| format!("cannot use {}", settings.folder.display()))?;
+    let leftovers = store.counters().leftover_files;
+    if leftovers > 0 {
+        tracing::warn!(
+            files = leftovers,
+            "removed Parquet files that an earlier run left unfinished"
+        );
+    }
+    Ok(store)
+}
+
+/// The way to the thread, which one writer for all shards runs on.
 pub(crate) struct StoreWriter {
-    batches: SyncSender<FlowBatch>,
+    batches: SyncSender<(u16, FlowBatch)>,
     thread: JoinHandle<()>,
     views: Arc<Views>,
 }
 
 impl StoreWriter {
-    /// Starts the thread; batches that it is done with go to `spare`.
+    /// Starts the thread; batches that it is done with go back to their shard's `spares`.
     pub(crate) fn start(
-        settings: &ParquetSettings,
+        store: ParquetStore,
         views: Arc<Views>,
-        spare: SyncSender<FlowBatch>,
+        spares: Vec<SyncSender<FlowBatch>>,
     ) -> anyhow::Result<Self> {
-        let store = ParquetStore::open(settings.clone(), 0)
-            .with_context(|| format!("cannot use {}", settings.folder.display()))?;
-        let leftovers = store.counters().leftover_files;
-        if leftovers > 0 {
-            tracing::warn!(
-                files = leftovers,
-                "removed Parquet files that an earlier run left unfinished"
-            );
-        }
         views.set_store(store.counters());
         let (batches, queue) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("weir-store".to_owned())
             .spawn({
                 let views = Arc::clone(&views);
-                move || run(store, &queue, &spare, &views)
+                move || run(store, &queue, &spares, &views)
             })
             .context("cannot start a thread")?;
         Ok(Self {
@@ -57,11 +62,11 @@ impl StoreWriter {
         })
     }
 
-    /// Hands a batch over; gives it back where the thread has fallen behind, with its rows counted as dropped.
-    pub(crate) fn store(&self, batch: FlowBatch) -> Option<FlowBatch> {
-        match self.batches.try_send(batch) {
+    /// Hands a shard's batch over; gives it back where the thread has fallen behind, with its rows counted as dropped.
+    pub(crate) fn store(&self, shard: u16, batch: FlowBatch) -> Option<FlowBatch> {
+        match self.batches.try_send((shard, batch)) {
             Ok(()) => None,
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+            Err(TrySendError::Full((_, batch)) | TrySendError::Disconnected((_, batch))) => {
                 let rows = batch.len() as u64;
                 let dropped = &self.views.counters.store_queue_full_rows;
                 dropped.fetch_add(rows, Ordering::Relaxed);
@@ -79,18 +84,20 @@ impl StoreWriter {
 
 fn run(
     mut store: ParquetStore,
-    queue: &Receiver<FlowBatch>,
-    spare: &SyncSender<FlowBatch>,
+    queue: &Receiver<(u16, FlowBatch)>,
+    spares: &[SyncSender<FlowBatch>],
     views: &Views,
 ) {
     loop {
         let received = queue.recv_timeout(patience(&store));
         let now = Timestamp::from_nanos(wall_clock());
         match received {
-            Ok(batch) => {
+            Ok((shard, batch)) => {
                 store.handle_batch(now, &batch);
                 // A full channel only means that the shard has spares enough.
-                let _ = spare.try_send(batch);
+                if let Some(spares) = spares.get(usize::from(shard)) {
+                    let _ = spares.try_send(batch);
+                }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

@@ -191,7 +191,7 @@ impl CollectorConfig {
         }
     }
 
-    /// What is configured and not there yet: one shard serves for now, and sFlow is not decoded.
+    /// What is configured and not there yet: sFlow is not decoded.
     pub fn warnings(&self) -> Vec<ConfigFault> {
         let mut warnings = Vec::new();
         if !self.sflow.is_empty() {
@@ -200,18 +200,18 @@ impl CollectorConfig {
                 "sFlow is not decoded yet: these sockets stay closed",
             ));
         }
-        if self.shards > 1 {
-            warnings.push(ConfigFault::new(
-                "collector.shards",
-                "one shard is run for now",
-            ));
-        }
         warnings
     }
 
-    /// One shard for now; see [`Self::warnings`].
+    /// 0 leaves one CPU to everything else.
     fn shards(&self) -> u16 {
-        1
+        if self.shards > 0 {
+            return self.shards;
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        u16::try_from(cpus.saturating_sub(1))
+            .unwrap_or(u16::MAX)
+            .max(1)
     }
 }
 

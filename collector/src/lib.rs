@@ -8,6 +8,7 @@ mod capture;
 mod config;
 mod receive;
 mod shard;
+mod steer;
 
 pub use capture::{Capture, CaptureError, CapturedDatagram};
 pub use config::{
@@ -15,3 +16,4 @@ pub use config::{
 };
 pub use receive::{BindError, ReceiveBuffers, Receiver, SocketView, wall_clock};
 pub use shard::{Shard, ShardSettings};
+pub use steer::shard_of;

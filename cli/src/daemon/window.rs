@@ -1,0 +1,57 @@
+//! The thread that owns the recent window: polars never runs where packets or judgements do.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use weir_attack_event::DrillDown;
+use weir_flow_record::FlowBatch;
+use weir_flow_store::RecentWindow;
+
+use super::judge::Input;
+use crate::store::StoreWriter;
+
+/// What the window thread takes in.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are batches, and a box would be an allocation for each"
+)]
+pub(super) enum Ask {
+    /// A shard's batch, which goes back to it.
+    Batch(u16, FlowBatch),
+    DrillDown(DrillDown),
+}
+
+/// Serves until nobody can ask any more.
+pub(super) fn run(
+    mut window: RecentWindow,
+    asks: &Receiver<Ask>,
+    spares: &[SyncSender<FlowBatch>],
+    input: &SyncSender<Input>,
+    store: Option<StoreWriter>,
+) {
+    while let Ok(ask) = asks.recv() {
+        match ask {
+            Ask::Batch(shard, batch) => {
+                window.handle_batch(&batch);
+                let left = match &store {
+                    Some(store) => store.store(shard, batch),
+                    None => Some(batch),
+                };
+                // A full channel only means that the shard has spares enough.
+                if let Some(batch) = left
+                    && let Some(spares) = spares.get(usize::from(shard))
+                {
+                    let _ = spares.try_send(batch);
+                }
+            }
+            Ask::DrillDown(question) => {
+                let findings = window.drill_down(&question);
+                if input.send(Input::Findings(findings)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    if let Some(store) = store {
+        store.finish();
+    }
+}
