@@ -24,6 +24,7 @@ pub struct Shard {
     batch: FlowBatch,
     spare: Vec<FlowBatch>,
     full: VecDeque<FlowBatch>,
+    unpolled_rows: u64,
     /// Rule of each exporter, by its dense number.
     rules: Vec<Option<Option<usize>>>,
     coverage: Vec<ExporterCoverage>,
@@ -51,6 +52,7 @@ impl Shard {
             batch: FlowBatch::with_projection(columns),
             spare: Vec::new(),
             full: VecDeque::new(),
+            unpolled_rows: 0,
             rules: Vec::new(),
             coverage: Vec::new(),
             covered_until: i64::MIN,
@@ -134,6 +136,12 @@ impl Shard {
         self.full.pop_front()
     }
 
+    /// Rows of batches that were dropped since the last call because nobody polled them.
+    #[must_use]
+    pub fn take_unpolled_rows(&mut self) -> u64 {
+        std::mem::take(&mut self.unpolled_rows)
+    }
+
     /// Takes a polled batch back, so that its memory is used again.
     pub fn recycle(&mut self, mut batch: FlowBatch) {
         if self.spare.len() < SPARE_BATCHES {
@@ -206,6 +214,7 @@ impl Shard {
         if self.full.len() > SPARE_BATCHES
             && let Some(oldest) = self.full.pop_front()
         {
+            self.unpolled_rows += oldest.len() as u64;
             self.recycle(oldest);
         }
     }

@@ -108,6 +108,13 @@ impl ShardThread {
         while let Ok(batch) = self.spares.try_recv() {
             self.shard.recycle(batch);
         }
+        let unpolled = self.shard.take_unpolled_rows();
+        if unpolled > 0 {
+            let counters = &self.views.counters;
+            counters
+                .store_queue_full_rows
+                .fetch_add(unpolled, Ordering::Relaxed);
+        }
     }
 
     fn publish(&self) {

@@ -457,6 +457,25 @@ mod tests {
         assert_eq!(batch.extra.flow_label.len(), 2);
         batch.truncate(1);
         assert_eq!((batch.len(), batch.extra.tos.len()), (1, 1));
+        let all = DatagramInfo {
+            rows: 0..9,
+            exporter: ExporterId(1),
+            exporter_address: Address::UNSPECIFIED,
+            domain: ObservationDomainId(0),
+            protocol: ExportProtocol::Ipfix,
+            sequence: 0,
+            received_at: ReceivedAt::default(),
+            export_time: ExportTime::default(),
+            present: ColumnSet::NONE,
+        };
+        let mut few = FlowBatch::with_projection(ColumnSet::TTL);
+        few.push(&Row::default());
+        few.append(&batch, &all);
+        few.append(&FlowBatch::default(), &all);
+        assert_eq!((few.row(1), few.extra.ttl.len()), (row, 2));
+        assert!(few.extra.tos.is_empty(), "what is not projected stays out");
+        assert_eq!(few.datagrams[0].rows, 1..2);
+        assert!(few.datagrams[1].rows.is_empty());
         batch.clear();
         assert!(batch.is_empty());
     }
