@@ -13,8 +13,8 @@ use weir_flow_store::{ParquetSettings, ParquetStore};
 
 use crate::views::Views;
 
-/// Batches that wait for the disk: a quarter of a second at a million records a second.
-const QUEUE: usize = 256;
+/// Batches that wait for the disk: half a second at a million records a second, at most 100 MB.
+const QUEUE: usize = 512;
 /// Longest wait for a batch, so that files end in time.
 const PATIENCE: Duration = Duration::from_secs(1);
 

@@ -1,6 +1,7 @@
 //! The thread that owns the recent window: polars never runs where packets or judgements do.
 
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
 
 use weir_attack_event::DrillDown;
 use weir_flow_record::FlowBatch;
@@ -8,6 +9,9 @@ use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
 use crate::store::StoreWriter;
+
+/// Batches come by the hundred, and waking for each costs more than taking it in.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What the window thread takes in.
 #[expect(
@@ -28,28 +32,31 @@ pub(super) fn run(
     input: &SyncSender<Input>,
     store: Option<StoreWriter>,
 ) {
-    while let Ok(ask) = asks.recv() {
-        match ask {
-            Ask::Batch(shard, batch) => {
-                window.handle_batch(&batch);
-                let left = match &store {
-                    Some(store) => store.store(shard, batch),
-                    None => Some(batch),
-                };
-                // A full channel only means that the shard has spares enough.
-                if let Some(batch) = left
-                    && let Some(spares) = spares.get(usize::from(shard))
-                {
-                    let _ = spares.try_send(batch);
+    'serve: while let Ok(first) = asks.recv() {
+        for ask in std::iter::once(first).chain(asks.try_iter()) {
+            match ask {
+                Ask::Batch(shard, batch) => {
+                    window.handle_batch(&batch);
+                    let left = match &store {
+                        Some(store) => store.store(shard, batch),
+                        None => Some(batch),
+                    };
+                    // A full channel only means that the shard has spares enough.
+                    if let Some(batch) = left
+                        && let Some(spares) = spares.get(usize::from(shard))
+                    {
+                        let _ = spares.try_send(batch);
+                    }
                 }
-            }
-            Ask::DrillDown(question) => {
-                let findings = window.drill_down(&question);
-                if input.send(Input::Findings(findings)).is_err() {
-                    break;
+                Ask::DrillDown(question) => {
+                    let findings = window.drill_down(&question);
+                    if input.send(Input::Findings(findings)).is_err() {
+                        break 'serve;
+                    }
                 }
             }
         }
+        std::thread::sleep(PAUSE);
     }
     if let Some(store) = store {
         store.finish();
