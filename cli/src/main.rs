@@ -17,6 +17,7 @@ mod naming;
 mod progress;
 mod replay;
 mod run;
+mod store;
 mod upstreams;
 mod views;
 

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 
 use crate::views::Views;
 use std::sync::Arc;
+use weir_flow_store::DropReason;
 
 /// The text of one scrape.
 pub(crate) fn scrape(views: &Arc<Views>) -> Result<String, fmt::Error> {
@@ -47,6 +48,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_collector(&mut encoder)?;
         self.encode_aggregate(&mut encoder)?;
+        self.encode_store(&mut encoder)?;
         self.encode_attacks(&mut encoder)
     }
 }
@@ -207,6 +209,68 @@ impl Scrape {
             "Hosts that should be watched and found no room",
             counters.refused_watches,
         )
+    }
+
+    fn encode_store(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(store) = self.0.store() else {
+            return Ok(());
+        };
+        let counters = [
+            (
+                "weir_store_rows",
+                "Rows in finished Parquet files",
+                store.rows,
+            ),
+            (
+                "weir_store_bytes",
+                "Octets of finished Parquet files",
+                store.octets,
+            ),
+            ("weir_store_files", "Parquet files finished", store.files),
+            (
+                "weir_store_abandoned_files",
+                "Parquet files given up because of an error",
+                store.abandoned_files,
+            ),
+            (
+                "weir_store_leftover_files",
+                "Unfinished Parquet files of an earlier run, removed at the start",
+                store.leftover_files,
+            ),
+            (
+                "weir_store_expired_files",
+                "Parquet files that retention deleted",
+                store.expired_files,
+            ),
+        ];
+        for (name, help, value) in counters {
+            counter(encoder, name, help, value)?;
+        }
+        gauge(
+            encoder,
+            "weir_store_stored_files",
+            "Parquet files that are there",
+            store.stored_files,
+        )?;
+        gauge(
+            encoder,
+            "weir_store_stored_bytes",
+            "Octets of the Parquet files that are there",
+            store.stored_octets,
+        )?;
+        let mut family = encoder.encode_descriptor(
+            "weir_store_dropped_rows",
+            "Rows that are in no Parquet file, by reason",
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?;
+        for reason in DropReason::ALL {
+            let label = ByReason {
+                reason: reason.name(),
+            };
+            ConstCounter::new(store.dropped_rows(reason)).encode(family.encode_family(&label)?)?;
+        }
+        Ok(())
     }
 
     fn encode_attacks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

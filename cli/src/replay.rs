@@ -1,8 +1,8 @@
-//! `weir replay`: the production pipeline over captures, single-threaded, in the data's own time.
+//! `weir replay`: the production pipeline over captures or stored flows, single-threaded, in the data's own time.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use weir_detector::Detector;
 use weir_dots_export::{Exporter, Record, Recorder};
 use weir_flow_aggregate::{AggregateCounters, Merger};
 use weir_flow_record::{ColumnSet, ReceivedAt, Timestamp};
-use weir_flow_store::RecentWindow;
+use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
 use crate::arguments::ReplayArguments;
 use crate::config::{self, Settings};
@@ -37,15 +37,13 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .map(Bodies::create)
         .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
-    let mut source = Merged::open(&arguments.files)?;
-    let progress = Progress::of_files("replay", &arguments.files);
-    while let Some(datagram) = source.next() {
-        replay.handle_datagram(&datagram)?;
-        progress.set(source.octets_read());
-    }
-    replay.finish()?;
-    progress.finish();
-    for warning in source.warnings() {
+    let stored = arguments.files.iter().filter(|path| is_parquet(path));
+    let warnings = match stored.count() {
+        0 => replay.run_captures(&arguments.files)?,
+        all if all == arguments.files.len() => replay.run_stored(&arguments.files)?,
+        _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
+    };
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
     replay.report();
@@ -81,6 +79,41 @@ impl<'w> Replay<'w> {
             bodies,
             attacks: 0,
         }
+    }
+
+    /// Replays captures; tells what is odd about them.
+    fn run_captures(&mut self, files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+        let mut source = Merged::open(files)?;
+        let progress = Progress::of_files("replay", files);
+        while let Some(datagram) = source.next() {
+            self.handle_datagram(&datagram)?;
+            progress.set(source.octets_read());
+        }
+        self.finish()?;
+        progress.finish();
+        Ok(source.warnings().collect())
+    }
+
+    /// Replays Parquet files and folders of such; nothing is odd about files that are read to their end.
+    fn run_stored(&mut self, files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+        let mut source = FlowReader::open(files)?;
+        let progress = Progress::of_files("replay", files);
+        while let Some(batch) = source.next() {
+            let batch = batch?;
+            for datagram in &batch.datagrams {
+                self.run_until(datagram.received_at.0)?;
+                let exporter = datagram.exporter_address.ip();
+                let number = shard_of(exporter, self.shards.len() as u16);
+                if let Some(shard) = self.shards.get_mut(usize::from(number)) {
+                    shard.handle_records(&batch, datagram);
+                }
+                self.drain()?;
+            }
+            progress.set(source.octets_read());
+        }
+        self.finish()?;
+        progress.finish();
+        Ok(Vec::new())
     }
 
     fn handle_datagram(&mut self, datagram: &CapturedDatagram) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::SocketView;
 use weir_flow_aggregate::AggregateCounters;
+use weir_flow_store::{DropReason, StoreCounters};
 use weir_netflow::ExporterView;
 
 use crate::naming::InterfaceRow;
@@ -22,6 +23,7 @@ pub(crate) struct Views {
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
+    store: Mutex<Option<StoreCounters>>,
     pub(crate) counters: Counters,
 }
 
@@ -30,6 +32,8 @@ pub(crate) struct Views {
 pub(crate) struct Counters {
     pub(crate) lost_summaries: AtomicU64,
     pub(crate) lost_batches: AtomicU64,
+    /// Rows that found no room in the queues before the Parquet writer.
+    pub(crate) store_queue_full_rows: AtomicU64,
     pub(crate) reload_failures: AtomicU64,
 }
 
@@ -186,6 +190,19 @@ impl Views {
     /// The newest word on each mitigation.
     pub(crate) fn mitigations(&self) -> Vec<MitigationReport> {
         lock(&self.mitigations).values().cloned().collect()
+    }
+
+    /// Replaces the Parquet store's figures.
+    pub(crate) fn set_store(&self, counters: StoreCounters) {
+        *lock(&self.store) = Some(counters);
+    }
+
+    /// The Parquet store's figures, with what its queue refused; `None` while it is off.
+    pub(crate) fn store(&self) -> Option<StoreCounters> {
+        let mut counters = (*lock(&self.store))?;
+        let refused = self.counters.store_queue_full_rows.load(Ordering::Relaxed);
+        counters.drop_rows(DropReason::QueueFull, refused);
+        Some(counters)
     }
 
     /// Totals for `/metrics`.

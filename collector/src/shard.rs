@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use weir_flow_aggregate::{
     AggregateCounters, AggregateSettings, Aggregator, ExporterCoverage, WatchList, WindowSummary,
 };
-use weir_flow_record::{Address, ExporterId, FlowBatch, ReceivedAt};
+use weir_flow_record::{Address, DatagramInfo, ExporterId, FlowBatch, ReceivedAt};
 use weir_netflow::{
     DatagramOutcome, Decoder, DecoderCounters, ExporterView, NameStatement, StateChange,
 };
@@ -26,6 +26,7 @@ pub struct Shard {
     batch: FlowBatch,
     spare: Vec<FlowBatch>,
     full: VecDeque<FlowBatch>,
+    unpolled_rows: u64,
     /// Rule of each exporter, by its dense number.
     rules: Vec<Option<Option<usize>>>,
     coverage: Vec<ExporterCoverage>,
@@ -53,6 +54,7 @@ impl Shard {
             batch: FlowBatch::with_projection(columns),
             spare: Vec::new(),
             full: VecDeque::new(),
+            unpolled_rows: 0,
             rules: Vec::new(),
             coverage: Vec::new(),
             covered_until: i64::MIN,
@@ -84,6 +86,19 @@ impl Shard {
             self.flush();
         }
         Some(outcome)
+    }
+
+    /// Takes in records that were decoded before, of one datagram of `batch`: what a Parquet file holds. Exporters are numbered
+    /// by who read them, so a shard takes either these or datagrams.
+    pub fn handle_records(&mut self, batch: &FlowBatch, datagram: &DatagramInfo) {
+        if !self.collector.allows(datagram.exporter_address) {
+            self.refused_datagrams += 1;
+            return;
+        }
+        self.batch.append(batch, datagram);
+        if self.batch.len() >= ROWS {
+            self.flush();
+        }
     }
 
     /// Hands what is decoded to aggregation, and evaluates the tick if it is due.
@@ -121,6 +136,12 @@ impl Shard {
     #[must_use]
     pub fn poll_batch(&mut self) -> Option<FlowBatch> {
         self.full.pop_front()
+    }
+
+    /// Rows of batches that were dropped since the last call because nobody polled them.
+    #[must_use]
+    pub fn take_unpolled_rows(&mut self) -> u64 {
+        std::mem::take(&mut self.unpolled_rows)
     }
 
     /// Takes a polled batch back, so that its memory is used again.
@@ -201,6 +222,7 @@ impl Shard {
         if self.full.len() > SPARE_BATCHES
             && let Some(oldest) = self.full.pop_front()
         {
+            self.unpolled_rows += oldest.len() as u64;
             self.recycle(oldest);
         }
     }

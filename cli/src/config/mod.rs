@@ -250,6 +250,7 @@ impl Config {
         absolute(&mut self.enrichment.asn_database);
         absolute(&mut self.enrichment.country_database);
         absolute(&mut self.enrichment.networks);
+        absolute(&mut self.store.parquet_dir);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -262,6 +263,11 @@ impl Config {
 
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
+        let columns = if self.store.parquet_dir.as_os_str().is_empty() {
+            columns
+        } else {
+            ColumnSet::ALL
+        };
         let collector = self.collector.check(&self.exporters, columns);
         let collector = noted(
             document,

@@ -4,6 +4,7 @@
 //! sockets → shard threads ── summaries ─→ judge thread ── commands ──→ upstream tasks (tokio)
 //!              │    ↑────── watch lists ───┘  │   ↑ └─ notices ←──────┘
 //!              └ batches → window thread ← drill-down, findings
+//!                             └ batches → store thread → Parquet
 //! ```
 
 mod judge;
@@ -42,6 +43,7 @@ use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
 use crate::naming::Naming;
+use crate::store::{self, StoreWriter};
 use crate::upstreams;
 use crate::views::Views;
 
@@ -181,6 +183,8 @@ impl Daemon {
         }
         let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
 
+        let parquet = settings.store.parquet.as_ref();
+        let parquet = parquet.map(store::open).transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         let mut watches = Vec::new();
@@ -213,7 +217,11 @@ impl Daemon {
         drop(ask);
         let window = spawn("weir-window", {
             let limit = settings.store.recent_window;
-            move || window::run(RecentWindow::new(limit), &asks, &spares, &input, &naming)
+            let store = parquet
+                .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
+                .transpose()?;
+            let window = RecentWindow::new(limit);
+            move || window::run(window, &asks, &spares, &input, (&naming, store))
         })?;
         let judge = spawn("weir-judge", {
             let thread = JudgeThread {

@@ -99,15 +99,24 @@ impl ShardThread {
                 | TrySendError::Disconnected(Ask::Batch(_, batch)),
             ) = self.ask.try_send(Ask::Batch(self.number, batch))
             {
-                self.views
-                    .counters
-                    .lost_batches
-                    .fetch_add(1, Ordering::Relaxed);
+                let counters = &self.views.counters;
+                counters.lost_batches.fetch_add(1, Ordering::Relaxed);
+                let rows = batch.len() as u64;
+                counters
+                    .store_queue_full_rows
+                    .fetch_add(rows, Ordering::Relaxed);
                 self.shard.recycle(batch);
             }
         }
         while let Ok(batch) = self.spares.try_recv() {
             self.shard.recycle(batch);
+        }
+        let unpolled = self.shard.take_unpolled_rows();
+        if unpolled > 0 {
+            let counters = &self.views.counters;
+            counters
+                .store_queue_full_rows
+                .fetch_add(unpolled, Ordering::Relaxed);
         }
     }
 

@@ -9,6 +9,7 @@ use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
 use crate::naming::Naming;
+use crate::store::StoreWriter;
 
 /// Batches come by the hundred, and waking for each costs more than taking it in.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -30,15 +31,21 @@ pub(super) fn run(
     asks: &Receiver<Ask>,
     spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
-    naming: &Naming,
+    (naming, store): (&Naming, Option<StoreWriter>),
 ) {
-    while let Ok(first) = asks.recv() {
+    'serve: while let Ok(first) = asks.recv() {
         for ask in std::iter::once(first).chain(asks.try_iter()) {
             match ask {
                 Ask::Batch(shard, batch) => {
                     window.handle_batch(&batch);
+                    let left = match &store {
+                        Some(store) => store.store(shard, batch),
+                        None => Some(batch),
+                    };
                     // A full channel only means that the shard has spares enough.
-                    if let Some(spares) = spares.get(usize::from(shard)) {
+                    if let Some(batch) = left
+                        && let Some(spares) = spares.get(usize::from(shard))
+                    {
                         let _ = spares.try_send(batch);
                     }
                 }
@@ -46,11 +53,14 @@ pub(super) fn run(
                     let mut findings = window.drill_down(&question);
                     weir_enrichment::annotate(&mut findings, &naming.snapshot());
                     if input.send(Input::Findings(findings)).is_err() {
-                        return;
+                        break 'serve;
                     }
                 }
             }
         }
         std::thread::sleep(PAUSE);
+    }
+    if let Some(store) = store {
+        store.finish();
     }
 }

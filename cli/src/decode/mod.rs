@@ -1,7 +1,7 @@
 //! `weir decode`: export datagrams in captures → flow records, figures, or every field by name.
 
 mod all_fields;
-mod record;
+mod records;
 mod summary;
 
 use std::fs::File;
@@ -13,13 +13,17 @@ use weir_collector::Capture;
 use weir_flow_record::{ColumnSet, FlowBatch};
 use weir_netflow::{CheckedLimits, Decoder, Limits};
 
-use crate::arguments::{DecodeArguments, RecordFormat};
+use crate::arguments::DecodeArguments;
 use crate::progress::Progress;
 use all_fields::AllFields;
+use records::{Records, is_for_terminal};
 use summary::Summary;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
+    if is_for_terminal(arguments.format, arguments.output.as_deref()) {
+        anyhow::bail!("this format is not for a terminal: give a file with -o");
+    }
     let mut out: Box<dyn Write> = match &arguments.output {
         Some(path) => {
             let file =
@@ -29,9 +33,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         None => Box::new(BufWriter::new(io::stdout().lock())),
     };
     let progress = Progress::of_files("decode", &arguments.files);
-    if arguments.format == RecordFormat::Csv && !arguments.summary && !arguments.all_fields {
-        writeln!(out, "{}", record::CSV_HEADER)?;
-    }
+    let mut records = Records::new(arguments.format)?;
     let mut octets = 0;
     for path in &arguments.files {
         let mut capture = Capture::open(path)?;
@@ -41,7 +43,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         } else if arguments.all_fields {
             write_all_fields(&mut capture, &mut out, &mut tell)
         } else {
-            write_records(&mut capture, arguments.format, &mut out, &mut tell)
+            write_records(&mut capture, &mut records, &mut out, &mut tell)
         };
         match done {
             // Whoever reads has seen enough, as with `| head`.
@@ -56,7 +58,11 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         }
     }
     progress.finish();
-    match out.flush() {
+    let ended = match arguments.summary || arguments.all_fields {
+        true => Ok(()),
+        false => records.finish(&mut out),
+    };
+    match ended.and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done.context("cannot write"),
     }
@@ -73,7 +79,7 @@ fn decoder(columns: ColumnSet) -> io::Result<Decoder> {
 
 fn write_records(
     capture: &mut Capture,
-    format: RecordFormat,
+    records: &mut Records,
     out: &mut impl Write,
     tell: &mut impl FnMut(&Capture),
 ) -> io::Result<()> {
@@ -82,10 +88,7 @@ fn write_records(
     while let Some(datagram) = capture.next() {
         batch.clear();
         decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
-        match format {
-            RecordFormat::Ndjson => record::write_ndjson(&batch, out)?,
-            RecordFormat::Csv => record::write_csv(&batch, out)?,
-        }
+        records.write(&batch, out)?;
         tell(capture);
     }
     Ok(())

@@ -301,6 +301,63 @@ impl FlowBatch {
         self.fill_extra();
     }
 
+    /// Appends the rows of a datagram of another batch, with the optional columns of this one's projection; what `other` does
+    /// not hold is zero.
+    pub fn append(&mut self, other: &Self, datagram: &DatagramInfo) {
+        let end = (datagram.rows.end as usize).min(other.len());
+        let rows = (datagram.rows.start as usize).min(end)..end;
+        // A batch has fewer rows than 2³²: its datagrams count them so.
+        let start = self.len() as u32;
+        macro_rules! append {
+            ($($column:ident),* $(,)?) => {
+                $( self.$column.extend_from_slice(&other.$column[rows.clone()]); )*
+            };
+        }
+        append!(
+            source_address,
+            destination_address,
+            source_port,
+            destination_port,
+            protocol,
+            tcp_flags,
+            fragment,
+            octets,
+            packets,
+            flow_start,
+            flow_end,
+            sampling_rate,
+            input_interface,
+            output_interface,
+            direction,
+            forwarding_status,
+        );
+        macro_rules! append_extra {
+            ($($set:ident: $($column:ident),+;)*) => {
+                $( if self.projection.has(ColumnSet::$set) {
+                    $( if let Some(values) = other.extra.$column.get(rows.clone()) {
+                        self.extra.$column.extend_from_slice(values);
+                    } )+
+                } )*
+            };
+        }
+        append_extra! {
+            TOS: tos;
+            TTL: ttl;
+            ICMP: icmp_type, icmp_code;
+            VLAN: vlan_id;
+            AS: source_as, destination_as;
+            NEXT_HOP: next_hop;
+            PREFIX_LENGTHS: source_prefix_length, destination_prefix_length;
+            MAC: source_mac, destination_mac;
+            FLOW_LABEL: flow_label;
+        }
+        self.fill_extra();
+        self.datagrams.push(DatagramInfo {
+            rows: start..self.len() as u32,
+            ..datagram.clone()
+        });
+    }
+
     /// Makes every projected optional column as long as the others, with zeros.
     pub fn fill_extra(&mut self) {
         let rows = self.len();
@@ -408,6 +465,25 @@ mod tests {
         assert_eq!(batch.extra.flow_label.len(), 2);
         batch.truncate(1);
         assert_eq!((batch.len(), batch.extra.tos.len()), (1, 1));
+        let all = DatagramInfo {
+            rows: 0..9,
+            exporter: ExporterId(1),
+            exporter_address: Address::UNSPECIFIED,
+            domain: ObservationDomainId(0),
+            protocol: ExportProtocol::Ipfix,
+            sequence: 0,
+            received_at: ReceivedAt::default(),
+            export_time: ExportTime::default(),
+            present: ColumnSet::NONE,
+        };
+        let mut few = FlowBatch::with_projection(ColumnSet::TTL);
+        few.push(&Row::default());
+        few.append(&batch, &all);
+        few.append(&FlowBatch::default(), &all);
+        assert_eq!((few.row(1), few.extra.ttl.len()), (row, 2));
+        assert!(few.extra.tos.is_empty(), "what is not projected stays out");
+        assert_eq!(few.datagrams[0].rows, 1..2);
+        assert!(few.datagrams[1].rows.is_empty());
         batch.clear();
         assert!(batch.is_empty());
     }
