@@ -13,8 +13,8 @@ mod vector;
 
 pub use address::Address;
 pub use batch::{
-    ColumnSet, DatagramInfo, ExportProtocol, ExporterId, ExtraColumns, FlowBatch, FragmentKind,
-    ObservationDomainId, Row,
+    ColumnSet, DatagramInfo, ExportProtocol, ExporterId, ExtraColumns, ExtraRow, FlowBatch,
+    FragmentKind, ObservationDomainId, Row,
 };
 pub use quantity::{
     BitsPerSecond, FlowsPerSecond, Octets, Packets, PacketsPerSecond, Sampled, SamplingRate,
