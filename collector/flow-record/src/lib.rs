@@ -5,6 +5,7 @@
 
 mod address;
 mod batch;
+mod exporter;
 mod quantity;
 mod setting;
 mod target;
@@ -16,6 +17,7 @@ pub use batch::{
     ColumnSet, DatagramInfo, ExportProtocol, ExporterId, ExtraColumns, ExtraRow, FlowBatch,
     FragmentKind, ObservationDomainId, Row,
 };
+pub use exporter::{ExporterView, SamplingView};
 pub use quantity::{
     BitsPerSecond, FlowsPerSecond, Octets, Packets, PacketsPerSecond, Sampled, SamplingRate,
 };

@@ -2,7 +2,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_flow_record::{Address, ColumnSet, ExportProtocol, ExporterId, FlowBatch, ReceivedAt};
+use weir_flow_record::{
+    Address, ColumnSet, ExportProtocol, ExporterId, ExporterView, FlowBatch, ReceivedAt,
+};
 
 use crate::change::{Changes, FieldSpecifier, StateChange, TemplateDefinition};
 use crate::columns::Records;
@@ -14,7 +16,7 @@ use crate::outcome::{DatagramError, DatagramOutcome, DecoderCounters};
 use crate::sequence::{Counts, Verdict};
 use crate::tables::{Defined, SessionKey, Tables};
 use crate::template::Template;
-use crate::view::ExporterView;
+use crate::view::view;
 
 /// Decodes the export datagrams of any number of exporters; see the [crate](crate).
 pub struct Decoder {
@@ -153,7 +155,7 @@ impl Decoder {
     /// Who exports, in the order of [`ExporterId`].
     pub fn exporters(&self) -> impl Iterator<Item = ExporterView> + '_ {
         let exporters = self.tables.exporters().iter().enumerate();
-        exporters.map(|(index, exporter)| ExporterView::of(index, exporter))
+        exporters.map(|(index, exporter)| view(index, exporter))
     }
 
     /// Sums over all exporters, those refused included.

@@ -56,4 +56,4 @@ pub use change::{FieldSpecifier, StateChange, TemplateDefinition};
 pub use decoder::Decoder;
 pub use limits::{CheckedLimits, Limits, LimitsError};
 pub use outcome::{DatagramError, DatagramOutcome, DecoderCounters};
-pub use view::{ExporterView, SamplingView};
+pub use weir_flow_record::{ExporterView, SamplingView};
