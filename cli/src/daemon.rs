@@ -131,7 +131,7 @@ impl Daemon {
         let receiver = match receiver {
             Some(receiver) if is_bound_to(&receiver, settings) => receiver,
             _ => Receiver::bind(
-                &settings.collector.netflow,
+                &settings.collector.listen,
                 settings.collector.receive_buffer,
             )?,
         };
@@ -291,7 +291,7 @@ fn spawn<T: Send + 'static>(
 
 fn is_bound_to(receiver: &Receiver, settings: &Settings) -> bool {
     let bound: Vec<SocketAddr> = receiver.sockets().map(|socket| socket.address).collect();
-    bound == settings.collector.netflow
+    bound == settings.collector.listen
 }
 
 fn log_sockets(receiver: &Receiver, wanted: u64) -> Vec<SocketAddr> {
@@ -302,7 +302,7 @@ fn log_sockets(receiver: &Receiver, wanted: u64) -> Vec<SocketAddr> {
             if granted < wanted {
                 tracing::warn!(%address, wanted, granted, "listening; the kernel granted less receive buffer: raise net.core.rmem_max");
             } else {
-                tracing::info!(%address, granted, "listening for NetFlow and IPFIX");
+                tracing::info!(%address, granted, "listening for NetFlow, IPFIX and sFlow");
             }
             address
         })

@@ -160,9 +160,10 @@ impl<'w> Replay<'w> {
 
     fn report(&self) {
         let counters = self.shard.aggregate_counters();
-        let decoded = self.shard.decoder_counters();
+        let decoders = self.shard.decoders();
+        let datagrams = decoders.netflow_counters().datagrams + decoders.sflow_counters().datagrams;
         tracing::info!(
-            datagrams = decoded.datagrams,
+            datagrams,
             records = counters.records,
             outside_zones = counters.outside_records,
             late = counters.late_records,

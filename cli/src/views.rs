@@ -8,7 +8,7 @@ use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::SocketView;
 use weir_flow_aggregate::AggregateCounters;
-use weir_netflow::ExporterView;
+use weir_flow_record::ExporterView;
 
 /// Closed attacks that are remembered for the API.
 const CLOSED_ATTACKS: usize = 1_000;
