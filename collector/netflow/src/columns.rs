@@ -32,6 +32,13 @@ impl<'a> Records<'a> {
         self.count
     }
 
+    /// One record after another.
+    pub(crate) fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        self.octets
+            .chunks_exact(self.stride.max(1))
+            .take(self.count)
+    }
+
     /// `N` octets at `at` of every record.
     #[inline]
     pub(crate) fn fields<const N: usize>(
@@ -111,6 +118,11 @@ pub(crate) fn append(
     );
     if out.projection != ColumnSet::NONE {
         extra(plan, records, out);
+        // Columns that no element fills.
+        out.fill_extra();
+    }
+    if let Some(section) = &plan.section {
+        section.fill(plan, records, start, out);
     }
     debug_assert_eq!(out.forwarding_status.len(), rows);
     Appended {

@@ -44,6 +44,7 @@ mod message;
 mod outcome;
 mod plan;
 mod sampling;
+mod section;
 mod sequence;
 mod sets;
 mod tables;

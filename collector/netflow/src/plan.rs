@@ -4,6 +4,7 @@ use weir_flow_record::ColumnSet;
 
 use crate::change::FieldSpecifier;
 use crate::element as ie;
+use crate::section::{SLOT, SectionPlan, is_section};
 use crate::variable::Normalizer;
 
 /// RFC 7011 §7: a field length that stands for "see the record".
@@ -92,6 +93,8 @@ pub(crate) struct RowPlan {
     pub(crate) extra: ExtraPlan,
     /// Optional columns that the template carries.
     pub(crate) present: ColumnSet,
+    /// The first octets of a packet, for what has no element of its own.
+    pub(crate) section: Option<SectionPlan>,
 }
 
 /// The columns filled only where projected.
@@ -161,8 +164,12 @@ impl RowPlan {
             forwarding_status: places.integer(ie::FORWARDING_STATUS),
             extra: places.extra(columns),
             present: places.present(),
+            section: SectionPlan::of(fields, |element| places.find(element)),
             normalizer: None,
         };
+        if let Some(section) = &plan.section {
+            plan.present = plan.present.with(section.present());
+        }
         plan.normalizer = places.normalizer;
         plan
     }
@@ -463,6 +470,7 @@ fn slot_width(element: u16) -> u16 {
         | ie::DESTINATION_MAC_ADDRESS
         | ie::POST_SOURCE_MAC_ADDRESS
         | ie::POST_DESTINATION_MAC_ADDRESS => 6,
+        section if is_section(section) => SLOT,
         _ => 8,
     }
 }
