@@ -28,6 +28,15 @@ pub struct Decoder {
     counters: DecoderCounters,
 }
 
+/// How a datagram came.
+#[derive(Clone, Copy)]
+struct Arrival {
+    at: ReceivedAt,
+    from: Address,
+    /// Octets.
+    length: usize,
+}
+
 /// Whose samples are decoded.
 #[derive(Clone, Copy)]
 struct Source {
@@ -35,6 +44,8 @@ struct Source {
     number: u32,
     sub_agent: u32,
     received_at: ReceivedAt,
+    /// Octets of the datagram.
+    length: usize,
     /// What the datagram's place in its sequence means.
     verdict: Verdict,
 }
@@ -67,16 +78,20 @@ impl Decoder {
     ) -> DatagramOutcome {
         let mut outcome = DatagramOutcome::default();
         let mut cursor = Cursor::new(octets);
-        let source = Address::from(from.ip());
+        let arrival = Arrival {
+            at,
+            from: Address::from(from.ip()),
+            length: octets.len(),
+        };
         match Header::read(&mut cursor) {
             Ok(header) => {
-                self.handle_samples(at, source, &header, cursor, out, &mut outcome);
+                self.handle_samples(&arrival, &header, cursor, out, &mut outcome);
                 self.note_datagram(octets.len(), &outcome);
             }
             Err(error) => {
                 outcome.malformed = Some(error);
                 self.counters.bad_headers += 1;
-                self.tables.note_malformed(source);
+                self.tables.note_malformed(arrival.from);
             }
         }
         outcome
@@ -101,19 +116,19 @@ impl Decoder {
 
     fn handle_samples(
         &mut self,
-        at: ReceivedAt,
-        from: Address,
+        arrival: &Arrival,
         header: &Header,
         mut cursor: Cursor<'_>,
         out: &mut FlowBatch,
         outcome: &mut DatagramOutcome,
     ) {
+        let at = arrival.at;
         let agent = match header.agent {
-            Address::UNSPECIFIED => from,
+            Address::UNSPECIFIED => arrival.from,
             agent => agent,
         };
         let key = Key {
-            source: from,
+            source: arrival.from,
             agent,
         };
         let Some(number) = self.tables.find_or_add(key, at) else {
@@ -125,6 +140,7 @@ impl Decoder {
             number,
             sub_agent: header.sub_agent,
             received_at: at,
+            length: arrival.length,
             verdict: self.handle_sequence(number, header, at, outcome),
         };
         let first = out.len();
@@ -364,6 +380,7 @@ impl Decoder {
         }
         let figures = &mut exporter.figures;
         figures.datagrams += 1;
+        figures.octets += source.length as u64;
         figures.records += u64::from(outcome.records);
         figures.counter_samples += u64::from(outcome.counter_samples);
         figures.drop_samples += u64::from(outcome.drop_samples);

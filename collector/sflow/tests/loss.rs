@@ -13,6 +13,9 @@ fn a_gap_is_counted_in_flow_samples() {
         decode(&mut decoder, 1, &datagram);
     }
     let (sent, records) = (decoder.counters().datagrams, decoder.counters().records);
+    let view = decoder.exporters().next().unwrap();
+    assert_eq!((view.datagrams, view.records), (sent, 40));
+    assert_eq!(view.octets, decoder.counters().octets);
     encoder.lose_datagrams(10);
     let next = datagrams(&mut encoder, &flows(1));
     let (outcome, _) = decode(&mut decoder, 1, &next[0]);
