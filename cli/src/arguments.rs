@@ -108,6 +108,9 @@ pub(crate) struct ReplayArguments {
     /// Writes the bodies of the DOTS requests that would have been sent to this folder, with index.ndjson.
     #[arg(long, value_name = "DIR")]
     pub(crate) telemetry: Option<PathBuf>,
+    /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) shards: u16,
 }
 
 #[derive(Args, Debug)]

@@ -16,7 +16,7 @@ const CLOSED_ATTACKS: usize = 1_000;
 /// Everything that can be looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
-    shard: Mutex<ShardView>,
+    shards: Mutex<Vec<ShardView>>,
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
@@ -31,13 +31,35 @@ pub(crate) struct Counters {
     pub(crate) reload_failures: AtomicU64,
 }
 
-/// A shard's figures at its newest tick.
+/// A shard's figures, or all shards', at the newest tick.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShardView {
     pub(crate) exporters: Vec<ExporterRow>,
     pub(crate) sockets: Vec<SocketView>,
     pub(crate) aggregate: AggregateCounters,
     pub(crate) refused_datagrams: u64,
+}
+
+impl ShardView {
+    /// Adds another shard's figures; sockets of one address are one listener.
+    fn add(&mut self, other: &Self) {
+        self.exporters.extend_from_slice(&other.exporters);
+        for socket in &other.sockets {
+            let known = self
+                .sockets
+                .iter_mut()
+                .find(|known| known.address == socket.address);
+            match known {
+                Some(known) => {
+                    known.drops += socket.drops;
+                    known.granted_buffer += socket.granted_buffer;
+                }
+                None => self.sockets.push(*socket),
+            }
+        }
+        self.aggregate = self.aggregate.plus(&other.aggregate);
+        self.refused_datagrams += other.refused_datagrams;
+    }
 }
 
 /// An exporter with the name that the configuration gives it.
@@ -71,14 +93,26 @@ pub(crate) struct Totals {
 }
 
 impl Views {
-    /// Replaces the shard's snapshot.
-    pub(crate) fn set_shard(&self, view: ShardView) {
-        *lock(&self.shard) = view;
+    /// Forgets all shards, and makes room for `count` new ones.
+    pub(crate) fn set_shards(&self, count: usize) {
+        *lock(&self.shards) = vec![ShardView::default(); count];
     }
 
-    /// The shard's snapshot.
+    /// Replaces a shard's snapshot.
+    pub(crate) fn set_shard(&self, number: u16, view: ShardView) {
+        if let Some(shard) = lock(&self.shards).get_mut(usize::from(number)) {
+            *shard = view;
+        }
+    }
+
+    /// All shards' snapshots as one; exporters by address.
     pub(crate) fn shard(&self) -> ShardView {
-        lock(&self.shard).clone()
+        let mut all = ShardView::default();
+        for shard in lock(&self.shards).iter() {
+            all.add(shard);
+        }
+        all.exporters.sort_by_key(|row| row.view.address);
+        all
     }
 
     /// Takes in an event.

@@ -204,21 +204,15 @@ impl CollectorConfig {
         }
     }
 
-    /// What is configured and not there yet: one shard serves for now.
-    pub fn warnings(&self) -> Vec<ConfigFault> {
-        let mut warnings = Vec::new();
-        if self.shards > 1 {
-            warnings.push(ConfigFault::new(
-                "collector.shards",
-                "one shard is run for now",
-            ));
-        }
-        warnings
-    }
-
-    /// One shard for now; see [`Self::warnings`].
+    /// 0 leaves one CPU to everything else.
     fn shards(&self) -> u16 {
-        1
+        if self.shards > 0 {
+            return self.shards;
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        u16::try_from(cpus.saturating_sub(1))
+            .unwrap_or(u16::MAX)
+            .max(1)
     }
 }
 

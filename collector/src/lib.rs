@@ -9,6 +9,7 @@ mod config;
 mod decoders;
 mod receive;
 mod shard;
+mod steer;
 
 pub use capture::{Capture, CaptureError, CapturedDatagram};
 pub use config::{
@@ -17,3 +18,4 @@ pub use config::{
 pub use decoders::{DecoderLimits, Decoders, Outcome};
 pub use receive::{BindError, ReceiveBuffers, Receiver, SocketView, wall_clock};
 pub use shard::{Shard, ShardSettings};
+pub use steer::shard_of;

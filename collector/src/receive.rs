@@ -11,6 +11,8 @@ use nix::sys::socket::{
 use socket2::{Domain, Protocol, Socket, Type};
 use weir_flow_record::ReceivedAt;
 
+use crate::steer;
+
 /// Datagrams taken by one `recvmmsg` call; more per call gained nothing when measured.
 const BATCH: usize = 32;
 /// Calls per socket before the others and the timers have their turn, so that no work between two ticks takes long.
@@ -58,16 +60,40 @@ pub struct SocketView {
 impl Receiver {
     /// Opens a socket on each address and asks the kernel for `receive_buffer` octets each.
     pub fn bind(addresses: &[SocketAddr], receive_buffer: u64) -> Result<Self, BindError> {
-        let sockets = addresses
-            .iter()
-            .map(|address| {
-                open(*address, receive_buffer).map_err(|source| BindError {
-                    address: *address,
-                    source,
-                })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { sockets })
+        let group = Self::bind_group(addresses, 1, receive_buffer)?;
+        Ok(group.into_iter().next().unwrap_or(Self {
+            sockets: Vec::new(),
+        }))
+    }
+
+    /// Opens sockets for `shards` shards (at least one): each hears the exporters that [`shard_of`](crate::shard_of) gives it,
+    /// on all addresses.
+    pub fn bind_group(
+        addresses: &[SocketAddr],
+        shards: u16,
+        receive_buffer: u64,
+    ) -> Result<Vec<Self>, BindError> {
+        let mut group: Vec<Self> = Vec::new();
+        for _ in 0..shards.max(1) {
+            let mut sockets = Vec::new();
+            for (index, address) in addresses.iter().enumerate() {
+                // The first shard may have been given a port.
+                let first = group.first().and_then(|first| first.sockets.get(index));
+                let address = first.map_or(*address, |first| first.address);
+                let opened = open(address, receive_buffer, shards > 1);
+                sockets.push(opened.map_err(|source| BindError { address, source })?);
+            }
+            group.push(Self { sockets });
+        }
+        if shards > 1 {
+            for socket in group.iter().take(1).flat_map(|first| &first.sockets) {
+                steer::attach(&socket.socket, shards).map_err(|errno| BindError {
+                    address: socket.address,
+                    source: errno.into(),
+                })?;
+            }
+        }
+        Ok(group)
     }
 
     /// The sockets, in the order of their addresses.
@@ -128,7 +154,7 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-fn open(address: SocketAddr, receive_buffer: u64) -> io::Result<ReceiveSocket> {
+fn open(address: SocketAddr, receive_buffer: u64, shared: bool) -> io::Result<ReceiveSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -137,6 +163,7 @@ fn open(address: SocketAddr, receive_buffer: u64) -> io::Result<ReceiveSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
+    socket.set_reuse_port(shared)?;
     let wanted = usize::try_from(receive_buffer).unwrap_or(usize::MAX);
     // With CAP_NET_ADMIN the limit of net.core.rmem_max can be passed; without, the kernel grants what it may.
     if setsockopt(&socket, sockopt::RcvBufForce, &wanted).is_err() {
@@ -144,6 +171,8 @@ fn open(address: SocketAddr, receive_buffer: u64) -> io::Result<ReceiveSocket> {
     }
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+    // Datagrams of one exporter that arrive together come as one: an old kernel does without.
+    let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
     socket.bind(&address.into())?;
     // Linux reports twice what it grants to payload: half is for its own book-keeping.
     let granted_buffer = socket.recv_buffer_size()? / 2;
@@ -173,7 +202,7 @@ impl ReceiveSocket {
         };
         // Fresh headers for each call: the kernel writes the lengths of address and control data into them, and nix does not
         // reset them, so that reused ones would cut a later drop counter or a longer address.
-        let control = nix::cmsg_space!(nix::sys::time::TimeSpec, u32);
+        let control = nix::cmsg_space!(nix::sys::time::TimeSpec, u32, i32);
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(control));
         let received = match recvmmsg(
             self.socket.as_raw_fd(),
@@ -190,12 +219,16 @@ impl ReceiveSocket {
         for message in received {
             count += 1;
             let mut at = None;
+            let mut segment = LARGEST;
             for control in message.cmsgs().into_iter().flatten() {
                 match control {
                     ControlMessageOwned::ScmTimestampns(stamp) => at = Some(stamp_nanos(stamp)),
                     ControlMessageOwned::RxqOvfl(drops) => {
                         self.drops += u64::from(drops.wrapping_sub(self.drops_seen));
                         self.drops_seen = drops;
+                    }
+                    ControlMessageOwned::UdpGroSegments(octets) => {
+                        segment = usize::try_from(octets).unwrap_or(LARGEST).max(1);
                     }
                     _ => {}
                 }
@@ -204,8 +237,11 @@ impl ReceiveSocket {
                 continue;
             };
             let at = ReceivedAt::from_nanos(at.unwrap_or_else(wall_clock));
-            if let Some(payload) = message.iovs().next() {
-                handle(at, from, payload);
+            let payload = message.iovs().next().unwrap_or_default();
+            // An empty datagram is one, too.
+            handle(at, from, &payload[..payload.len().min(segment)]);
+            for datagram in payload.chunks(segment).skip(1) {
+                handle(at, from, datagram);
             }
         }
         Ok(count)
@@ -265,6 +301,70 @@ mod tests {
             assert!(count > 0, "only {} datagrams came", seen.len());
         }
         assert_eq!(seen, (0..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn segments_that_arrive_as_one_are_datagrams() {
+        use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+        let mut receiver = Receiver::bind(&["127.0.0.1:0".parse().unwrap()], 1 << 20).unwrap();
+        let SocketAddr::V4(address) = receiver.sockets().next().unwrap().address else {
+            panic!("not IPv4");
+        };
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let payload: Vec<u8> = (0..250).collect();
+        let sent = sendmsg(
+            sender.as_raw_fd(),
+            &[io::IoSlice::new(&payload)],
+            &[ControlMessage::UdpGsoSegments(&100)],
+            MsgFlags::empty(),
+            Some(&SockaddrIn::from(address)),
+        );
+        assert_eq!(sent, Ok(250));
+        let (mut seen, mut buffers) = (Vec::new(), ReceiveBuffers::default());
+        let patience = Duration::from_secs(1);
+        receiver
+            .receive(&mut buffers, patience, |_, _, payload| {
+                seen.push(payload.to_vec())
+            })
+            .unwrap();
+        assert_eq!(seen, [&payload[..100], &payload[100..200], &payload[200..]]);
+    }
+
+    #[test]
+    fn each_shard_hears_its_exporters_in_both_families() {
+        let addresses = ["127.0.0.1:0".parse().unwrap(), "[::]:0".parse().unwrap()];
+        let mut group = Receiver::bind_group(&addresses, 3, 1 << 20).unwrap();
+        let [v4, v6] = [0, 1].map(|index| group[0].sockets[index].address.port());
+        let mut expected = [0; 3];
+        for host in 1..=60_u8 {
+            let from = [127, 0, 0, host];
+            for (port, count) in [(v4, 3), (v6, 2)] {
+                // Many ports of one exporter: they stay together.
+                for _ in 0..count {
+                    let sender = UdpSocket::bind((std::net::IpAddr::from(from), 0)).unwrap();
+                    sender.send_to(&[host], ("127.0.0.1", port)).unwrap();
+                    expected[usize::from(crate::shard_of(from.into(), 3))] += 1;
+                }
+            }
+        }
+        if let Ok(sender) = UdpSocket::bind("[::1]:0") {
+            sender.send_to(&[0], ("::1", v6)).unwrap();
+            expected[usize::from(crate::shard_of("::1".parse().unwrap(), 3))] += 1;
+        }
+        let mut buffers = ReceiveBuffers::default();
+        let patience = Duration::from_millis(20);
+        for (shard, receiver) in group.iter_mut().enumerate() {
+            let mut seen = 0;
+            while receiver
+                .receive(&mut buffers, patience, |_, from, _| {
+                    assert_eq!(usize::from(crate::shard_of(from.ip(), 3)), shard);
+                    seen += 1;
+                })
+                .unwrap()
+                > 0
+            {}
+            assert_eq!(seen, expected[shard], "shard {shard}");
+        }
     }
 
     #[test]

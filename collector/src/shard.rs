@@ -15,7 +15,7 @@ const ROWS: usize = 1024;
 /// Time between two looks at the exporters' losses, in ns.
 const COVERAGE: i64 = 1_000_000_000;
 /// Emptied batches that are kept for reuse.
-const SPARE_BATCHES: usize = 16;
+const SPARE_BATCHES: usize = 64;
 
 /// One set of decoders and one aggregator: datagrams in, summaries and batches out. No I/O and no clock.
 pub struct Shard {

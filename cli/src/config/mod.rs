@@ -124,15 +124,15 @@ pub(crate) enum ConfigError {
 }
 
 impl Settings {
-    /// What a shard is built of.
-    pub(crate) fn shard(&self) -> ShardSettings {
+    /// What the shard of a number is built of.
+    pub(crate) fn shard(&self, number: u16) -> ShardSettings {
         let shards = self.collector.shards;
         ShardSettings {
             collector: self.collector.clone(),
             aggregate: AggregateSettings {
                 config: self.aggregation.clone(),
                 zones: self.detector.zone_prefixes(shards),
-                shard: 0,
+                shard: number,
                 active_timeouts: self
                     .collector
                     .rules
@@ -305,12 +305,7 @@ impl Config {
     }
 
     fn warnings(&self, document: &Document<'_>, samplers: bool) -> Vec<String> {
-        let mut warnings: Vec<(String, String)> = self
-            .collector
-            .warnings()
-            .into_iter()
-            .map(|fault| (fault.path, fault.message))
-            .collect();
+        let mut warnings: Vec<(String, String)> = Vec::new();
         if samplers {
             warnings.push((
                 "packet_sampler".to_owned(),

@@ -9,8 +9,6 @@ use crate::spread::{Counts, SECOND, Shares, Span, Spread};
 pub(crate) const PACKET_BITS: u32 = 40;
 /// One flow in a packed count.
 pub(crate) const FLOW: u64 = 1 << PACKET_BITS;
-/// Steps of a record, at most.
-pub(crate) const MOST_STEPS: usize = 6;
 /// Ends beyond the export time up to this are rounding.
 const ROUNDING: i64 = SECOND;
 /// Most octets and packets of one record once scaled; so many records fit into a second's counts without overflow.
@@ -25,16 +23,19 @@ pub(crate) trait Addition {
     fn last(&self) -> i64;
     /// 1, or 0 for a record that weighs nothing.
     fn flows(&self) -> u64;
+    /// Octets of all seconds.
+    fn octets(&self) -> u64;
     /// The most that any second gets, or a little more.
     fn most(&self) -> Counts;
+    /// The second that gets everything, and what it gets, flows packed above packets; `None` for a record over several.
+    fn point(&self) -> Option<(i64, Counts)>;
     /// Octets of seconds before `oldest`.
     fn octets_before(&self, oldest: i64) -> u64;
     /// Variance of octets and of packets, of the whole record.
     fn variance(&self) -> (f64, f64);
-    /// Calls `step` for each step of seconds from `oldest` on, and maybe for older ones; flows are packed above packets.
-    fn steps(&self, oldest: i64, step: impl FnMut(i64, Counts));
-    /// The same for the parts, of 1, by which variance is spread.
-    fn parts(&self, step: impl FnMut(i64, f64));
+    /// Calls `step` for each step of seconds from `oldest` on, and maybe for older ones: what it adds, with flows packed above
+    /// packets, and the part, of 1, by which variance is spread.
+    fn steps(&self, oldest: i64, step: impl FnMut(i64, Counts, f64));
 }
 
 /// Octets, packets and flows of a record, scaled, and the sampling rate (0 = unknown).
@@ -109,18 +110,10 @@ impl Record {
     /// The same for the same row, whenever it is made.
     #[inline]
     pub(crate) fn new(span: Span, whole: Whole) -> Self {
-        let spread = Spread::new(span);
-        if spread.first == spread.last {
-            return Self::Point(Point {
-                second: spread.last,
-                whole,
-            });
+        match Spread::only_second(span) {
+            Some(second) => Self::Point(Point { second, whole }),
+            None => Self::Long(Long::new(span, whole)),
         }
-        Self::Long(Long {
-            spread,
-            shares: spread.cut(whole.counts, salt(span, whole.counts.octets)),
-            whole,
-        })
     }
 
     /// A row again that was added before.
@@ -137,6 +130,19 @@ impl Record {
             _ => (),
         }
         self
+    }
+}
+
+impl Long {
+    /// Cuts a record that touches several seconds.
+    #[inline]
+    pub(crate) fn new(span: Span, whole: Whole) -> Self {
+        let spread = Spread::new(span);
+        Self {
+            spread,
+            shares: spread.cut(whole.counts, salt(span, whole.counts.octets)),
+            whole,
+        }
     }
 }
 
@@ -157,8 +163,19 @@ impl Addition for Point {
     }
 
     #[inline]
+    fn octets(&self) -> u64 {
+        self.whole.counts.octets
+    }
+
+    #[inline]
     fn most(&self) -> Counts {
         self.whole.counts
+    }
+
+    #[inline]
+    fn point(&self) -> Option<(i64, Counts)> {
+        let counts = self.whole.counts.plus(packed(self.whole.flows));
+        Some((self.second, counts))
     }
 
     #[inline]
@@ -176,19 +193,13 @@ impl Addition for Point {
     }
 
     #[inline]
-    fn steps(&self, oldest: i64, mut step: impl FnMut(i64, Counts)) {
+    fn steps(&self, oldest: i64, mut step: impl FnMut(i64, Counts, f64)) {
         if self.second < oldest {
             return;
         }
         let counts = self.whole.counts.plus(packed(self.whole.flows));
-        step(self.second, counts);
-        step(self.second - 1, Counts::default().less(counts));
-    }
-
-    #[inline]
-    fn parts(&self, mut step: impl FnMut(i64, f64)) {
-        step(self.second, 1.0);
-        step(self.second - 1, -1.0);
+        step(self.second, counts, 1.0);
+        step(self.second - 1, Counts::default().less(counts), -1.0);
     }
 }
 
@@ -209,8 +220,18 @@ impl Addition for Long {
     }
 
     #[inline]
+    fn octets(&self) -> u64 {
+        self.whole.counts.octets
+    }
+
+    #[inline]
     fn most(&self) -> Counts {
         self.shares.most()
+    }
+
+    #[inline]
+    fn point(&self) -> Option<(i64, Counts)> {
+        None
     }
 
     fn octets_before(&self, oldest: i64) -> u64 {
@@ -223,36 +244,29 @@ impl Addition for Long {
     }
 
     #[inline]
-    fn steps(&self, oldest: i64, mut step: impl FnMut(i64, Counts)) {
+    fn steps(&self, oldest: i64, mut step: impl FnMut(i64, Counts, f64)) {
         let Spread { first, last, .. } = self.spread;
         if last < oldest {
             return;
         }
-        let shares = &self.shares;
+        let (spread, shares) = (&self.spread, &self.shares);
         let (nothing, flow) = (Counts::default(), packed(self.whole.flows));
-        step(last, shares.last);
-        step(last - 1, shares.inner.less(shares.last));
+        step(last, shares.last, spread.last_part);
+        let before_last = spread.inner_part - spread.last_part;
+        step(last - 1, shares.inner.less(shares.last), before_last);
         if first >= oldest {
             let of_first = shares.first.plus(flow);
-            step(first, of_first.less(shares.inner));
-            step(first - 1, nothing.less(of_first));
+            let at_first = spread.first_part - spread.inner_part;
+            step(first, of_first.less(shares.inner), at_first);
+            step(first - 1, nothing.less(of_first), -spread.first_part);
         } else {
             // The flow began before what is held: it counts in the oldest second.
-            step(oldest, flow);
+            step(oldest, flow, 0.0);
         }
         if shares.more != nothing {
-            step(shares.run.1, shares.more);
-            step(shares.run.0 - 1, nothing.less(shares.more));
+            step(shares.run.1, shares.more, 0.0);
+            step(shares.run.0 - 1, nothing.less(shares.more), 0.0);
         }
-    }
-
-    #[inline]
-    fn parts(&self, mut step: impl FnMut(i64, f64)) {
-        let spread = &self.spread;
-        step(spread.last, spread.last_part);
-        step(spread.last - 1, spread.inner_part - spread.last_part);
-        step(spread.first, spread.first_part - spread.inner_part);
-        step(spread.first - 1, -spread.first_part);
     }
 }
 

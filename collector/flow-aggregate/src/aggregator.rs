@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use weir_flow_record::{Address, DatagramInfo, Direction, ReceivedAt, TargetKey, Timestamp};
 
-use crate::addition::{Long, MOST_STEPS};
+use crate::addition::{Long, Point};
 use crate::budget::Rates;
 use crate::hosts::Hosts;
 use crate::prefixes::{Length, Prefixes};
@@ -41,9 +41,8 @@ pub struct Aggregator {
     recent: Recent,
     pending: Vec<add::Pending>,
     found: Vec<u32>,
-    cut: Vec<add::Cut>,
-    longs: Vec<Long>,
-    places: Vec<usize>,
+    points: Vec<add::Cut<Point>>,
+    longs: Vec<add::Cut<Long>>,
     active_timeouts: Vec<(ipnet::IpNet, Duration)>,
     clips: Vec<Option<i64>>,
     coverage: Vec<ExporterCoverage>,
@@ -97,9 +96,8 @@ impl Aggregator {
             recent: Recent::new(),
             pending: Vec::with_capacity(add::PASS),
             found: Vec::with_capacity(add::PASS),
-            cut: Vec::with_capacity(add::PASS),
+            points: Vec::with_capacity(add::PASS),
             longs: Vec::with_capacity(add::PASS),
-            places: Vec::with_capacity(add::PASS * MOST_STEPS),
             active_timeouts: settings.active_timeouts,
             clips: Vec::new(),
             coverage: Vec::new(),
@@ -114,12 +112,15 @@ impl Aggregator {
         }
     }
 
-    /// Watches and releases hosts; zones, and prefixes once they are interesting, are always told.
+    /// Watches and releases hosts, and watches prefixes of a configured length; zones, and prefixes once they are interesting,
+    /// are always told.
     pub fn handle_watch(&mut self, list: &WatchList) {
         for target in &list.watch {
             if let Some(slot) = self.slot_of(target) {
                 self.promote(slot);
                 self.watched.pin(self.hosts.host(slot).watched, true);
+            } else {
+                self.watch_prefix(target);
             }
         }
         for target in &list.release {
@@ -181,6 +182,17 @@ impl Aggregator {
             .read(slot, &self.clock)
             .map(|(_, sums)| sums.octets)
             .fold(0, u64::wrapping_add)
+    }
+
+    fn watch_prefix(&mut self, target: &TargetKey) {
+        let is_it = |zone: &Zone| zone.prefixes.zone == target.zone;
+        let Some(index) = self.zones.iter().position(is_it) else {
+            return;
+        };
+        for length in &self.zones[index].sides[target.direction as usize].lengths {
+            self.prefixes
+                .watch(length, target, index as u16, &self.clock);
+        }
     }
 
     fn known_slot_of(&self, target: &TargetKey) -> Option<u32> {

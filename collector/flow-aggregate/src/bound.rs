@@ -8,7 +8,10 @@ use crate::ring::{Clock, Sums};
 /// Periods that a history touches: eight of them, and two in part.
 const PERIODS: usize = 10;
 /// What an interesting rate counts as. Additions are rounded up, so a bound is never too low.
-const FULL: f64 = 65_000.0;
+const FULL: u16 = 65_000;
+
+/// Bits behind the point of [`units_of`].
+const UNIT_BITS: u32 = 48;
 
 /// For each period, the most that its seconds hold together, in parts of the interesting rate that it comes closest to.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -34,6 +37,15 @@ impl Periods {
     fn place(self, second: i64) -> usize {
         ((second >> self.shift) as u64 % PERIODS as u64) as usize
     }
+}
+
+/// Units that one octet, packet or flow is of a rate, rounded up; none where there is no rate.
+pub(crate) fn units_of(rate: u64) -> u64 {
+    let full = u128::from(FULL) << UNIT_BITS;
+    if rate == u64::MAX {
+        return 0;
+    }
+    u64::try_from(full.div_ceil(u128::from(rate.max(1)))).unwrap_or(u64::MAX)
 }
 
 impl Bounds {
@@ -67,7 +79,7 @@ impl Bounds {
         for period in first..=last {
             let bound = &mut self.0[(period as u64 % PERIODS as u64) as usize];
             *bound = bound.saturating_add(part);
-            full |= f64::from(*bound) >= FULL;
+            full |= *bound >= FULL;
         }
         full
     }
@@ -91,13 +103,12 @@ impl Bounds {
 /// The largest part of a rate, rounded up.
 #[inline]
 fn units(rates: &Rates, octets: u64, packets: u64, flows: u64) -> u16 {
-    let [of_octets, of_packets, of_flows] = rates.per_unit();
-    let part = |count: u64, per_unit: f64| count as i64 as f64 * per_unit;
+    let [of_octets, of_packets, of_flows] = rates.units_each();
+    let part = |count: u64, each: u64| (u128::from(count) * u128::from(each)) >> UNIT_BITS;
     let part = part(octets, of_octets)
         .max(part(packets, of_packets))
         .max(part(flows, of_flows));
-    // Saturates.
-    ((part * FULL) as u16).saturating_add(1)
+    (part.min(u128::from(u16::MAX)) as u16).saturating_add(1)
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use crate::addition::Addition;
 use crate::ring::Sums;
-use crate::{Interesting, summary};
+use crate::{Interesting, bound, summary};
 use weir_flow_record::Direction;
 
 /// Octets, packets and flows of one second from which on a target is interesting; `u64::MAX` where there is none.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Rates {
     least: [u64; 3],
-    per_unit: [f64; 3],
+    units_each: [u64; 3],
 }
 
 /// What a target may still get before one of its seconds can have reached the rates: less than that, and nobody needs to
@@ -30,23 +30,16 @@ impl Rates {
                 *lowest = rate.map_or(*lowest, |rate| rate.min(*lowest));
             }
         }
-        let per_unit = |rate: u64| {
-            if rate == u64::MAX {
-                0.0
-            } else {
-                1.0 / rate as f64
-            }
-        };
         Self {
             least: lowest,
-            per_unit: lowest.map(per_unit),
+            units_each: lowest.map(bound::units_of),
         }
     }
 
-    /// The part of each rate that one octet, packet or flow is.
+    /// Units of [`Bounds`](bound::Bounds) that one octet, packet or flow is.
     #[inline]
-    pub(crate) fn per_unit(&self) -> [f64; 3] {
-        self.per_unit
+    pub(crate) fn units_each(&self) -> [u64; 3] {
+        self.units_each
     }
 
     /// Whether a peak has reached one of them.

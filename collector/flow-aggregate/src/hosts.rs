@@ -8,6 +8,7 @@ use crate::addition::Addition;
 use crate::bound::{Bounds, Periods};
 use crate::budget::{Peak, Rates};
 use crate::index::Index;
+use crate::memory;
 use crate::recent::RowNumber;
 use crate::ring::{Clock, NEVER, Sums};
 use crate::slabs::Slabs;
@@ -76,19 +77,19 @@ impl Hosts {
             .find(hash, |slot| self.is_at(slot, address, direction))
     }
 
-    /// Finds the hosts of many hashes, one after the other: [`NONE`] where there is none, and sometimes another host where
+    /// Asks for the memory that [`find_probable`](Self::find_probable) will need.
+    #[inline]
+    pub(crate) fn expect(&self, hash: u64) {
+        self.index.expect(hash);
+    }
+
+    /// Finds the host of a hash, and asks for its memory: [`NONE`] where there is none, and sometimes another host where
     /// hashes are alike, so look with [`is_at`](Self::is_at).
-    pub(crate) fn find_probable(
-        &self,
-        hashes: impl Iterator<Item = u64> + Clone,
-        out: &mut Vec<u32>,
-    ) {
-        let index = &self.index;
-        let touched = hashes.clone().fold(0, |sum, hash| sum ^ index.touch(hash));
-        out.extend(hashes.map(|hash| index.find(hash, |_| true).unwrap_or(NONE)));
-        let hosts = out.iter().filter_map(|slot| self.hosts.get(*slot as usize));
-        let touched = hosts.fold(u64::from(touched), |sum, host| sum ^ host.seen as u64);
-        std::hint::black_box(touched);
+    #[inline]
+    pub(crate) fn find_probable(&self, hash: u64) -> u32 {
+        let slot = self.index.find(hash, |_| true).unwrap_or(NONE);
+        memory::expect(&self.hosts, slot as usize);
+        slot
     }
 
     /// Adds a host that is not there; `None` where the table is full of hosts with traffic in the history.
@@ -137,21 +138,10 @@ impl Hosts {
         host.live && host.address == address && host.direction == direction
     }
 
-    /// Appends where adding to a host will write, for [`touch`](Self::touch).
+    /// Asks for the memory that adding a record to a host will need.
     #[inline]
-    pub(crate) fn places(
-        &self,
-        slot: u32,
-        clock: &Clock,
-        addition: &impl Addition,
-        out: &mut Vec<usize>,
-    ) {
-        self.slabs.places(slot, clock, addition, out);
-    }
-
-    /// Reads places, so that their memory is there when it is written.
-    pub(crate) fn touch(&self, places: &[usize]) {
-        self.slabs.touch(places);
+    pub(crate) fn expect_steps(&self, slot: u32, clock: &Clock, addition: &impl Addition) {
+        self.slabs.expect(slot, clock, addition);
     }
 
     /// Adds a record to a host. Returns whether one of its seconds may have become interesting.
@@ -203,10 +193,13 @@ impl Hosts {
         self.index.len()
     }
 
-    /// Octets of memory of one host: itself, its steps, its place in the index (two to four entries)
-    /// and in the list of free slots.
+    /// Octets of memory of one host: itself, its steps, its places in the index and in the
+    /// list of free slots.
     pub(crate) fn octets_per_host(&self) -> usize {
-        size_of::<Host>() + self.slabs.octets_per_host() + 3 * size_of::<u64>() + size_of::<u32>()
+        size_of::<Host>()
+            + self.slabs.octets_per_host()
+            + Index::octets_per_slot()
+            + size_of::<u32>()
     }
 
     fn free_slot(&mut self, clock: &Clock) -> Option<u32> {

@@ -5,7 +5,7 @@
 //!                                 │         └ watched host: rings per vector, with variance
 //!                                 ├▶ prefix: rings per vector          (configured lengths)
 //!                                 └▶ zone: rings per vector
-//! handle_timeout (tick) ─▶ poll_summary: what changed, as absolute sums
+//! handle_timeout (tick) ─▶ poll_summary: what changed, as absolute sums ─▶ Merger: the sums of all shards
 //! ```
 //!
 //! A record is spread evenly over the time in which it passed; four writes whatever its duration. What is older than the
@@ -22,6 +22,8 @@ mod budget;
 mod config;
 mod hosts;
 mod index;
+mod memory;
+mod merger;
 mod prefixes;
 mod recent;
 mod ring;
@@ -33,6 +35,7 @@ mod zones;
 
 pub use aggregator::Aggregator;
 pub use config::{AggregateSettings, AggregationConfig};
+pub use merger::Merger;
 pub use summary::{
     AggregateCounters, Bucket, ExporterCoverage, Interesting, PrefixLength, Series, TargetScope,
     WatchList, WindowSummary, ZonePrefixes,

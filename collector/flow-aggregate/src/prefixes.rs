@@ -109,6 +109,27 @@ impl Prefixes {
         true
     }
 
+    /// Tells a prefix from now on, whatever its traffic, if it has this length.
+    pub(crate) fn watch(&mut self, length: &Length, target: &TargetKey, zone: u16, clock: &Clock) {
+        let address = Address::from(target.prefix.addr());
+        let key = length.key(address, zone, target.direction);
+        if prefix(key.0, key.1) != target.prefix {
+            return;
+        }
+        let hash = self.hasher.hash_one(key);
+        let known = self
+            .index
+            .find(hash, |slot| self.slots[*slot as usize].key == key)
+            .copied();
+        let Some(index) = known.or_else(|| self.insert(hash, key, length.rates, clock)) else {
+            return;
+        };
+        let slot = &mut self.slots[index as usize];
+        slot.told = true;
+        slot.rings.mark_all(clock);
+        self.changed.push(index);
+    }
+
     /// The series of prefixes that changed and are, or once were, interesting.
     pub(crate) fn summarise(
         &mut self,

@@ -8,6 +8,8 @@ use weir_flow_record::Vector;
 
 use crate::Bucket;
 use crate::addition::{Addition, FLOW, PACKET_BITS};
+use crate::slabs::BLOCK;
+use crate::spread::Counts;
 
 /// Before any time that a timestamp in nanoseconds can hold, in seconds.
 pub(crate) const NEVER: i64 = -10_000_000_000;
@@ -18,6 +20,9 @@ pub(crate) struct Clock {
     newest: i64,
     at: usize,
     length: usize,
+    /// The place of the newest second's block, and blocks that a history touches.
+    block_at: usize,
+    blocks: usize,
 }
 
 /// Octets of a second, and its packets and flows packed in one word: sums and differences wrap around, so the true value comes
@@ -38,6 +43,9 @@ impl Clock {
             newest: NEVER,
             at: 0,
             length: history + 1,
+            block_at: 0,
+            // One more than whole ones, since the newest second may stand anywhere in its block.
+            blocks: history.div_ceil(1 << BLOCK) + 1,
         }
     }
 
@@ -61,6 +69,11 @@ impl Clock {
         if newest > self.newest {
             let length = self.length as i64;
             self.at = ((self.at as i64 + (newest - self.newest) % length) % length) as usize;
+            let (blocks, passed) = (
+                self.blocks as i64,
+                (newest >> BLOCK) - (self.newest >> BLOCK),
+            );
+            self.block_at = ((self.block_at as i64 + passed % blocks) % blocks) as usize;
             self.newest = newest;
         }
     }
@@ -74,6 +87,25 @@ impl Clock {
         } else {
             (age < self.length).then(|| self.at + self.length - age)
         }
+    }
+
+    /// Blocks that a history touches.
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// The place of a second's block; `None` for a second that is not held.
+    #[inline]
+    pub(crate) fn block(&self, second: i64) -> Option<usize> {
+        if (self.newest - second) as u64 >= self.length as u64 {
+            return None;
+        }
+        let age = ((self.newest >> BLOCK) - (second >> BLOCK)) as usize;
+        Some(if age <= self.block_at {
+            self.block_at - age
+        } else {
+            self.block_at + self.blocks - age
+        })
     }
 
     /// Brings a ring that was last used when `seen` was newest to the present: places of new seconds are emptied.
@@ -126,8 +158,16 @@ pub(crate) struct Rings {
     max_sampling_rate: u32,
 }
 
+/// A step, and beside it what came within its second: most records do, and one write is enough for these.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
+#[repr(align(64))]
 struct FullStep {
+    step: FullSums,
+    within: FullSums,
+}
+
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+struct FullSums {
     sums: Sums,
     octets_variance: f64,
     packets_variance: f64,
@@ -178,13 +218,10 @@ impl Rings {
         let oldest = clock.oldest();
         let ring = self.vectors[vector.index()]
             .get_or_insert_with(|| vec![FullStep::default(); clock.length].into());
-        addition.steps(oldest, |second, counts| {
-            if let Some(step) = clock.place(second).and_then(|at| ring.get_mut(at)) {
-                step.sums = step.sums.plus(counts.octets, counts.packets);
-            }
-        });
-        if sampling_rate > 1 {
-            add_variance(ring, clock, addition);
+        if let Some((second, counts)) = addition.point() {
+            add_within(ring, clock, (second, counts), addition.variance());
+        } else {
+            add_steps(ring, clock, addition);
         }
         if sampling_rate == 0 {
             self.unknown_rate_at = self.unknown_rate_at.max(addition.last());
@@ -225,16 +262,22 @@ impl Rings {
 
     /// The sums of each second of all vectors, from the newest back.
     pub(crate) fn sums<'a>(&'a self, clock: &'a Clock) -> impl Iterator<Item = (i64, Sums)> + 'a {
-        let mut value = Sums::default();
+        let mut spread = Sums::default();
         (0..clock.length as i64).map(move |age| {
             let second = clock.newest - age;
+            let mut value = Sums::default();
             if let Some(at) = clock.place(second) {
-                for ring in self.vectors.iter().flatten() {
-                    let step = ring.get(at).map_or(Sums::default(), |step| step.sums);
-                    value = value.plus(step.octets, step.packed);
+                for entry in self
+                    .vectors
+                    .iter()
+                    .flatten()
+                    .filter_map(|ring| ring.get(at))
+                {
+                    spread = spread.plus(entry.step.sums.octets, entry.step.sums.packed);
+                    value = value.plus(entry.within.sums.octets, entry.within.sums.packed);
                 }
             }
-            (second, value)
+            (second, value.plus(spread.octets, spread.packed))
         })
     }
 
@@ -302,31 +345,59 @@ impl Rings {
     }
 }
 
-/// Variance is spread in the same parts as the record.
+/// Adds a record within a second.
 #[inline]
-fn add_variance(ring: &mut [FullStep], clock: &Clock, addition: &impl Addition) {
+fn add_within(
+    ring: &mut [FullStep],
+    clock: &Clock,
+    (second, counts): (i64, Counts),
+    (octets, packets): (f64, f64),
+) {
+    if let Some(step) = clock.place(second).and_then(|at| ring.get_mut(at)) {
+        let within = &mut step.within;
+        within.sums = within.sums.plus(counts.octets, counts.packets);
+        within.octets_variance += octets;
+        within.packets_variance += packets;
+    }
+}
+
+/// Adds the steps of a record. Variance is spread in the same parts as the record.
+#[inline]
+fn add_steps(ring: &mut [FullStep], clock: &Clock, addition: &impl Addition) {
     let (octets, packets) = addition.variance();
-    addition.parts(|second, part| {
-        if let Some(step) = clock.place(second).and_then(|at| ring.get_mut(at)) {
+    addition.steps(clock.oldest(), |second, counts, part| {
+        if let Some(entry) = clock.place(second).and_then(|at| ring.get_mut(at)) {
+            let step = &mut entry.step;
+            step.sums = step.sums.plus(counts.octets, counts.packets);
             step.octets_variance += octets * part;
             step.packets_variance += packets * part;
         }
     });
 }
 
+impl FullSums {
+    #[inline]
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            sums: self.sums.plus(other.sums.octets, other.sums.packed),
+            octets_variance: self.octets_variance + other.octets_variance,
+            packets_variance: self.packets_variance + other.packets_variance,
+        }
+    }
+}
+
 /// The newest `length` seconds, oldest first.
 fn read_buckets(ring: &[FullStep], clock: &Clock, length: usize) -> Vec<Bucket> {
     let mut buckets = Vec::with_capacity(length);
-    let mut value = FullStep::default();
+    let mut spread = FullSums::default();
     for age in 0..length as i64 {
         let place = clock.place(clock.newest - age);
-        let step = place
+        let entry = place
             .and_then(|at| ring.get(at))
             .copied()
             .unwrap_or_default();
-        value.sums = value.sums.plus(step.sums.octets, step.sums.packed);
-        value.octets_variance += step.octets_variance;
-        value.packets_variance += step.packets_variance;
+        spread = spread.plus(&entry.step);
+        let value = spread.plus(&entry.within);
         buckets.push(Bucket {
             octets: value.sums.octets,
             packets: value.sums.packets(),
@@ -343,7 +414,7 @@ fn read_buckets(ring: &[FullStep], clock: &Clock, length: usize) -> Vec<Bucket> 
 mod tests {
     use super::*;
     use crate::addition::{Record, Whole};
-    use crate::spread::{Counts, SECOND, Span};
+    use crate::spread::{SECOND, Span};
 
     fn add(rings: &mut Rings, clock: &Clock, span: (i64, i64), vector: Vector, rate: u32) -> bool {
         let whole = Whole {

@@ -1,67 +1,65 @@
-//! Difference rings of very many hosts, second by second: what a tick's records write lies close together, since most of them
-//! ended within the last seconds. (Host by host, the same rings cost five times as much: nearly every record waits for memory.)
+//! Difference rings of very many hosts, block by block of a few seconds: what a tick's records write lies close together, since
+//! most of them ended within the last seconds, and a record's two steps mostly share a cache line. (Host by host, the same rings
+//! cost five times as much: nearly every record waits for memory.)
 
 use crate::addition::Addition;
+use crate::memory::{self, Table};
 use crate::ring::{Clock, NEVER, Step, Sums};
 
-/// Added to a slab's length, so that a host's steps of neighbouring seconds do not compete for the same cache lines.
-const STAGGER: usize = 68;
+/// Seconds of a block, as a power of two: a host's steps of a block are a cache line.
+pub(crate) const BLOCK: u32 = 2;
+/// Steps of a host in a block.
+const STEPS: usize = 1 << BLOCK;
+/// Added to a slab's length in hosts, so that a host's steps of neighbouring blocks do not compete for the same cache lines.
+const STAGGER: usize = 17;
 
-/// A slab of steps for each second of the history, one step for each host.
+/// A slab for each block of the history: a block of steps for each host.
 #[derive(Debug)]
 pub(crate) struct Slabs {
-    steps: Vec<Step>,
+    steps: Table<Step>,
+    /// Steps of a slab.
     stride: usize,
-    /// The second that each slab holds; a slab of another second is empty.
-    seconds: Vec<i64>,
+    /// The block that each slab holds; a slab of another block is empty.
+    blocks: Vec<i64>,
 }
 
 impl Slabs {
     /// Slabs for `hosts` hosts. Their memory is asked for at once and used as hosts come.
     pub(crate) fn new(hosts: usize, clock: &Clock) -> Self {
-        let stride = hosts + STAGGER;
+        let stride = (hosts + STAGGER) * STEPS;
         Self {
-            steps: vec![[0; 2]; stride * clock.length()],
+            steps: Table::zeroed(stride * clock.blocks()),
             stride,
-            seconds: vec![NEVER; clock.length()],
+            blocks: vec![NEVER; clock.blocks()],
         }
     }
 
-    /// Appends where [`add`](Self::add) will write; nothing sensible where there is no such slot.
+    /// Asks for the memory that [`add`](Self::add) will need; for nothing sensible where there is no such slot.
     #[inline]
-    pub(crate) fn places(
-        &self,
-        slot: u32,
-        clock: &Clock,
-        addition: &impl Addition,
-        out: &mut Vec<usize>,
-    ) {
-        addition.steps(clock.oldest(), |second, _| {
-            if let Some(at) = clock.place(second) {
-                out.push(at * self.stride + slot as usize);
+    pub(crate) fn expect(&self, slot: u32, clock: &Clock, addition: &impl Addition) {
+        let mut before = usize::MAX;
+        addition.steps(clock.oldest(), |second, _, _| {
+            if let Some(block) = clock.block(second)
+                && block != before
+            {
+                before = block;
+                memory::expect(&self.steps, block * self.stride + slot as usize * STEPS);
             }
         });
-    }
-
-    /// Reads some places, so that their memory is there when it is written: such waits overlap.
-    #[inline]
-    pub(crate) fn touch(&self, places: &[usize]) {
-        let read = |place: &usize| self.steps.get(*place).map_or(0, |step| step[0]);
-        let touched = places.iter().fold(0, |sum, place| sum ^ read(place));
-        std::hint::black_box(touched);
     }
 
     /// Adds a record of a host; `hosts` is how many slots were ever used.
     #[inline]
     pub(crate) fn add(&mut self, slot: u32, hosts: usize, clock: &Clock, addition: &impl Addition) {
-        addition.steps(clock.oldest(), |second, counts| {
-            let Some(at) = clock.place(second) else {
+        addition.steps(clock.oldest(), |second, counts, _| {
+            let Some(block) = clock.block(second) else {
                 return;
             };
-            if self.seconds[at] != second {
-                self.begin(at, second, hosts);
+            if self.blocks[block] != second >> BLOCK {
+                self.begin(block, second >> BLOCK, hosts);
             }
-            let step = &mut self.steps[at * self.stride + slot as usize];
+            let at = block * self.stride + slot as usize * STEPS + step_of(second);
+            let step = &mut self.steps[at];
             *step = [
                 step[0].wrapping_add(counts.octets),
                 step[1].wrapping_add(counts.packets),
@@ -78,8 +76,10 @@ impl Slabs {
         let mut value = Sums::default();
         (0..clock.length() as i64).map(move |age| {
             let second = clock.newest() - age;
-            if let Some(at) = clock.place(second).filter(|at| self.seconds[*at] == second) {
-                let [octets, packed] = self.steps[at * self.stride + slot as usize];
+            let held = |block: &usize| self.blocks[*block] == second >> BLOCK;
+            if let Some(block) = clock.block(second).filter(held) {
+                let at = block * self.stride + slot as usize * STEPS + step_of(second);
+                let [octets, packed] = self.steps[at];
                 value = value.plus(octets, packed);
             }
             (second, value)
@@ -87,16 +87,21 @@ impl Slabs {
     }
 
     #[cold]
-    fn begin(&mut self, at: usize, second: i64, hosts: usize) {
-        let start = at * self.stride;
-        self.seconds[at] = second;
-        self.steps[start..start + hosts].fill([0; 2]);
+    fn begin(&mut self, block: usize, number: i64, hosts: usize) {
+        let start = block * self.stride;
+        self.blocks[block] = number;
+        self.steps[start..start + hosts * STEPS].fill([0; 2]);
     }
 
     /// Octets of memory for each host.
     pub(crate) fn octets_per_host(&self) -> usize {
-        self.seconds.len() * size_of::<Step>()
+        self.blocks.len() * STEPS * size_of::<Step>()
     }
+}
+
+#[inline]
+fn step_of(second: i64) -> usize {
+    second as usize % STEPS
 }
 
 #[cfg(test)]

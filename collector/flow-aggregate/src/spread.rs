@@ -46,18 +46,25 @@ pub(crate) struct Counts {
 }
 
 impl Spread {
-    /// The spread of `span`. A record that ends exactly with a second has nothing in the next one.
+    /// The only second of `span`; `None` where it touches several. A record that ends exactly with a second has nothing in
+    /// the next one.
+    #[inline]
+    pub(crate) fn only_second(span: Span) -> Option<i64> {
+        if span.end <= span.start {
+            return Some(span.end.div_euclid(SECOND));
+        }
+        let last = (span.end - 1).div_euclid(SECOND);
+        (span.start >= last * SECOND).then_some(last)
+    }
+
+    /// The spread of `span`.
     #[inline]
     pub(crate) fn new(span: Span) -> Self {
-        let end = span.end.div_euclid(SECOND);
-        if span.end <= span.start {
-            return Self::within(end);
+        if let Some(second) = Self::only_second(span) {
+            return Self::within(second);
         }
         let first = span.start.div_euclid(SECOND);
         let last = (span.end - 1).div_euclid(SECOND);
-        if first == last {
-            return Self::within(first);
-        }
         let whole = 1.0 / span.end.saturating_sub(span.start) as f64;
         Self {
             first,

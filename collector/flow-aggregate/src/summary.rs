@@ -32,6 +32,9 @@ impl Bucket {
     }
 }
 
+/// Seconds without traffic between two series of a shard beyond which the earlier one is forgotten.
+const MOST_GAP: i64 = 4096;
+
 /// How wide a target is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum TargetScope {
@@ -79,14 +82,7 @@ impl Series {
                 widen(buckets, own, length);
             }
             for (vector, buckets) in theirs {
-                let index = match vectors.binary_search_by_key(vector, |(v, _)| *v) {
-                    Ok(index) => index,
-                    Err(index) => {
-                        vectors.insert(index, (*vector, vec![Bucket::default(); length]));
-                        index
-                    }
-                };
-                add_at(&mut vectors[index].1, others, buckets);
+                add_at(vector_mut(vectors, *vector, length), others, buckets);
             }
         } else if let Some(vectors) = &mut self.vectors {
             for (_, buckets) in vectors.iter_mut() {
@@ -97,6 +93,83 @@ impl Series {
         self.unknown_rate |= other.unknown_rate;
         self.max_sampling_rate = self.max_sampling_rate.max(other.max_sampling_rate);
     }
+
+    /// Takes in a later series of the same target and shard.
+    pub(crate) fn replace(&mut self, later: &Self) {
+        let end = self.first_second + self.total.len() as i64;
+        if later.first_second < self.first_second || later.first_second > end + MOST_GAP {
+            self.clone_from(later);
+            return;
+        }
+        let kept = (later.first_second - self.first_second) as usize;
+        let length = kept + later.total.len();
+        let vectors = self.vectors.get_or_insert_default();
+        for buckets in vectors
+            .iter_mut()
+            .map(|(_, buckets)| buckets)
+            .chain([&mut self.total])
+        {
+            buckets.truncate(kept);
+            buckets.resize(length, Bucket::default());
+        }
+        add_at(&mut self.total, kept as i64, &later.total);
+        for (vector, buckets) in later.vectors.iter().flatten() {
+            add_at(vector_mut(vectors, *vector, length), kept as i64, buckets);
+        }
+        self.unknown_rate = later.unknown_rate;
+        self.max_sampling_rate = later.max_sampling_rate;
+    }
+
+    /// The seconds from `first` on.
+    pub(crate) fn since(&self, first: i64) -> Self {
+        let skip = usize::try_from(first - self.first_second).unwrap_or(0);
+        let rest = |buckets: &[Bucket]| buckets.get(skip..).unwrap_or_default().to_vec();
+        let vectors = self.vectors.iter().flatten();
+        Self {
+            first_second: self.first_second.max(first),
+            total: rest(&self.total),
+            vectors: Some(
+                vectors
+                    .map(|(vector, buckets)| (*vector, rest(buckets)))
+                    .collect(),
+            ),
+            ..*self
+        }
+    }
+
+    /// Forgets seconds, and vectors that have no traffic left.
+    pub(crate) fn forget_before(&mut self, first: i64) {
+        let old = usize::try_from(first - self.first_second).unwrap_or(0);
+        let old = old.min(self.total.len());
+        // Now and then is enough.
+        if old < 64 {
+            return;
+        }
+        self.total.drain(..old);
+        for (_, buckets) in self.vectors.iter_mut().flatten() {
+            buckets.drain(..old);
+        }
+        if let Some(vectors) = &mut self.vectors {
+            vectors.retain(|(_, buckets)| buckets.iter().any(Bucket::holds_traffic));
+        }
+        self.first_second += old as i64;
+    }
+}
+
+/// A vector's buckets in a sorted list, which gets it if it is not there.
+fn vector_mut(
+    vectors: &mut Vec<(Vector, Vec<Bucket>)>,
+    vector: Vector,
+    length: usize,
+) -> &mut Vec<Bucket> {
+    let index = match vectors.binary_search_by_key(&vector, |(vector, _)| *vector) {
+        Ok(index) => index,
+        Err(index) => {
+            vectors.insert(index, (vector, vec![Bucket::default(); length]));
+            index
+        }
+    };
+    &mut vectors[index].1
 }
 
 fn widen(buckets: &mut Vec<Bucket>, before: i64, length: usize) {
@@ -150,6 +223,27 @@ pub struct AggregateCounters {
     pub refused_prefix_records: u64,
     /// Hosts that should be watched and found no room.
     pub refused_watches: u64,
+}
+
+impl AggregateCounters {
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            records: self.records + other.records,
+            outside_records: self.outside_records + other.outside_records,
+            counted_octets: self.counted_octets.saturating_add(other.counted_octets),
+            late_octets: self.late_octets.saturating_add(other.late_octets),
+            late_records: self.late_records + other.late_records,
+            early_records: self.early_records + other.early_records,
+            refused_octets: self.refused_octets.saturating_add(other.refused_octets),
+            refused_records: self.refused_records + other.refused_records,
+            unknown_rate_records: self.unknown_rate_records + other.unknown_rate_records,
+            cut_records: self.cut_records + other.cut_records,
+            refused_prefix_records: self.refused_prefix_records + other.refused_prefix_records,
+            refused_watches: self.refused_watches + other.refused_watches,
+        }
+    }
 }
 
 /// What a shard says at a tick.

@@ -51,6 +51,18 @@ pub enum FragmentKind {
     NotFirst = 2,
 }
 
+impl FragmentKind {
+    /// The kind of a number in the column; `None` for any other.
+    #[inline]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::First,
+            2 => Self::NotFirst,
+            _ => Self::None,
+        }
+    }
+}
+
 /// Optional columns, as a set of bits: what a consumer asked for, or what a template carries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ColumnSet(pub u32);
@@ -413,11 +425,7 @@ impl FlowBatch {
     /// The fragment column as its type.
     #[inline]
     pub fn fragment_kind(&self, row: usize) -> FragmentKind {
-        match self.fragment[row] {
-            1 => FragmentKind::First,
-            2 => FragmentKind::NotFirst,
-            _ => FragmentKind::None,
-        }
+        FragmentKind::from_number(self.fragment[row])
     }
 
     /// The traffic vector of a record.

@@ -115,15 +115,14 @@ impl Vector {
         tcp_flags: u16,
         fragment: FragmentKind,
     ) -> Self {
-        // Both are looked up before the protocol is: traffic is too mixed for a processor to guess which one it will be.
-        let tcp = TCP[usize::from(tcp_flags % 32)];
-        let udp = classify_udp(source_port, destination_port);
-        let vector = match protocol {
-            6 => tcp,
-            17 => udp,
-            1 | 58 => Self::IcmpFlood,
-            _ => Self::Total,
-        };
+        // All are looked up and one is chosen, without a branch: traffic is too mixed for a processor to guess which.
+        let kinds = [
+            Self::Total,
+            TCP[usize::from(tcp_flags % 32)],
+            classify_udp(source_port, destination_port),
+            Self::IcmpFlood,
+        ];
+        let vector = kinds[usize::from(KINDS[usize::from(protocol)] % 4)];
         if fragment == FragmentKind::NotFirst {
             Self::IpFragments
         } else {
@@ -131,6 +130,16 @@ impl Vector {
         }
     }
 }
+
+/// Kinds of protocols: others, TCP, UDP, ICMP.
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    kinds[6] = 1;
+    kinds[17] = 2;
+    kinds[1] = 3;
+    kinds[58] = 3;
+    kinds
+};
 
 /// Vectors of TCP by the flags from FIN to ACK.
 const TCP: [Vector; 32] = {
@@ -153,34 +162,38 @@ const fn classify_tcp(flags: u16) -> Vector {
     }
 }
 
-/// Reflectors by the source port they answer from; the last place stands for all ports beyond.
-const REFLECTORS: [Option<Vector>; 2048] = {
-    let mut table = [None; 2048];
-    table[53] = Some(Vector::DnsAmplification);
-    table[123] = Some(Vector::NtpAmplification);
-    table[1900] = Some(Vector::SsdpAmplification);
-    table[161] = Some(Vector::SnmpAmplification);
-    table[389] = Some(Vector::CldapAmplification);
-    table[19] = Some(Vector::ChargenAmplification);
+/// Reflectors by the source port they answer from, `Total` where there is none; the last place stands for all ports beyond.
+const REFLECTORS: [Vector; 2048] = {
+    let mut table = [Vector::Total; 2048];
+    table[53] = Vector::DnsAmplification;
+    table[123] = Vector::NtpAmplification;
+    table[1900] = Vector::SsdpAmplification;
+    table[161] = Vector::SnmpAmplification;
+    table[389] = Vector::CldapAmplification;
+    table[19] = Vector::ChargenAmplification;
     table
 };
 
 #[inline]
 fn classify_udp(source_port: u16, destination_port: u16) -> Vector {
-    let reflector = match REFLECTORS[usize::from(source_port).min(2047)] {
-        // Servers that ask each other.
-        Some(Vector::NtpAmplification) if destination_port == 123 => None,
-        None if source_port == 11211 => Some(Vector::MemcachedAmplification),
-        reflector => reflector,
-    };
-    let other = match destination_port {
-        53 => Vector::DnsQueryFlood,
-        // A source port of 0 is what exporters write for packets without ports; what follows a first fragment
-        // arrives that way from exporters that send neither IE 88 nor IE 197.
-        0 if source_port == 0 => Vector::IpFragments,
-        _ => Vector::UdpFlood,
-    };
-    reflector.unwrap_or(other)
+    let mut vector = Vector::UdpFlood;
+    // A source port of 0 is what exporters write for packets without ports; what follows a first fragment
+    // arrives that way from exporters that send neither IE 88 nor IE 197.
+    if source_port == 0 && destination_port == 0 {
+        vector = Vector::IpFragments;
+    }
+    if destination_port == 53 {
+        vector = Vector::DnsQueryFlood;
+    }
+    let reflector = REFLECTORS[usize::from(source_port).min(2047)];
+    // NTP servers ask each other.
+    if reflector != Vector::Total && !(source_port == 123 && destination_port == 123) {
+        vector = reflector;
+    }
+    if source_port == 11211 {
+        vector = Vector::MemcachedAmplification;
+    }
+    vector
 }
 
 impl fmt::Display for Vector {

@@ -120,6 +120,16 @@ impl StateChange {
         text.into_bytes()
     }
 
+    /// Whose state it is.
+    pub fn exporter(&self) -> IpAddr {
+        match self {
+            Self::Template { exporter, .. }
+            | Self::Withdrawn { exporter, .. }
+            | Self::SamplingRate { exporter, .. }
+            | Self::SystemInit { exporter, .. } => *exporter,
+        }
+    }
+
     /// Whether what is stored under [`key`](Self::key) is to be forgotten.
     pub fn is_removal(&self) -> bool {
         matches!(self, Self::Withdrawn { .. })

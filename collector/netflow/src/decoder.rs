@@ -12,6 +12,7 @@ use crate::held_back::{Awaited, HeldBack};
 use crate::legacy::LegacyPlans;
 use crate::limits::{CheckedLimits, Limits};
 use crate::message::{Header, Message};
+use crate::names::{NameStatement, Names};
 use crate::outcome::{DatagramError, DatagramOutcome, DecoderCounters};
 use crate::sequence::{Counts, Verdict};
 use crate::tables::{Defined, SessionKey, Tables};
@@ -27,6 +28,7 @@ pub struct Decoder {
     /// Templates that came while Sets waited for them, where more waited than one datagram may release.
     pub(crate) ready: VecDeque<Awaited>,
     pub(crate) changes: Changes,
+    pub(crate) names: Names,
     pub(crate) counters: DecoderCounters,
     /// Records of variable length in their fixed form.
     pub(crate) scratch: Vec<u8>,
@@ -59,6 +61,7 @@ impl Decoder {
             held_back: HeldBack::new(),
             ready: VecDeque::new(),
             changes: Changes::default(),
+            names: Names::default(),
             counters: DecoderCounters::default(),
             scratch: Vec::new(),
             fields: Vec::new(),
@@ -106,6 +109,13 @@ impl Decoder {
     #[must_use]
     pub fn poll_change(&mut self) -> Option<StateChange> {
         self.changes.poll()
+    }
+
+    /// What exporters call their interfaces, domains and applications. Poll after
+    /// [`handle_datagram`](Self::handle_datagram) until `None`; beyond 4,096 unpolled names new ones are dropped and counted.
+    #[must_use]
+    pub fn poll_name(&mut self) -> Option<NameStatement> {
+        self.names.poll()
     }
 
     /// Brings back a change of an earlier run. Call before the first datagram; the limits hold here too.
@@ -340,6 +350,7 @@ impl Decoder {
         counters.held_back_sets += u64::from(outcome.held_back_sets);
         counters.malformed_datagrams += u64::from(outcome.malformed.is_some());
         counters.dropped_changes = self.changes.dropped;
+        counters.dropped_names = self.names.dropped;
         let Some(exporter) = self.tables.exporter(source.exporter) else {
             return;
         };

@@ -42,6 +42,7 @@ pub fn fuzz_datagrams(data: &[u8]) {
         check_columns(&batch);
         decoder.handle_timeout(at);
         while decoder.poll_change().is_some() {}
+        while decoder.poll_name().is_some() {}
     }
     assert!(decoder.exporters().all(|view| view.templates <= 16));
 }

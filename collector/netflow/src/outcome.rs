@@ -136,4 +136,6 @@ pub struct DecoderCounters {
     pub sequence_resets: u64,
     /// Changes dropped because nobody polled them.
     pub dropped_changes: u64,
+    /// Names dropped because nobody polled them.
+    pub dropped_names: u64,
 }

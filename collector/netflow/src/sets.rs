@@ -11,6 +11,7 @@ use crate::columns::{self, Appended, Records, Shared};
 use crate::cursor::Cursor;
 use crate::decoder::{Decoder, Source};
 use crate::held_back::Awaited;
+use crate::names::Layout;
 use crate::outcome::DatagramOutcome;
 use crate::plan::RowPlan;
 use crate::sampling::{OptionsPlan, Samplers, Statement};
@@ -316,7 +317,15 @@ impl Decoder {
         plan: &OptionsPlan,
         set: &[u8],
     ) -> (u32, bool) {
-        plan.read(&template.definition.fields, set, |statement| {
+        let definition = &template.definition;
+        let layout = Layout {
+            fields: &definition.fields,
+            scope_fields: usize::from(definition.scope_fields.unwrap_or(0)),
+            netflow_v9: definition.netflow_v9,
+        };
+        let whose = (source.address.ip(), source.header.domain);
+        self.names.read(&layout, whose, set);
+        plan.read(&definition.fields, set, |statement| {
             self.handle_statement(source, &statement);
         })
     }

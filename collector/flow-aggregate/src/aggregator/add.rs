@@ -1,37 +1,39 @@
-//! The hot path: rows of a batch into rings, in passes over a few hundred rows, so that the waits for memory overlap.
+//! The hot path: rows of a batch into rings, in passes over a hundred rows or so. Each step of a pass asks for the memory that
+//! the next one needs, so that the waits overlap.
 
 use weir_flow_record::{Address, Direction, FlowBatch};
 
 use super::{Aggregator, rates_of};
-use crate::addition::{self, Addition, Point, Record, Whole};
+use crate::addition::{self, Addition, Long, Point, Record, Whole};
 use crate::hosts::NONE;
 use crate::recent::RecentRow;
-use crate::spread::Span;
+use crate::spread::{Span, Spread};
 
 /// Rows of a pass.
-pub(super) const PASS: usize = 256;
+pub(super) const PASS: usize = 128;
 
 /// A row that may concern a zone in one direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
-    address: Address,
     hash: u64,
     row: u32,
     datagram: u32,
     direction: Direction,
 }
 
-/// When a row passed.
+/// A row cut into seconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cut {
+pub(super) struct Cut<A> {
+    addition: A,
     span: Span,
-    /// Its last second.
-    second: i64,
+    hash: u64,
+    row: u32,
+    /// Where its host probably is.
+    slot: u32,
+    direction: Direction,
     /// Whether it ends later than its export time, and whether it stated more than a bucket should hold.
     early: bool,
     is_cut: bool,
-    /// Where it stands among the long records of the pass; [`NONE`] if it is within the second.
-    long: u32,
 }
 
 impl Aggregator {
@@ -77,9 +79,10 @@ impl Aggregator {
     #[inline]
     fn collect_one(&mut self, datagram: u32, row: u32, address: Address, direction: Direction) {
         if self.table.may_hold(address) {
+            let hash = self.hosts.hash(address, direction);
+            self.hosts.expect(hash);
             self.pending.push(Pending {
-                address,
-                hash: self.hosts.hash(address, direction),
+                hash,
                 row,
                 datagram,
                 direction,
@@ -87,115 +90,99 @@ impl Aggregator {
         }
     }
 
-    /// Finds the hosts of all rows that were collected, cuts the rows into seconds, then adds them.
+    /// Finds the hosts of all rows that were collected, cuts the rows into seconds, then adds them: those within a second
+    /// first, since code that always goes the same way is faster.
     fn flush(&mut self, batch: &FlowBatch) {
         let mut pending = std::mem::take(&mut self.pending);
         let mut found = std::mem::take(&mut self.found);
-        self.hosts
-            .find_probable(pending.iter().map(|row| row.hash), &mut found);
-        self.cut(batch, &pending, &found);
-        for (index, row) in pending.iter().enumerate() {
-            self.add(batch, row, found[index], self.cut[index]);
+        let mut points = std::mem::take(&mut self.points);
+        let mut longs = std::mem::take(&mut self.longs);
+        found.extend(pending.iter().map(|row| self.hosts.find_probable(row.hash)));
+        self.cut(batch, &pending, &found, (&mut points, &mut longs));
+        for cut in &points {
+            self.add(batch, cut);
+        }
+        for cut in &longs {
+            self.add(batch, cut);
         }
         pending.clear();
         found.clear();
+        points.clear();
+        longs.clear();
         (self.pending, self.found) = (pending, found);
+        (self.points, self.longs) = (points, longs);
     }
 
-    /// Cuts rows into seconds, and reads what adding them will write: many such waits for memory overlap, which writes that
-    /// depend on each other do not.
-    fn cut(&mut self, batch: &FlowBatch, pending: &[Pending], found: &[u32]) {
+    /// Cuts rows into seconds.
+    fn cut(
+        &mut self,
+        batch: &FlowBatch,
+        pending: &[Pending],
+        found: &[u32],
+        (points, longs): (&mut Vec<Cut<Point>>, &mut Vec<Cut<Long>>),
+    ) {
         let mut clip = (u32::MAX, i64::MAX);
-        self.places.clear();
-        self.cut.clear();
-        self.longs.clear();
         for (row, slot) in pending.iter().zip(found) {
             let datagram = &batch.datagrams[row.datagram as usize];
             if clip.0 != row.datagram {
                 clip = (row.datagram, self.clip_of(datagram));
             }
             let span = addition::span(batch, datagram, row.row as usize, clip.1);
-            let (whole, is_cut) = Whole::new(exported(batch, row));
-            let early = addition::is_early(batch, datagram, row.row as usize);
-            let (second, long) = match Record::new(span, whole) {
-                Record::Point(point) => {
-                    self.hosts
-                        .places(*slot, &self.clock, &point, &mut self.places);
-                    (point.second, NONE)
-                }
-                Record::Long(long) => {
-                    self.hosts
-                        .places(*slot, &self.clock, &long, &mut self.places);
-                    self.longs.push(long);
-                    (long.last(), (self.longs.len() - 1) as u32)
-                }
-            };
-            self.cut.push(Cut {
+            let (whole, is_cut) = Whole::new(exported(batch, row.row));
+            let cut = Cut {
+                addition: (),
                 span,
-                second,
-                early,
+                hash: row.hash,
+                row: row.row,
+                slot: *slot,
+                direction: row.direction,
+                early: addition::is_early(batch, datagram, row.row as usize),
                 is_cut,
-                long,
-            });
-        }
-        self.hosts.touch(&self.places);
-    }
-
-    #[inline]
-    fn add(&mut self, batch: &FlowBatch, row: &Pending, slot: u32, cut: Cut) {
-        if let Some(long) = self.longs.get(cut.long as usize).copied() {
-            self.add_row(batch, row, slot, &cut, &long);
-        } else {
-            let (whole, _) = Whole::new(exported(batch, row));
-            let point = Point {
-                second: cut.second,
-                whole,
             };
-            self.add_row(batch, row, slot, &cut, &point);
+            if let Some(second) = Spread::only_second(span) {
+                let point = Point { second, whole };
+                self.hosts.expect_steps(*slot, &self.clock, &point);
+                points.push(cut.with(point));
+            } else {
+                let long = Long::new(span, whole);
+                self.hosts.expect_steps(*slot, &self.clock, &long);
+                longs.push(cut.with(long));
+            }
         }
     }
 
     #[inline]
-    fn add_row(
-        &mut self,
-        batch: &FlowBatch,
-        pending: &Pending,
-        slot: u32,
-        cut: &Cut,
-        addition: &impl Addition,
-    ) {
-        let (address, direction) = (pending.address, pending.direction);
-        let Some((known, zone)) = self.host_and_zone(pending, slot) else {
+    fn add(&mut self, batch: &FlowBatch, cut: &Cut<impl Addition>) {
+        let row = cut.row as usize;
+        let address = match cut.direction {
+            Direction::In => batch.destination_address[row],
+            Direction::Out => batch.source_address[row],
+        };
+        let whose = (cut.hash, address, cut.direction);
+        let Some((known, zone)) = self.host_and_zone(whose, cut.slot) else {
             return;
         };
-        let (octets, packets, rate) = exported(batch, pending);
-        if self.inside_row != pending.row {
-            self.inside_row = pending.row;
-            self.inside_records += 1;
-            self.counters.unknown_rate_records += u64::from(rate == 0);
-            self.counters.cut_records += u64::from(cut.is_cut);
-            self.counters.early_records += u64::from(cut.early);
+        let (octets, packets, rate) = exported(batch, cut.row);
+        self.count_inside(cut, rate);
+        let vector = batch.vector(row);
+        let addition = &cut.addition;
+        let (zone_index, side_index) = (usize::from(zone), cut.direction as usize);
+        if !self.zones[zone_index].sides[side_index].wanted {
+            return;
         }
-        let vector = batch.vector(pending.row as usize);
-        let Some(side) = self
-            .zones
-            .get_mut(usize::from(zone))
-            .map(|zone| &mut zone.sides[direction as usize])
-            .filter(|side| side.wanted)
-        else {
-            return;
-        };
-        let rates = side.rates;
+        let slot = self.place(addition, known, whose, zone);
+        let side = &mut self.zones[zone_index].sides[side_index];
         side.rings.add(&self.zone_clock, vector, addition, rate);
         for length in &side.lengths {
-            let (what, whose) = ((vector, addition, rate), (address, zone, direction));
+            let what = (vector, addition, rate);
+            let whose = (address, zone, cut.direction);
             let added = self.prefixes.add(length, whose, &self.clock, what);
             self.counters.refused_prefix_records += u64::from(!added);
         }
-        let Some(slot) = self.place(addition, (octets, packets, rate), known, pending, zone) else {
+        let Some(slot) = slot else {
             return;
         };
-        let look = self.hosts.add(slot, &self.clock, &rates, addition);
+        let look = self.hosts.add(slot, &self.clock, &side.rates, addition);
         let host = self.hosts.host_mut(slot);
         host.unknown_rate |= rate == 0;
         let watched = host.watched;
@@ -216,16 +203,34 @@ impl Aggregator {
         }
     }
 
+    /// Counts a row that is in a zone: once, though it may be in one in both directions.
+    #[inline]
+    fn count_inside(&mut self, cut: &Cut<impl Addition>, rate: u32) {
+        // Both directions of a row follow each other.
+        if self.inside_row == cut.row {
+            return;
+        }
+        self.inside_row = cut.row;
+        self.inside_records += 1;
+        self.counters.unknown_rate_records += u64::from(rate == 0);
+        self.counters.cut_records += u64::from(cut.is_cut);
+        self.counters.early_records += u64::from(cut.early);
+    }
+
     /// The host of a row if there is one, and its zone; `None` outside all zones. `slot` is what the pass found: an earlier row
     /// of it may have brought the host, or taken the slot for another one.
     #[inline(always)]
-    fn host_and_zone(&mut self, row: &Pending, slot: u32) -> Option<(Option<u32>, u16)> {
-        let found = (slot != NONE && self.hosts.is_at(slot, row.address, row.direction))
+    fn host_and_zone(
+        &mut self,
+        (hash, address, direction): (u64, Address, Direction),
+        slot: u32,
+    ) -> Option<(Option<u32>, u16)> {
+        let found = (slot != NONE && self.hosts.is_at(slot, address, direction))
             .then_some(slot)
-            .or_else(|| self.hosts.find(row.hash, row.address, row.direction));
+            .or_else(|| self.hosts.find(hash, address, direction));
         match found {
             Some(slot) => Some((found, self.hosts.host(slot).zone)),
-            None => Some((None, self.table.remembered_zone(row.address, row.hash)?)),
+            None => Some((None, self.table.remembered_zone(address, hash)?)),
         }
     }
 
@@ -234,13 +239,12 @@ impl Aggregator {
     fn place(
         &mut self,
         addition: &impl Addition,
-        exported: (u64, u64, u32),
         known: Option<u32>,
-        row: &Pending,
+        (hash, address, direction): (u64, Address, Direction),
         zone: u16,
     ) -> Option<u32> {
         let oldest = self.clock.oldest();
-        let mut counted = Whole::new(exported).0.counts.octets;
+        let mut counted = addition.octets();
         if addition.first() < oldest {
             let late = addition.octets_before(oldest);
             self.counters.late_records += 1;
@@ -250,7 +254,7 @@ impl Aggregator {
                 return None;
             }
         }
-        let slot = known.or_else(|| self.new_host(row.hash, row.address, row.direction, zone));
+        let slot = known.or_else(|| self.new_host(hash, address, direction, zone));
         let sum = if slot.is_some() {
             &mut self.counters.counted_octets
         } else {
@@ -319,10 +323,25 @@ impl Aggregator {
     }
 }
 
+impl Cut<()> {
+    fn with<A>(self, addition: A) -> Cut<A> {
+        Cut {
+            addition,
+            span: self.span,
+            hash: self.hash,
+            row: self.row,
+            slot: self.slot,
+            direction: self.direction,
+            early: self.early,
+            is_cut: self.is_cut,
+        }
+    }
+}
+
 /// Octets, packets and sampling rate as the exporter stated them.
 #[inline]
-fn exported(batch: &FlowBatch, row: &Pending) -> (u64, u64, u32) {
-    let row = row.row as usize;
+fn exported(batch: &FlowBatch, row: u32) -> (u64, u64, u32) {
+    let row = row as usize;
     (
         batch.octets[row],
         batch.packets[row],
