@@ -215,9 +215,12 @@ impl<'w> Replay<'w> {
             .iter()
             .map(Shard::aggregate_counters)
             .fold(AggregateCounters::default(), |sum, part| sum.plus(&part));
-        let decoded = self.shards.iter().map(Shard::decoder_counters);
+        let decoded = self.shards.iter().map(|shard| {
+            let decoders = shard.decoders();
+            decoders.netflow_counters().datagrams + decoders.sflow_counters().datagrams
+        });
         tracing::info!(
-            datagrams = decoded.map(|counters| counters.datagrams).sum::<u64>(),
+            datagrams = decoded.sum::<u64>(),
             records = counters.records,
             outside_zones = counters.outside_records,
             late = counters.late_records,

@@ -8,8 +8,8 @@ use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::SocketView;
 use weir_flow_aggregate::AggregateCounters;
+use weir_flow_record::ExporterView;
 use weir_flow_store::{DropReason, StoreCounters};
-use weir_netflow::ExporterView;
 
 use crate::naming::InterfaceRow;
 

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use weir_enrichment::{ExporterNames, Interfaces};
 use weir_flow_record::{Address, ByteSize, ColumnSet, Period};
 
+use crate::decoders::DecoderLimits;
+
 /// The table `[collector]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -17,7 +19,7 @@ pub struct CollectorConfig {
     pub shards: u16,
     /// Receive buffer asked of the kernel for each socket.
     pub receive_buffer: ByteSize,
-    /// Bound of the exporter table.
+    /// Bound of each protocol's exporter table.
     pub max_exporters: u32,
     /// Bound of templates per exporter.
     pub max_templates_per_exporter: u32,
@@ -34,7 +36,7 @@ impl Default for CollectorConfig {
         let any = |port| SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
         Self {
             netflow: vec![any(2055), any(4739)],
-            sflow: Vec::new(),
+            sflow: vec![any(6343)],
             shards: 0,
             receive_buffer: ByteSize(32 << 20),
             max_exporters: 4096,
@@ -117,14 +119,14 @@ impl ConfigFault {
 /// A checked `[collector]` with its `[[exporter]]` tables.
 #[derive(Clone, Debug)]
 pub struct CollectorSettings {
-    /// Sockets.
-    pub netflow: Vec<SocketAddr>,
+    /// Sockets. Any protocol is understood on each.
+    pub listen: Vec<SocketAddr>,
     /// Octets asked of the kernel for each.
     pub receive_buffer: u64,
     /// Shards; at least 1.
     pub shards: u16,
-    /// Bounds of the decoder.
-    pub limits: weir_netflow::CheckedLimits,
+    /// Bounds of the decoders.
+    pub limits: DecoderLimits,
     /// Optional columns that consumers read.
     pub columns: ColumnSet,
     /// Prefixes of exporters that are heard; empty = any.
@@ -162,16 +164,27 @@ impl CollectorConfig {
         columns: ColumnSet,
     ) -> Result<CollectorSettings, Vec<ConfigFault>> {
         let mut faults = Vec::new();
-        let limits = weir_netflow::Limits {
+        let netflow = weir_netflow::Limits {
             max_exporters: self.max_exporters as usize,
             max_templates_per_exporter: self.max_templates_per_exporter as usize,
             held_back_octets: usize::try_from(self.held_back.0).unwrap_or(usize::MAX),
             held_back_for: self.held_back_for.0,
             ..weir_netflow::Limits::default()
         };
-        let limits = limits
+        let sflow = weir_sflow::Limits {
+            max_exporters: self.max_exporters as usize,
+            ..weir_sflow::Limits::default()
+        };
+        let netflow = netflow
             .check()
             .map_err(|error| faults.push(ConfigFault::new("collector", error.to_string())));
+        // Where both find the same fault, it is told once.
+        let sflow = sflow.check().map_err(|error| {
+            let fault = ConfigFault::new("collector", error.to_string());
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        });
         let mut rules = Vec::new();
         for (index, exporter) in exporters.iter().enumerate() {
             match exporter.check() {
@@ -191,30 +204,18 @@ impl CollectorConfig {
             );
         }
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.prefix_len()));
-        match limits {
-            Ok(limits) if faults.is_empty() => Ok(CollectorSettings {
-                netflow: self.netflow.clone(),
+        match (netflow, sflow) {
+            (Ok(netflow), Ok(sflow)) if faults.is_empty() => Ok(CollectorSettings {
+                listen: [self.netflow.as_slice(), &self.sflow].concat(),
                 receive_buffer: self.receive_buffer.0,
                 shards: self.shards(),
-                limits,
+                limits: DecoderLimits { netflow, sflow },
                 columns,
                 allow: self.allow.clone(),
                 rules,
             }),
             _ => Err(faults),
         }
-    }
-
-    /// What is configured and not there yet: sFlow is not decoded.
-    pub fn warnings(&self) -> Vec<ConfigFault> {
-        let mut warnings = Vec::new();
-        if !self.sflow.is_empty() {
-            warnings.push(ConfigFault::new(
-                "collector.sflow",
-                "sFlow is not decoded yet: these sockets stay closed",
-            ));
-        }
-        warnings
     }
 
     /// 0 leaves one CPU to everything else.

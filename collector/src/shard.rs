@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use weir_flow_aggregate::{
     AggregateCounters, AggregateSettings, Aggregator, ExporterCoverage, WatchList, WindowSummary,
 };
-use weir_flow_record::{Address, DatagramInfo, ExporterId, FlowBatch, ReceivedAt};
-use weir_netflow::{
-    DatagramOutcome, Decoder, DecoderCounters, ExporterView, NameStatement, StateChange,
-};
+use weir_flow_record::{Address, DatagramInfo, ExporterId, ExporterView, FlowBatch, ReceivedAt};
+use weir_netflow::{NameStatement, StateChange};
 
 use crate::config::{CollectorSettings, Count, ExporterRule};
+use crate::decoders::{Decoders, Outcome};
 
 /// Rows after which a batch goes to aggregation without waiting for a tick: small enough to stay in the cache.
 const ROWS: usize = 1024;
@@ -18,10 +17,10 @@ const COVERAGE: i64 = 1_000_000_000;
 /// Emptied batches that are kept for reuse.
 const SPARE_BATCHES: usize = 64;
 
-/// One decoder and one aggregator: datagrams in, summaries and batches out. No I/O and no clock.
+/// One set of decoders and one aggregator: datagrams in, summaries and batches out. No I/O and no clock.
 pub struct Shard {
     collector: CollectorSettings,
-    decoder: Decoder,
+    decoders: Decoders,
     aggregator: Aggregator,
     batch: FlowBatch,
     spare: Vec<FlowBatch>,
@@ -49,7 +48,7 @@ impl Shard {
     pub fn new(settings: ShardSettings) -> Self {
         let columns = settings.collector.columns;
         Self {
-            decoder: Decoder::new(settings.collector.limits, columns),
+            decoders: Decoders::new(&settings.collector.limits, columns),
             aggregator: Aggregator::new(settings.aggregate),
             batch: FlowBatch::with_projection(columns),
             spare: Vec::new(),
@@ -65,7 +64,7 @@ impl Shard {
 
     /// Brings back a template or sampling rate of an earlier run. Call before the first datagram.
     pub fn restore(&mut self, change: StateChange) {
-        self.decoder.restore(change);
+        self.decoders.restore(change);
     }
 
     /// Decodes a datagram; its records wait for the next tick or for a full batch.
@@ -74,13 +73,13 @@ impl Shard {
         at: ReceivedAt,
         from: SocketAddr,
         octets: &[u8],
-    ) -> Option<DatagramOutcome> {
+    ) -> Option<Outcome> {
         if !self.collector.allows(Address::from(from.ip())) {
             self.refused_datagrams += 1;
             return None;
         }
         let outcome = self
-            .decoder
+            .decoders
             .handle_datagram(at, from, octets, &mut self.batch);
         if self.batch.len() >= ROWS {
             self.flush();
@@ -109,15 +108,16 @@ impl Shard {
             self.covered_until = now.nanos().saturating_add(COVERAGE);
             self.coverage.clear();
             self.coverage
-                .extend(self.decoder.exporters().map(|exporter| ExporterCoverage {
+                .extend(self.decoders.exporters().map(|exporter| ExporterCoverage {
                     exporter: exporter.id,
                     records: exporter.records,
-                    missing_records: exporter.missing_records,
+                    // What an agent lost itself is missing like what was lost on the way.
+                    missing_records: exporter.missing_records + exporter.agent_drops,
                 }));
             self.aggregator.handle_coverage(&self.coverage);
         }
         self.aggregator.handle_timeout(now);
-        self.decoder.handle_timeout(now);
+        self.decoders.handle_timeout(now);
     }
 
     /// Watches and releases targets.
@@ -155,13 +155,13 @@ impl Shard {
     /// A template or sampling rate to be kept over a restart.
     #[must_use]
     pub fn poll_change(&mut self) -> Option<StateChange> {
-        self.decoder.poll_change()
+        self.decoders.poll_change()
     }
 
     /// What an exporter says that something of its is called. Exporters repeat themselves.
     #[must_use]
     pub fn poll_name(&mut self) -> Option<NameStatement> {
-        self.decoder.poll_name()
+        self.decoders.poll_name()
     }
 
     /// When `handle_timeout` is due; `None` while nothing is left to evaluate.
@@ -184,14 +184,14 @@ impl Shard {
         self.aggregator.counters()
     }
 
-    /// The decoder's counters.
-    pub fn decoder_counters(&self) -> &DecoderCounters {
-        self.decoder.counters()
+    /// The decoders, for their counters.
+    pub fn decoders(&self) -> &Decoders {
+        &self.decoders
     }
 
     /// Who exports.
     pub fn exporters(&self) -> impl Iterator<Item = ExporterView> + '_ {
-        self.decoder.exporters()
+        self.decoders.exporters()
     }
 
     /// The configured name of an exporter.

@@ -329,12 +329,7 @@ impl Config {
     }
 
     fn warnings(&self, document: &Document<'_>, samplers: bool) -> Vec<String> {
-        let mut warnings: Vec<(String, String)> = self
-            .collector
-            .warnings()
-            .into_iter()
-            .map(|fault| (fault.path, fault.message))
-            .collect();
+        let mut warnings: Vec<(String, String)> = Vec::new();
         if samplers {
             warnings.push((
                 "packet_sampler".to_owned(),

@@ -118,7 +118,7 @@ impl Daemon {
         } else {
             drop(receivers);
             Receiver::bind_group(
-                &settings.collector.netflow,
+                &settings.collector.listen,
                 settings.collector.shards,
                 settings.collector.receive_buffer,
             )?
@@ -314,7 +314,7 @@ fn is_bound_to(receivers: &[Receiver], settings: &Settings) -> bool {
     receivers.len() == usize::from(collector.shards)
         && receivers.iter().all(|receiver| {
             let bound = receiver.sockets().map(|socket| socket.address);
-            bound.eq(collector.netflow.iter().copied())
+            bound.eq(collector.listen.iter().copied())
         })
 }
 
@@ -327,7 +327,7 @@ fn log_sockets(receivers: &[Receiver], wanted: u64) -> Vec<SocketAddr> {
             if granted < wanted {
                 tracing::warn!(%address, shards, wanted, granted, "listening; the kernel granted less receive buffer: raise net.core.rmem_max");
             } else {
-                tracing::info!(%address, shards, granted, "listening for NetFlow and IPFIX");
+                tracing::info!(%address, shards, granted, "listening for NetFlow, IPFIX and sFlow");
             }
             address
         })

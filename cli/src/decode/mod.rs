@@ -9,9 +9,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use weir_collector::Capture;
+use weir_collector::{Capture, DecoderLimits, Decoders};
 use weir_flow_record::{ColumnSet, FlowBatch};
-use weir_netflow::{CheckedLimits, Decoder, Limits};
 
 use crate::arguments::DecodeArguments;
 use crate::progress::Progress;
@@ -68,26 +67,17 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
     }
 }
 
-/// Bounds for files: wide, since one file is one short-lived decoder.
-fn limits() -> anyhow::Result<CheckedLimits> {
-    Ok(Limits::default().check()?)
-}
-
-fn decoder(columns: ColumnSet) -> io::Result<Decoder> {
-    Ok(Decoder::new(limits().map_err(io::Error::other)?, columns))
-}
-
 fn write_records(
     capture: &mut Capture,
     records: &mut Records,
     out: &mut impl Write,
     tell: &mut impl FnMut(&Capture),
 ) -> io::Result<()> {
-    let mut decoder = decoder(ColumnSet::ALL)?;
+    let mut decoders = Decoders::new(&DecoderLimits::default(), ColumnSet::ALL);
     let mut batch = FlowBatch::with_projection(ColumnSet::ALL);
     while let Some(datagram) = capture.next() {
         batch.clear();
-        decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+        decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
         records.write(&batch, out)?;
         tell(capture);
     }
@@ -113,13 +103,13 @@ fn summarise(
     out: &mut impl Write,
     tell: &mut impl FnMut(&Capture),
 ) -> io::Result<()> {
-    let mut decoder = decoder(ColumnSet::NONE)?;
+    let mut decoders = Decoders::new(&DecoderLimits::default(), ColumnSet::NONE);
     let mut batch = FlowBatch::default();
     let mut summary = Summary::of(path);
     while let Some(datagram) = capture.next() {
         batch.clear();
         let outcome =
-            decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+            decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
         summary.add(&outcome);
         tell(capture);
     }

@@ -92,8 +92,10 @@ impl ColumnSet {
     pub const FLOW_TIMES: Self = Self(1 << 9);
     /// TCP flags (IE 6).
     pub const TCP_FLAGS: Self = Self(1 << 10);
+    /// Addresses, ports and protocol of the packet within a tunnel, where a sampled header shows it.
+    pub const INNER: Self = Self(1 << 11);
     /// Everything.
-    pub const ALL: Self = Self((1 << 11) - 1);
+    pub const ALL: Self = Self((1 << 12) - 1);
 
     /// Whether all columns of `other` are in this set.
     #[inline]
@@ -151,6 +153,11 @@ pub struct ExtraColumns {
     pub source_mac: Vec<[u8; 6]>,
     pub destination_mac: Vec<[u8; 6]>,
     pub flow_label: Vec<u32>,
+    pub inner_source_address: Vec<Address>,
+    pub inner_destination_address: Vec<Address>,
+    pub inner_source_port: Vec<u16>,
+    pub inner_destination_port: Vec<u16>,
+    pub inner_protocol: Vec<u8>,
 }
 
 /// Flow records in columns. All always-filled columns have the same length; a decoder appends, consumers read, and the
@@ -212,6 +219,48 @@ pub struct Row {
     pub output_interface: u32,
     pub direction: u8,
     pub forwarding_status: u8,
+}
+
+/// One record's optional fields; see [`FlowBatch::push_with`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[allow(missing_docs, reason = "the fields of ExtraColumns")]
+pub struct ExtraRow {
+    pub tos: u8,
+    pub ttl: u8,
+    pub icmp_type: u8,
+    pub icmp_code: u8,
+    pub vlan_id: u16,
+    pub source_as: u32,
+    pub destination_as: u32,
+    pub next_hop: Address,
+    pub source_prefix_length: u8,
+    pub destination_prefix_length: u8,
+    pub source_mac: [u8; 6],
+    pub destination_mac: [u8; 6],
+    pub flow_label: u32,
+    pub inner_source_address: Address,
+    pub inner_destination_address: Address,
+    pub inner_source_port: u16,
+    pub inner_destination_port: u16,
+    pub inner_protocol: u8,
+}
+
+/// Calls a macro with the optional columns of each set.
+macro_rules! with_extra_columns {
+    ($apply:ident) => {
+        $apply! {
+            TOS: tos;
+            TTL: ttl;
+            ICMP: icmp_type, icmp_code;
+            VLAN: vlan_id;
+            AS: source_as, destination_as;
+            NEXT_HOP: next_hop;
+            PREFIX_LENGTHS: source_prefix_length, destination_prefix_length;
+            MAC: source_mac, destination_mac;
+            FLOW_LABEL: flow_label;
+            INNER: inner_source_address, inner_destination_address, inner_source_port, inner_destination_port, inner_protocol;
+        }
+    };
 }
 
 impl FlowBatch {
@@ -277,11 +326,36 @@ impl FlowBatch {
             extra.source_mac,
             extra.destination_mac,
             extra.flow_label,
+            extra.inner_source_address,
+            extra.inner_destination_address,
+            extra.inner_source_port,
+            extra.inner_destination_port,
+            extra.inner_protocol,
         );
     }
 
     /// Appends one record's always-filled columns; projected columns get zeros.
     pub fn push(&mut self, row: &Row) {
+        self.push_fixed(row);
+        self.fill_extra();
+    }
+
+    /// Appends one record with those of its optional fields that are projected.
+    #[inline]
+    pub fn push_with(&mut self, row: &Row, fields: &ExtraRow) {
+        self.push_fixed(row);
+        let projection = self.projection;
+        let extra = &mut self.extra;
+        macro_rules! append {
+            ($($set:ident: $($column:ident),+;)*) => {
+                $( if projection.has(ColumnSet::$set) { $( extra.$column.push(fields.$column); )+ } )*
+            };
+        }
+        with_extra_columns!(append);
+    }
+
+    #[inline]
+    fn push_fixed(&mut self, row: &Row) {
         self.source_address.push(row.source_address);
         self.destination_address.push(row.destination_address);
         self.source_port.push(row.source_port);
@@ -298,7 +372,6 @@ impl FlowBatch {
         self.output_interface.push(row.output_interface);
         self.direction.push(row.direction);
         self.forwarding_status.push(row.forwarding_status);
-        self.fill_extra();
     }
 
     /// Appends the rows of a datagram of another batch, with the optional columns of this one's projection; what `other` does
@@ -368,17 +441,20 @@ impl FlowBatch {
                 $( if projection.has(ColumnSet::$set) { $( extra.$column.resize(rows, Default::default()); )+ } )*
             };
         }
-        fill! {
-            TOS: tos;
-            TTL: ttl;
-            ICMP: icmp_type, icmp_code;
-            VLAN: vlan_id;
-            AS: source_as, destination_as;
-            NEXT_HOP: next_hop;
-            PREFIX_LENGTHS: source_prefix_length, destination_prefix_length;
-            MAC: source_mac, destination_mac;
-            FLOW_LABEL: flow_label;
+        with_extra_columns!(fill);
+    }
+
+    /// The optional fields of the record at `row`; zeros where a column is not projected.
+    pub fn extra_row(&self, row: usize) -> ExtraRow {
+        let mut fields = ExtraRow::default();
+        let extra = &self.extra;
+        macro_rules! read {
+            ($($set:ident: $($column:ident),+;)*) => {
+                $( $( fields.$column = extra.$column.get(row).copied().unwrap_or_default(); )+ )*
+            };
         }
+        with_extra_columns!(read);
+        fields
     }
 
     /// The record at `row`; panics beyond the end.
@@ -459,7 +535,13 @@ mod tests {
             ..Row::default()
         };
         batch.push(&row);
-        batch.push(&Row::default());
+        let fields = ExtraRow {
+            tos: 3,
+            inner_protocol: 6,
+            ..ExtraRow::default()
+        };
+        batch.push_with(&Row::default(), &fields);
+        assert_eq!(batch.extra_row(1), fields);
         assert_eq!(batch.row(0), row);
         assert_eq!(batch.vector(0), Vector::DnsAmplification);
         assert_eq!(batch.extra.flow_label.len(), 2);

@@ -149,6 +149,11 @@ pub(crate) fn append(
     );
     if out.projection != ColumnSet::NONE {
         extra(plan, records, out, start);
+        // Columns that no element fills.
+        out.fill_extra();
+    }
+    if let Some(section) = &plan.section {
+        section.fill(plan, records, start, out);
     }
     debug_assert_eq!(out.forwarding_status.len(), rows);
     Appended {

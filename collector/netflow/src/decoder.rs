@@ -2,7 +2,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_flow_record::{Address, ColumnSet, ExportProtocol, ExporterId, FlowBatch, ReceivedAt};
+use weir_flow_record::{
+    Address, ColumnSet, ExportProtocol, ExporterId, ExporterView, FlowBatch, ReceivedAt,
+};
 
 use crate::change::{Changes, FieldSpecifier, StateChange, TemplateDefinition};
 use crate::columns::Records;
@@ -17,7 +19,7 @@ use crate::sequence::{Counts, Position, Tally, Verdict};
 use crate::tables::{Evicted, SessionKey, Tables, Transport};
 use crate::template::Template;
 use crate::templates::Defined;
-use crate::view::ExporterView;
+use crate::view::view;
 
 /// The time of what an earlier run knew.
 const NEVER: ReceivedAt = ReceivedAt::from_nanos(0);
@@ -204,7 +206,7 @@ impl Decoder {
     /// Who exports, in the order of [`ExporterId`].
     pub fn exporters(&self) -> impl Iterator<Item = ExporterView> + '_ {
         let exporters = self.tables.exporters().iter().enumerate();
-        exporters.map(|(index, exporter)| ExporterView::of(index, exporter))
+        exporters.map(|(index, exporter)| view(index, exporter))
     }
 
     /// Sums over all exporters, those refused included.

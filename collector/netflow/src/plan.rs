@@ -5,6 +5,7 @@ use weir_flow_record::ColumnSet;
 use crate::change::FieldSpecifier;
 use crate::element as ie;
 use crate::firewall::FirewallPlan;
+use crate::section::{SLOT, SectionPlan, is_section};
 use crate::variable::Normalizer;
 
 /// RFC 7011 §7: a field length that stands for "see the record".
@@ -101,6 +102,8 @@ pub(crate) struct RowPlan {
     pub(crate) reverse: Option<Box<Self>>,
     /// Records are events of a firewall.
     pub(crate) firewall: Option<FirewallPlan>,
+    /// The first octets of a packet, for what has no element of its own.
+    pub(crate) section: Option<SectionPlan>,
 }
 
 /// The columns filled only where projected.
@@ -136,6 +139,10 @@ impl RowPlan {
         plan.firewall = places
             .first_of(&[ie::FIREWALL_EVENT, ie::CISCO_FIREWALL_EVENT])
             .map(|event| FirewallPlan::of(event, &places, &plan));
+        plan.section = SectionPlan::of(fields, |element| places.find(element));
+        if let Some(section) = &plan.section {
+            plan.present = plan.present.with(section.present());
+        }
         plan.normalizer = places.normalizer;
         plan
     }
@@ -191,6 +198,7 @@ impl RowPlan {
             forwarding_status: places.integer(ie::FORWARDING_STATUS),
             extra: places.extra(columns),
             present: places.present(netflow_v9),
+            section: None,
             normalizer: None,
             reverse: None,
             firewall: None,
@@ -547,6 +555,7 @@ fn slot_width(element: u16) -> u16 {
         | ie::DESTINATION_MAC_ADDRESS
         | ie::POST_SOURCE_MAC_ADDRESS
         | ie::POST_DESTINATION_MAC_ADDRESS => 6,
+        section if is_section(section) => SLOT,
         _ => 8,
     }
 }
