@@ -349,7 +349,13 @@ impl Exporter {
             &mitigation_body(&scope, followed.policy.lifetime),
             MAX_BODY_OCTETS,
         ) {
-            self.set_declined(id, Decline::TooLarge(scope.target_prefix.len()));
+            let reason = Decline::TooLarge(scope.target_prefix.len());
+            if matches!(followed.request, Request::Asked(_)) {
+                // What was asked for stays ours to refresh and to withdraw.
+                tracing::warn!(attack = %id, %reason, "the wider scope is not asked for");
+            } else {
+                self.set_declined(id, reason);
+            }
             return;
         }
         let lifetime = followed.policy.lifetime;
@@ -544,6 +550,8 @@ impl Exporter {
             {
                 other.request = Request::Covered(report.attack.clone());
                 self.withdraw(&report.upstream, &superseded);
+                // What that one covered is covered by this one now, or asked for by itself.
+                self.ask_for_covered(&superseded);
             }
         }
     }
@@ -575,6 +583,7 @@ impl Exporter {
             return false;
         };
         self.set_request(&report.attack, Request::Covered(by));
+        self.ask_for_covered(&report.attack);
         true
     }
 
