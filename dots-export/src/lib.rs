@@ -35,7 +35,9 @@ mod upstream;
 pub use client::{
     ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, StateChange,
 };
-pub use command::{ClientCommand, ClientNotice, OPERATOR_PREFIX, SessionState, is_operators};
+pub use command::{
+    ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX, SessionState, is_operators,
+};
 pub use config::{
     ExportSettings, Fault, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
     UpstreamConfig, UpstreamSettings, check,

@@ -23,7 +23,7 @@ use self::mitigation::{Due, Held, Phase};
 use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
 use crate::request::{
-    check_mitigation, delete_mitigation, list_mitigations, next_id, observe_mitigation,
+    check_mitigation, delete_mitigation, list_mitigations, mitigate, next_id, observe_mitigation,
     put_mitigation,
 };
 use crate::scope::covers;
@@ -481,6 +481,7 @@ impl Client {
 
     fn forget(&mut self, mid: Mid) {
         if self.mitigations.remove(&mid).is_some() {
+            self.session.handle_forgotten(&mitigate(&self.cuid, mid));
             self.persist(SavedState::NoMitigation { mid });
         }
     }
@@ -591,13 +592,15 @@ impl Client {
         }
         self.advance_audit(now);
         let audited = matches!(self.audit, Audit::Done(_));
-        let due: Vec<(Mid, Due)> = self
+        let mut due: Vec<(Mid, Due)> = self
             .mitigations
             .iter()
             .filter(|(_, held)| held.waits_for <= self.durable)
             .filter_map(|(mid, held)| Some((*mid, held.due(now, audited)?)))
             .collect();
-        for (mid, due) in due {
+        // What finds no room is sent when an answer, or the end of a wait for one, makes some.
+        due.sort_by_key(|(_, due)| matches!(due, Due::Observe | Due::Check));
+        for (mid, due) in due.into_iter().take(self.session.room()) {
             self.send_due(now, mid, due);
         }
         self.advance_telemetry(now);
@@ -626,7 +629,7 @@ impl Client {
             Audit::Done(at) => at.is_some_and(|at| at <= now),
             Audit::Asked => false,
         };
-        if due {
+        if due && self.session.room() > 0 {
             self.audit = Audit::Asked;
             self.send(now, list_mitigations(&self.cuid), Purpose::List);
         }
