@@ -6,6 +6,7 @@
 //! (`trigger-mitigation` false), requests in several blocks; they get an honest error.
 
 mod config;
+pub mod fuzzing;
 mod mitigator;
 mod registry;
 mod saved;

@@ -303,6 +303,11 @@ impl Registry {
             .is_ok_and(|octets| octets.len() + counters <= MAX_BODY)
     }
 
+    /// Who holds what.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &(Cuid, Mid)> {
+        self.held.keys()
+    }
+
     /// The next row that has changed.
     pub(crate) fn poll_changed(&mut self) -> Option<RowKey> {
         self.changed.pop_first()

@@ -124,6 +124,11 @@ impl Setup {
         }
     }
 
+    /// What is set up.
+    pub(crate) fn tsids(&self) -> impl Iterator<Item = Tsid> {
+        self.items.keys().copied()
+    }
+
     /// The next item that has changed.
     pub(crate) fn poll_changed(&mut self) -> Option<Tsid> {
         self.changed.pop_first()

@@ -1,5 +1,6 @@
 //! What outlives the server's own restart: rows out as they change, rows back in.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -112,7 +113,13 @@ impl Server {
             .pop_first()
             .or_else(|| self.registry.poll_changed())
             .or_else(|| self.telemetry.poll_changed())?;
-        let row = match &key {
+        let row = self.row(&key);
+        Some(ServerChange { key, row })
+    }
+
+    /// A row as it stands; `None` where there is none.
+    fn row(&self, key: &RowKey) -> Option<SavedRow> {
+        match key {
             RowKey::Owner(cuid) => self.owners.get(cuid).map(|client| SavedRow::Owner {
                 cuid: cuid.clone(),
                 client: Arc::clone(client),
@@ -125,7 +132,29 @@ impl Server {
                 .setups
                 .get(cuid)
                 .and_then(|setup| setup.saved(cuid, *tsid)),
-        };
-        Some(ServerChange { key, row })
+        }
+    }
+
+    /// All rows as they stand.
+    pub(crate) fn rows(&self) -> BTreeMap<String, SavedRow> {
+        let owners = self.owners.keys().cloned().map(RowKey::Owner);
+        let setups = self.setups.iter().flat_map(|(cuid, setup)| {
+            let key = |tsid| RowKey::Setup(cuid.clone(), tsid);
+            setup.tsids().map(key)
+        });
+        let telemetry = self
+            .telemetry
+            .iter()
+            .map(|(cuid, tmid, _)| RowKey::Telemetry(cuid.clone(), tmid));
+        let mitigations = self
+            .registry
+            .keys()
+            .map(|(cuid, mid)| RowKey::Mitigation(cuid.clone(), *mid));
+        owners
+            .chain(setups)
+            .chain(telemetry)
+            .chain(mitigations)
+            .filter_map(|key| Some((key.text(), self.row(&key)?)))
+            .collect()
     }
 }
