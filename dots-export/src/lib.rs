@@ -25,6 +25,7 @@ mod client;
 mod command;
 mod config;
 mod exporter;
+mod followed;
 mod recorder;
 mod request;
 mod scope;
