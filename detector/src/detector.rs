@@ -34,6 +34,7 @@ pub struct Detector {
     now: Timestamp,
     coverage: VecDeque<(i64, u64, u64)>,
     refused_attacks: u64,
+    refused_series: u64,
     outputs: VecDeque<DetectorOutput>,
     swept: i64,
 }
@@ -50,6 +51,7 @@ impl Detector {
             now: Timestamp::default(),
             coverage: VecDeque::new(),
             refused_attacks: 0,
+            refused_series: 0,
             outputs: VecDeque::new(),
             swept: 0,
         }
@@ -169,6 +171,12 @@ impl Detector {
         self.refused_attacks
     }
 
+    /// Series of targets that were not judged because too many targets are tracked.
+    #[must_use]
+    pub fn refused_series(&self) -> u64 {
+        self.refused_series
+    }
+
     fn handle_now(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         for attack in self.attacks.values_mut().filter(|attack| attack.restored) {
@@ -222,6 +230,7 @@ impl Detector {
     fn handle_series(&mut self, series: &Series) {
         let key = (series.scope, series.target);
         if !self.tracks.contains_key(&key) && self.tracks.len() >= MAX_TRACKS {
+            self.refused_series += 1;
             return;
         }
         let track = self.tracks.entry(key).or_insert_with(Track::new);

@@ -16,6 +16,16 @@ pub fn is_operators(attack: &AttackId) -> bool {
     attack.0.starts_with(OPERATOR_PREFIX)
 }
 
+/// Those of an operator's that are refreshed until they are withdrawn (`weir dots request --keep`). Others end with the
+/// lifetime that the operator gave: nothing here could tell when help is not needed any more, and RFC 9132 §4.4.3 has a
+/// client refresh only while it needs it.
+pub const OPERATOR_KEPT_PREFIX: &str = "operator-kept-";
+
+/// Whether a mitigation ends with its lifetime: nobody refreshes it.
+pub(crate) fn ends_with_lifetime(attack: &AttackId) -> bool {
+    is_operators(attack) && !attack.0.starts_with(OPERATOR_KEPT_PREFIX)
+}
+
 /// An order to the client of one upstream.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ClientCommand {
@@ -27,7 +37,7 @@ pub enum ClientCommand {
         /// What is to be protected, without `mid` and lifetime.
         scope: Box<Scope>,
         /// How long the mitigation is to last. It is refreshed until it is withdrawn; an operator's is not, and ends with
-        /// its lifetime.
+        /// its lifetime, unless its name begins with [`OPERATOR_KEPT_PREFIX`].
         lifetime: Lifetime,
     },
     /// End the mitigation of this attack.

@@ -9,6 +9,7 @@ use weir_flow_record::Timestamp;
 
 use crate::command::{ClientCommand, ClientNotice, is_operators};
 use crate::config::{ExportSettings, PolicySettings, RequestMode, Share, UpstreamSettings};
+use crate::followed::{Asked, Followed, Request};
 use crate::request::mitigation_body;
 use crate::scope::{covers, mitigation_scope, overlap, prefixes, union};
 use crate::standing::{Decline, ExporterCounters, Standing, decline};
@@ -29,38 +30,6 @@ pub struct Exporter {
     held: BTreeMap<AttackId, (Arc<str>, Scope)>,
     commands: VecDeque<(Arc<str>, ClientCommand)>,
     counters: ExporterCounters,
-}
-
-/// An attack that somebody is told of.
-#[derive(Debug)]
-struct Followed {
-    event: Box<AttackEvent>,
-    policy: Arc<PolicySettings>,
-    request: Request,
-    /// Upstreams that refused, did not answer, or ended the mitigation.
-    tried: BTreeSet<Arc<str>>,
-    confirmed: bool,
-    /// When telemetry was told last.
-    told_at: Option<Timestamp>,
-    /// `event` is newer than what was told.
-    untold: bool,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-enum Request {
-    None(Option<Decline>),
-    AwaitsConfirmation,
-    Asked(Asked),
-    Covered(AttackId),
-}
-
-#[derive(Clone, PartialEq, Debug)]
-struct Asked {
-    upstream: Arc<str>,
-    scope: Box<Scope>,
-    granted: bool,
-    /// Attacks whose mitigations this one replaces once it is granted.
-    supersedes: Vec<AttackId>,
 }
 
 impl Exporter {
@@ -349,7 +318,13 @@ impl Exporter {
             &mitigation_body(&scope, followed.policy.lifetime),
             MAX_BODY_OCTETS,
         ) {
-            self.set_declined(id, Decline::TooLarge(scope.target_prefix.len()));
+            let reason = Decline::TooLarge(scope.target_prefix.len());
+            if matches!(followed.request, Request::Asked(_)) {
+                // What was asked for stays ours to refresh and to withdraw.
+                tracing::warn!(attack = %id, %reason, "the wider scope is not asked for");
+            } else {
+                self.set_declined(id, reason);
+            }
             return;
         }
         let lifetime = followed.policy.lifetime;
@@ -544,6 +519,8 @@ impl Exporter {
             {
                 other.request = Request::Covered(report.attack.clone());
                 self.withdraw(&report.upstream, &superseded);
+                // What that one covered is covered by this one now, or asked for by itself.
+                self.ask_for_covered(&superseded);
             }
         }
     }
@@ -575,6 +552,7 @@ impl Exporter {
             return false;
         };
         self.set_request(&report.attack, Request::Covered(by));
+        self.ask_for_covered(&report.attack);
         true
     }
 
@@ -608,16 +586,5 @@ impl Exporter {
         if matches!(before, Request::Asked(_)) {
             self.ask_for_covered(attack);
         }
-    }
-}
-
-impl Followed {
-    /// When telemetry may be told again, if there is any.
-    fn due(&self) -> Option<Timestamp> {
-        let at = match self.told_at {
-            Some(told) => told.plus(self.policy.telemetry_interval),
-            None => self.event.time,
-        };
-        self.untold.then_some(at)
     }
 }

@@ -25,6 +25,7 @@ mod client;
 mod command;
 mod config;
 mod exporter;
+mod followed;
 mod recorder;
 mod request;
 mod scope;
@@ -35,7 +36,9 @@ mod upstream;
 pub use client::{
     ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, StateChange,
 };
-pub use command::{ClientCommand, ClientNotice, OPERATOR_PREFIX, SessionState, is_operators};
+pub use command::{
+    ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX, SessionState, is_operators,
+};
 pub use config::{
     ExportSettings, Fault, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
     UpstreamConfig, UpstreamSettings, check,

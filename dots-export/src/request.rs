@@ -31,30 +31,34 @@ pub(crate) fn mitigation_body(scope: &Scope, lifetime: Lifetime) -> Mitigation {
 /// Asks for mitigation, or refreshes it.
 pub(crate) fn put_mitigation(cuid: &Cuid, mid: Mid, scope: &Scope, lifetime: Lifetime) -> Request {
     let body = mitigation_body(scope, lifetime).to_json();
-    request(Method::Put, mitigate(cuid, Some(mid)), Some(body))
+    request(Method::Put, mitigate(cuid, mid), Some(body))
 }
 
 /// Withdraws.
 pub(crate) fn delete_mitigation(cuid: &Cuid, mid: Mid) -> Request {
-    request(Method::Delete, mitigate(cuid, Some(mid)), None)
+    request(Method::Delete, mitigate(cuid, mid), None)
 }
 
 /// Asks how a mitigation stands, now and whenever that changes.
 pub(crate) fn observe_mitigation(cuid: &Cuid, mid: Mid) -> Request {
     Request {
         observe: Some(true),
-        ..request(Method::Get, mitigate(cuid, Some(mid)), None)
+        ..request(Method::Get, mitigate(cuid, mid), None)
     }
 }
 
 /// Asks how a mitigation stands, once.
 pub(crate) fn check_mitigation(cuid: &Cuid, mid: Mid) -> Request {
-    request(Method::Get, mitigate(cuid, Some(mid)), None)
+    request(Method::Get, mitigate(cuid, mid), None)
 }
 
 /// Asks for all mitigations that the server knows of us.
 pub(crate) fn list_mitigations(cuid: &Cuid) -> Request {
-    request(Method::Get, mitigate(cuid, None), None)
+    let resource = Resource::Mitigate {
+        cuid: cuid.clone(),
+        mid: None,
+    };
+    request(Method::Get, resource, None)
 }
 
 /// Tells how an attack stands.
@@ -66,10 +70,11 @@ pub(crate) fn put_telemetry(cuid: &Cuid, tmid: Tmid, body: &Telemetry, mids: &[M
     request(Method::Put, resource, Some(with_mids(body, mids).to_json()))
 }
 
-fn mitigate(cuid: &Cuid, mid: Option<Mid>) -> Resource {
+/// The resource of one mitigation.
+pub(crate) fn mitigate(cuid: &Cuid, mid: Mid) -> Resource {
     Resource::Mitigate {
         cuid: cuid.clone(),
-        mid,
+        mid: Some(mid),
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use support::{World, attack, event};
 use weir_attack_event::{EventKind, MitigationStatus as Reported};
 use weir_dots_export::{
-    ClientCommand, ClientNotice, SavedState, SessionState, mitigation_scope, telemetry_body,
+    ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, SavedState, SessionState, mitigation_scope,
+    telemetry_body,
 };
 use weir_dots_proto::Mid;
 use weir_dots_proto::body::{
@@ -441,6 +442,69 @@ fn the_end_of_a_replaced_mitigation_is_no_bad_news() {
         notice,
         ClientNotice::Status(report) if report.status == Reported::AttackMitigationTerminated
     )));
+}
+
+#[test]
+fn more_attacks_than_open_requests_are_told_in_turn() {
+    let mut world = World::connected();
+    world.deaf = true;
+    for n in 0..600 {
+        let target = format!("203.0.{}.{}/32", n / 250, n % 250);
+        world.command(telemetry(&format!("a{n}"), &target, false));
+    }
+    assert!(!world.client.wants_session(), "nobody was silent");
+    // A request for help finds room.
+    world.deaf = false;
+    world.command(request("b", "198.51.100.7/32"));
+    assert_eq!(world.peer.active(), [Mid(1)]);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.peer.telemetry.len(), 600);
+    assert_eq!(world.client.counters().unanswered, 0);
+}
+
+#[test]
+fn more_mitigations_than_open_requests_are_asked_about_in_turn() {
+    let mut world = World::connected();
+    for n in 0..400 {
+        let target = format!("203.0.{}.{}/32", n / 250, n % 250);
+        world.command(request(&format!("a{n}"), &target));
+    }
+    assert_eq!(world.peer.active().len(), 400);
+    world.peer.log.clear();
+    world.client.handle_disconnected(world.now);
+    world.peer.reconnect();
+    world.client.handle_connected(world.now);
+    world.run_for(Duration::from_secs(1));
+    assert!(!world.client.wants_session(), "nobody was silent");
+    assert_eq!(world.client.counters().unanswered, 0);
+    let log = world.log();
+    let asked = |line: &&&str| line.starts_with("GET mitigate/…/mid=");
+    assert_eq!(log.iter().filter(asked).count(), 400);
+}
+
+#[test]
+fn an_operators_mitigation_that_is_to_be_kept_is_refreshed_until_it_is_withdrawn() {
+    let mut world = World::connected();
+    world.peer.granted = 90;
+    let name = format!("{OPERATOR_KEPT_PREFIX}1");
+    world.command(request(&name, "203.0.113.7/32"));
+    let puts = |world: &World| {
+        let log = world.log();
+        log.iter()
+            .filter(|line| line.starts_with("PUT mitigate"))
+            .count()
+    };
+    world.run_for(Duration::from_secs(80));
+    assert_eq!(puts(&world), 2);
+    // A restart keeps it, and a server that has lost it is asked again.
+    world.peer.mitigations.clear();
+    world.restart();
+    world.client.handle_connected(world.now);
+    world.run_for(Duration::from_secs(300));
+    assert_eq!(world.peer.active(), [Mid(1)]);
+    assert!(puts(&world) >= 6, "{}", puts(&world));
+    world.command(withdraw(&name));
+    assert!(world.peer.active().is_empty());
 }
 
 #[test]

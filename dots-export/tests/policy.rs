@@ -335,6 +335,39 @@ fn a_wider_request_takes_over_narrower_ones_once_granted() {
 }
 
 #[test]
+fn what_was_covered_by_a_request_that_is_taken_over_is_covered_by_the_new_one() {
+    let mut exporter = policy(|_| {});
+    let _ = handle(&mut exporter, &event(START, "a", "203.0.113.0/25", T));
+    let _ = handle(&mut exporter, &event(START, "b", "203.0.113.7/32", T + 1));
+    let _ = handle(&mut exporter, &event(START, "c", "203.0.113.0/24", T + 2));
+    let report = granted("first", "c");
+    exporter.handle_notice(Timestamp::from_seconds(T), &ClientNotice::Granted(report));
+    assert_eq!(drain(&mut exporter), ["first: withdraw a"]);
+    let standing = exporter.standing(&attack("b"));
+    assert_eq!(standing, Some(Standing::Covered { by: attack("c") }));
+    let told = handle(&mut exporter, &event(END, "a", "203.0.113.0/25", T + 3));
+    assert!(only_requests(&told).is_empty());
+    let told = handle(&mut exporter, &event(END, "c", "203.0.113.0/24", T + 4));
+    assert_eq!(
+        only_requests(&told),
+        ["first: request b 203.0.113.7/32 [17]", "first: withdraw c"]
+    );
+}
+
+#[test]
+fn a_scope_that_has_grown_too_large_leaves_the_request_that_stands() {
+    let mut exporter = policy(|_| {});
+    let _ = handle(&mut exporter, &event(START, "a", "203.0.113.7/32", T));
+    let mut wide = event(UPDATE, "a", "203.0.113.7/32", T + 1);
+    wide.target.other_prefixes = (0..=255)
+        .map(|n| format!("198.51.100.{n}/32").parse().unwrap())
+        .collect();
+    assert!(only_requests(&handle(&mut exporter, &wide)).is_empty());
+    let told = handle(&mut exporter, &event(END, "a", "203.0.113.7/32", T + 2));
+    assert_eq!(only_requests(&told), ["first: withdraw a"]);
+}
+
+#[test]
 fn mitigations_of_attacks_that_ended_meanwhile_are_withdrawn() {
     let mut exporter = policy(|_| {});
     exporter.restore([attack("open")]);

@@ -15,19 +15,22 @@ pub enum Stage {
     Mitigations,
     /// Counters that must never run backwards: mid, tmid.
     Sequences,
+    /// What the DOTS server keeps for its clients: mitigations, cuids, telemetry.
+    DotsServer,
 }
 
 pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Templates,
         Self::SamplingRates,
         Self::Names,
         Self::Attacks,
         Self::Mitigations,
         Self::Sequences,
+        Self::DotsServer,
     ];
 
     /// The table's name in the file.
@@ -39,6 +42,7 @@ impl Stage {
             Self::Attacks => "attacks",
             Self::Mitigations => "mitigations",
             Self::Sequences => "sequences",
+            Self::DotsServer => "dots-server",
         }
     }
 
@@ -51,7 +55,8 @@ impl Stage {
             | Self::Names
             | Self::Attacks
             | Self::Mitigations
-            | Self::Sequences => 1,
+            | Self::Sequences
+            | Self::DotsServer => 1,
         }
     }
 

@@ -3,9 +3,22 @@
 use std::time::{Duration, Instant};
 
 use crate::coap::{Code, Message};
-use crate::{Method, Resource, SessionParameters, cbor, client, server};
+use crate::{
+    BodyKind, Method, Resource, SessionParameters, cbor, check_request, check_response, client,
+    server,
+};
 
-/// Reads hostile octets; what is understood must survive writing and reading again.
+const KINDS: [BodyKind; 7] = [
+    BodyKind::Mitigation,
+    BodyKind::Efficacy,
+    BodyKind::SignalConfig,
+    BodyKind::Heartbeat,
+    BodyKind::Telemetry,
+    BodyKind::TelemetrySetup,
+    BodyKind::Redirect,
+];
+
+/// Reads hostile octets; what is understood must survive writing and reading again, and the checks of all resources.
 ///
 /// # Panics
 ///
@@ -16,6 +29,10 @@ pub fn fuzz(data: &[u8]) {
     };
     let octets = cbor::encode(&json).map_err(|error| error.to_string());
     let again = octets.and_then(|octets| cbor::decode(&octets).map_err(|error| error.to_string()));
+    for kind in KINDS {
+        // A verdict is all that is asked for.
+        let _ = (check_request(kind, &json), check_response(kind, &json));
+    }
     assert_eq!(again, Ok(json), "a body does not survive its encoding");
 }
 

@@ -5,17 +5,32 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use weir_dots_proto::body::{
-    ConflictCause, ConflictInformation, ConflictScope, ConflictStatus, Lifetime, Mitigation,
+    Body, ConflictCause, ConflictInformation, ConflictScope, ConflictStatus, Lifetime, Mitigation,
     MitigationStatus, Scope,
 };
+use weir_dots_proto::cbor::MAX_BODY;
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::{Cuid, Mid};
 
 use crate::mitigator::{MitigationId, MitigatorReport};
+use crate::saved::{Changed, Epoch, RowKey, SavedRow};
 use crate::{Mitigator, ServerPolicy};
 
 /// A client that asks again while its mitigation terminates doubles the next such time, up to this (RFC 9132 §4.4.4).
 const MAX_TERMINATING: Duration = Duration::from_secs(300);
+
+/// Octets by which counters and times of a mitigation may grow in an answer to a GET.
+const GROWTH: usize = 64;
+
+/// A mitigation from before a restart; times in seconds since the epoch.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) scope: Scope,
+    pub(crate) began: u64,
+    pub(crate) expires: Option<u64>,
+    pub(crate) terminates: Option<u64>,
+    pub(crate) terminating: u64,
+}
 
 /// One mitigation.
 #[derive(Debug)]
@@ -42,6 +57,7 @@ pub(crate) struct Registry {
     held: BTreeMap<(Cuid, Mid), Held>,
     /// Replaced mitigations, whose observers are not told yet.
     replaced: Vec<((Cuid, Mid), Held)>,
+    changed: Changed,
     next: u64,
 }
 
@@ -85,12 +101,13 @@ impl Registry {
             }
             held.expires = expires;
             held.scope.lifetime = Some(lifetime);
+            self.changed.insert(RowKey::Mitigation(key.0, key.1));
             return Outcome::Answer(Code::CHANGED, Box::new(accepted(mid, lifetime)));
         }
         if let Some(conflict) = self.conflict(&key, &scope) {
             return conflict;
         }
-        if self.of_client(cuid).count() >= policy.max_mitigations {
+        if !self.has_room(now, &key, &scope, policy.max_mitigations) {
             return Outcome::Refused(
                 Code::SERVICE_UNAVAILABLE,
                 "too many mitigations of this client".to_owned(),
@@ -117,6 +134,7 @@ impl Registry {
             status_news: false,
             told: now,
         };
+        self.changed.insert(RowKey::Mitigation(key.0.clone(), mid));
         self.held.insert(key, held);
         Outcome::Answer(Code::CREATED, Box::new(accepted(mid, lifetime)))
     }
@@ -145,6 +163,7 @@ impl Registry {
         let lifetime = granted(scope.lifetime.or(held.scope.lifetime), policy.max_lifetime);
         held.scope.lifetime = Some(lifetime);
         held.expires = lifetime.duration().map(|duration| now + duration);
+        self.changed.insert(RowKey::Mitigation(key.0, key.1));
         Outcome::Changed
     }
 
@@ -152,6 +171,8 @@ impl Registry {
     pub(crate) fn delete(&mut self, now: Instant, key: &(Cuid, Mid)) {
         if let Some(held) = self.held.get_mut(key) {
             terminate(held, now);
+            self.changed
+                .insert(RowKey::Mitigation(key.0.clone(), key.1));
         }
     }
 
@@ -214,6 +235,8 @@ impl Registry {
         for (key, held) in &mut self.held {
             if held.terminates.is_none() && held.expires.is_some_and(|expires| expires <= now) {
                 terminate(held, now);
+                self.changed
+                    .insert(RowKey::Mitigation(key.0.clone(), key.1));
             }
             if held.terminates.is_some_and(|terminates| terminates <= now) {
                 held.status = MitigationStatus::AttackMitigationTerminated;
@@ -237,9 +260,102 @@ impl Registry {
         for key in over {
             if let Some(held) = self.held.remove(&key) {
                 mitigator.withdraw(held.id);
+                self.changed.insert(RowKey::Mitigation(key.0, key.1));
             }
         }
         news
+    }
+
+    /// Whether the client may hold one more mitigation: there are not too many, and all of them together are still an answer
+    /// to a GET (a client that restarts asks for all). What the new one would replace does not count.
+    fn has_room(
+        &self,
+        now: Instant,
+        (cuid, mid): &(Cuid, Mid),
+        scope: &Scope,
+        most: usize,
+    ) -> bool {
+        let kept = self.of_client(cuid).filter(|((_, other), held)| {
+            other > mid
+                || (other != mid && !overlap(&held.scope.target_prefix, &scope.target_prefix))
+        });
+        let mut all: Vec<Scope> = kept.map(|((_, mid), held)| told(*mid, held, now)).collect();
+        if all.len() >= most {
+            return false;
+        }
+        all.push(Scope {
+            mid: Some(*mid),
+            mitigation_start: Some(0),
+            lifetime: Some(Lifetime::Seconds(0)),
+            status: Some(MitigationStatus::AttackMitigationInProgress),
+            bytes_dropped: Some(0),
+            bps_dropped: Some(0),
+            pkts_dropped: Some(0),
+            pps_dropped: Some(0),
+            target_prefix: scope.target_prefix.clone(),
+            target_port_range: scope.target_port_range.clone(),
+            target_protocol: scope.target_protocol.clone(),
+            ..Scope::default()
+        });
+        let counters = all.len() * GROWTH;
+        let body = Mitigation { scope: all };
+        body.to_cbor()
+            .is_ok_and(|octets| octets.len() + counters <= MAX_BODY)
+    }
+
+    /// Who holds what.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &(Cuid, Mid)> {
+        self.held.keys()
+    }
+
+    /// The next row that has changed.
+    pub(crate) fn poll_changed(&mut self) -> Option<RowKey> {
+        self.changed.pop_first()
+    }
+
+    /// A mitigation as a row; `None` where it is gone.
+    pub(crate) fn saved(&self, key: &(Cuid, Mid), epoch: &Epoch) -> Option<SavedRow> {
+        let held = self.held.get(key)?;
+        Some(SavedRow::Mitigation {
+            cuid: key.0.clone(),
+            mid: key.1,
+            scope: Box::new(held.scope.clone()),
+            began: held.began,
+            expires: held.expires.map(|at| epoch.seconds_at(at)),
+            terminates: held.terminates.map(|at| epoch.seconds_at(at)),
+            terminating: held.terminating.as_secs(),
+        })
+    }
+
+    /// Takes a mitigation back after a restart: it filters again.
+    pub(crate) fn restore(
+        &mut self,
+        key: (Cuid, Mid),
+        saved: Restored,
+        epoch: &Epoch,
+        mitigator: &mut dyn Mitigator,
+    ) {
+        self.next += 1;
+        let id = MitigationId(self.next);
+        mitigator.apply(id, &saved.scope);
+        let status = match saved.terminates {
+            Some(_) => MitigationStatus::DotsClientWithdrawnMitigation,
+            None => MitigationStatus::AttackMitigationInProgress,
+        };
+        let held = Held {
+            id,
+            scope: saved.scope,
+            expires: saved.expires.map(|at| epoch.instant_at(at)),
+            began: saved.began,
+            status,
+            report: None,
+            terminates: saved.terminates.map(|at| epoch.instant_at(at)),
+            terminating: Duration::from_secs(saved.terminating),
+            news: false,
+            status_news: false,
+            told: epoch.instant,
+        };
+        self.held.insert(key, held);
     }
 
     /// When something runs out, or a counter may be told again.
@@ -310,6 +426,8 @@ impl Registry {
         );
         for (key, mut held) in ended {
             mitigator.withdraw(held.id);
+            self.changed
+                .insert(RowKey::Mitigation(key.0.clone(), key.1));
             if held.terminates.is_some() {
                 let doubled = (held.terminating * 2).min(MAX_TERMINATING);
                 terminating = terminating.max(doubled);

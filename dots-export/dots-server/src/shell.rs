@@ -1,5 +1,6 @@
 //! Sockets and clock around listener and server.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +10,14 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use weir_dtls::{Credentials, DtlsError, Listener, ListenerEvent, ListenerLimits, ServerContext};
 
-use crate::{DotsServerSettings, Mitigator, Server};
+use weir_state::{Batch, Stage, State, StateError};
+
+use crate::{DotsServerSettings, Mitigator, SavedRow, Server, ServerChange};
+
+/// Rows that could not be written are tried again after this.
+const STATE_WAIT: Duration = Duration::from_secs(1);
+/// Datagrams that are taken in before the rows that they change are written, all at once.
+const MAX_BURST: usize = 64;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +41,14 @@ pub struct BoundServer {
     sockets: Vec<Arc<UdpSocket>>,
     listeners: Vec<Listener>,
     server: Server,
+    kept: Option<Kept>,
+}
+
+/// Where rows are kept, and those that are not yet.
+struct Kept {
+    state: Arc<State>,
+    unwritten: BTreeMap<String, ServerChange>,
+    write_at: Option<Instant>,
 }
 
 impl std::fmt::Debug for BoundServer {
@@ -76,7 +92,21 @@ impl BoundServer {
             sockets,
             listeners,
             server,
+            kept: None,
         })
+    }
+
+    /// Takes back what an earlier run left in the state file, and keeps there what changes from now on: an answer leaves
+    /// after its row is on disk. Without this a restart forgets all mitigations.
+    pub fn with_state(mut self, state: Arc<State>) -> Result<Self, StateError> {
+        let rows: Vec<(Vec<u8>, SavedRow)> = state.entries_json(Stage::DotsServer)?;
+        self.server.restore(rows.into_iter().map(|(_, row)| row));
+        self.kept = Some(Kept {
+            state,
+            unwritten: BTreeMap::new(),
+            write_at: None,
+        });
+        Ok(self)
     }
 
     /// Where it listens.
@@ -117,9 +147,12 @@ impl BoundServer {
                     break;
                 }
                 datagram = received.recv() => {
-                    let Some((index, from, datagram)) = datagram else { break };
-                    if let Some(listener) = self.listeners.get_mut(index) {
-                        listener.handle_datagram(Instant::now(), from, &datagram);
+                    let Some(datagram) = datagram else { break };
+                    self.receive(&datagram);
+                    // One wait for the disk serves all that is there.
+                    for _ in 0..MAX_BURST {
+                        let Ok(datagram) = received.try_recv() else { break };
+                        self.receive(&datagram);
                     }
                 }
                 () = tokio::time::sleep_until(due.into()) => {
@@ -138,11 +171,53 @@ impl BoundServer {
         self.pump().await;
     }
 
+    fn receive(&mut self, (index, from, datagram): &(usize, SocketAddr, Vec<u8>)) {
+        if let Some(listener) = self.listeners.get_mut(*index) {
+            listener.handle_datagram(Instant::now(), *from, datagram);
+        }
+    }
+
+    /// Writes the rows that have changed. Where the disk fails, clients are served on: help now matters more than after a
+    /// restart.
+    async fn write_rows(&mut self) {
+        while let Some(change) = self.server.poll_persist() {
+            if let Some(kept) = &mut self.kept {
+                kept.unwritten.insert(change.key.text(), change);
+            }
+        }
+        let Some(kept) = &mut self.kept else { return };
+        let held_back = kept.write_at.is_some_and(|at| at > Instant::now());
+        if kept.unwritten.is_empty() || held_back {
+            return;
+        }
+        let written = match batch_of(&kept.unwritten) {
+            Ok(batch) => {
+                let state = Arc::clone(&kept.state);
+                let task = tokio::task::spawn_blocking(move || state.write(&batch));
+                match task.await {
+                    Ok(written) => written.map_err(|error| error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        kept.write_at = None;
+        match written {
+            Ok(()) => kept.unwritten.clear(),
+            Err(error) => {
+                let rows = kept.unwritten.len();
+                tracing::error!(error, rows, "the DOTS server's state is not written");
+                kept.write_at = Some(Instant::now() + STATE_WAIT);
+            }
+        }
+    }
+
     fn next_timer(&self) -> Instant {
         let listeners = self.listeners.iter().filter_map(Listener::poll_timeout);
         let fallback = Instant::now() + Duration::from_secs(1);
         listeners
             .chain(self.server.poll_timeout())
+            .chain(self.kept.as_ref().and_then(|kept| kept.write_at))
             .chain([fallback])
             .min()
             .unwrap_or(fallback)
@@ -174,6 +249,7 @@ impl BoundServer {
                 }
             }
         }
+        self.write_rows().await;
         while let Some((session, datagram)) = self.server.poll_transmit() {
             let (index, session) = listener_of(session);
             if let Some(listener) = self.listeners.get_mut(index)
@@ -189,6 +265,18 @@ impl BoundServer {
             }
         }
     }
+}
+
+/// Rows as one transaction.
+fn batch_of(changes: &BTreeMap<String, ServerChange>) -> Result<Batch, StateError> {
+    let mut batch = Batch::new();
+    for (key, change) in changes {
+        match &change.row {
+            Some(row) => batch.put_json(Stage::DotsServer, key.as_bytes(), row)?,
+            None => batch.delete(Stage::DotsServer, key.as_bytes()),
+        }
+    }
+    Ok(batch)
 }
 
 /// Sessions of several listeners in one number space: the listener in the upper bits.

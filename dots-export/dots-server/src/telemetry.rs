@@ -10,12 +10,15 @@ use weir_dots_proto::server::Response;
 use weir_dots_proto::{BodyKind, Cuid, Method, Tmid};
 
 use crate::registry::{Registry, overlap};
+use crate::saved::{Changed, RowKey, SavedRow};
 use crate::server::{checked, entitled};
 
 /// Telemetry by client and tmid.
 #[derive(Debug, Default)]
 pub(crate) struct TelemetryStore {
     items: BTreeMap<(Cuid, Tmid), Telemetry>,
+    changed: Changed,
+    forgotten: u64,
 }
 
 /// A request for telemetry.
@@ -50,9 +53,14 @@ impl TelemetryStore {
         match asked.method {
             Method::Get => self.get(asked),
             Method::Delete => {
-                self.items.retain(|(cuid, tmid), _| {
-                    cuid != asked.cuid || asked.tmid.is_some_and(|asked| asked != *tmid)
-                });
+                let tmids: Vec<Tmid> = self
+                    .of_client(asked.cuid)
+                    .map(|((_, tmid), _)| *tmid)
+                    .filter(|tmid| asked.tmid.is_none_or(|asked| asked == *tmid))
+                    .collect();
+                for tmid in tmids {
+                    self.remove(&(asked.cuid.clone(), tmid));
+                }
                 Response::new(Code::DELETED)
             }
             Method::Put => {
@@ -108,16 +116,51 @@ impl TelemetryStore {
             .map(|((_, tmid), _)| *tmid)
             .collect();
         if common.iter().any(|tmid| *tmid > key.1) {
-            self.items.remove(&key);
+            self.remove(&key);
             return;
         }
         for tmid in common {
-            self.items.remove(&(key.0.clone(), tmid));
+            self.remove(&(key.0.clone(), tmid));
         }
         if !self.items.contains_key(&key) && self.of_client(&key.0).count() >= most {
             let oldest = self.of_client(&key.0).next().map(|(key, _)| key.clone());
-            oldest.map(|oldest| self.items.remove(&oldest));
+            if let Some(oldest) = oldest {
+                self.forgotten += 1;
+                self.remove(&oldest);
+            }
         }
+        self.changed.insert(RowKey::Telemetry(key.0.clone(), key.1));
+        self.items.insert(key, telemetry);
+    }
+
+    fn remove(&mut self, key: &(Cuid, Tmid)) {
+        if self.items.remove(key).is_some() {
+            self.changed.insert(RowKey::Telemetry(key.0.clone(), key.1));
+        }
+    }
+
+    /// Items that gave way to newer ones because a client had too many.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The next row that has changed.
+    pub(crate) fn poll_changed(&mut self) -> Option<RowKey> {
+        self.changed.pop_first()
+    }
+
+    /// An item as a row; `None` where it is gone.
+    pub(crate) fn saved(&self, key: &(Cuid, Tmid)) -> Option<SavedRow> {
+        let telemetry = self.items.get(key)?;
+        Some(SavedRow::Telemetry {
+            cuid: key.0.clone(),
+            tmid: key.1,
+            telemetry: Box::new(telemetry.clone()),
+        })
+    }
+
+    /// Takes an item back after a restart.
+    pub(crate) fn restore(&mut self, key: (Cuid, Tmid), telemetry: Telemetry) {
         self.items.insert(key, telemetry);
     }
 

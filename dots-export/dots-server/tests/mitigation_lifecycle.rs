@@ -279,3 +279,58 @@ fn efficacy_updates_refresh_what_is_there() {
         .unwrap();
     assert_eq!(answer.code, Code::BAD_REQUEST);
 }
+
+#[test]
+fn observers_of_ended_mitigations_make_room() {
+    let mut bench = Bench::with(|policy| policy.terminating = Duration::ZERO);
+    let client = bench.connect("weir-lab");
+    for mid in 1..=300 {
+        let mid = format!("mid={mid}");
+        let path = ["mitigate", CUID, &mid];
+        bench.put(client, &path, &request("203.0.113.7/32", 600));
+        let (token, _) = bench.observe(client, &path);
+        bench.delete(client, &path);
+        bench.advance(seconds(1));
+        let last = bench.notifications(client, token);
+        assert_eq!(
+            statuses(&last).last(),
+            Some(&"attack-mitigation-terminated"),
+            "{mid}"
+        );
+    }
+}
+
+#[test]
+fn a_client_can_read_all_that_it_holds() {
+    let mut bench = Bench::with(|policy| {
+        policy.clients[0].1 = vec!["10.0.0.0/8".parse().unwrap()];
+    });
+    let client = bench.connect("weir-lab");
+    let mut held = 0;
+    for mid in 1..=600 {
+        let path = format!("mid={mid}");
+        let target = format!("10.0.{}.{}/32", mid / 250, mid % 250);
+        let answer = bench.put(client, &["mitigate", CUID, &path], &request(&target, 3600));
+        if answer.code != Code::CREATED {
+            assert_eq!(answer.code, Code::SERVICE_UNAVAILABLE);
+            break;
+        }
+        held = mid;
+        if mid % 50 != 0 {
+            continue;
+        }
+        let all = bench.get(client, &["mitigate", CUID]);
+        assert_eq!(all.code, Code::CONTENT, "with {mid} mitigations");
+    }
+    assert!(held >= 200, "{held}");
+    let all = bench.get(client, &["mitigate", CUID]);
+    assert_eq!(all.code, Code::CONTENT, "with {held} mitigations");
+    // At the limit, a wider request still replaces narrower ones.
+    let path = format!("mid={}", held + 9);
+    let answer = bench.put(
+        client,
+        &["mitigate", CUID, &path],
+        &request("10.0.0.0/24", 3600),
+    );
+    assert_eq!(answer.code, Code::CREATED);
+}

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{Bench, CUID, request, telemetry};
 use weir_dots_proto::coap::{Code, option};
 
@@ -147,4 +147,58 @@ fn the_configuration_holds_for_its_times() {
     bench.delete(client, &["config", "sid=1"]);
     bench.advance(hour);
     assert!((119..=120).contains(&bench.heartbeats(client)));
+}
+
+#[test]
+fn of_overlapping_setups_the_higher_tsid_stands() {
+    let mut bench = Bench::new();
+    let client = bench.connect("weir-lab");
+    let body =
+        |settings: Value| json!({"ietf-dots-telemetry:telemetry-setup": {"telemetry": [settings]}});
+    let config =
+        |interval: u16| body(json!({"current-config": {"telemetry-notify-interval": interval}}));
+    let pipe = |link: &str| {
+        body(
+            json!({"total-pipe-capacity": [{"link-id": link, "capacity": "500", "unit": "megabit-ps"}]}),
+        )
+    };
+    let baseline = |prefix: &str| {
+        body(json!({"baseline": [{"id": 1, "target-prefix": [prefix],
+            "total-traffic-normal": [{"unit": "megabit-ps", "peak-g": "60"}]}]}))
+    };
+    for (tsid, body) in [
+        ("tsid=1", config(10)),
+        ("tsid=2", pipe("link1")),
+        ("tsid=3", pipe("link2")),
+        ("tsid=4", baseline("203.0.113.0/28")),
+        ("tsid=5", config(20)),
+        ("tsid=6", pipe("link1")),
+        ("tsid=7", baseline("203.0.113.0/24")),
+    ] {
+        let answer = bench.put(client, &["tm-setup", CUID, tsid], &body);
+        assert_eq!(answer.code, Code::CREATED, "{tsid}: {}", answer.text);
+    }
+    for (tsid, code) in [
+        ("tsid=1", Code::NOT_FOUND),
+        ("tsid=2", Code::NOT_FOUND),
+        ("tsid=3", Code::CONTENT),
+        ("tsid=4", Code::NOT_FOUND),
+        ("tsid=5", Code::CONTENT),
+        ("tsid=6", Code::CONTENT),
+        ("tsid=7", Code::CONTENT),
+    ] {
+        assert_eq!(
+            bench.get(client, &["tm-setup", CUID, tsid]).code,
+            code,
+            "{tsid}"
+        );
+    }
+    let late = bench.put(client, &["tm-setup", CUID, "tsid=1"], &config(10));
+    assert_eq!(late.code, Code::BAD_REQUEST);
+    let foreign = bench.put(
+        client,
+        &["tm-setup", CUID, "tsid=8"],
+        &baseline("192.0.2.0/24"),
+    );
+    assert_eq!(foreign.code, Code::BAD_REQUEST);
 }

@@ -12,7 +12,7 @@ use weir_dots_proto::{Mid, Tmid};
 use super::journal::SavedState;
 use super::mitigation::Phase;
 use super::{AFTER_SILENCE, AUDIT_AFTER, Audit, Client, MAX_RETRIES, Purpose};
-use crate::command::{ClientNotice, is_operators};
+use crate::command::{ClientNotice, ends_with_lifetime};
 
 /// Where 5.03 states no Max-Age, its default counts (RFC 7252 §5.10.5).
 const DEFAULT_MAX_AGE: u32 = 60;
@@ -221,7 +221,7 @@ impl Client {
         held.get = None;
         held.check_at = Some(now + interval);
         if answer.code == Code::NOT_FOUND && held.phase == Phase::Active {
-            if is_operators(&held.attack) {
+            if ends_with_lifetime(&held.attack) {
                 self.forget_ended(mid);
                 return;
             }
@@ -298,7 +298,7 @@ impl Client {
     }
 
     /// Asks once more what the server knows, then or when that is due anyway.
-    fn audit_at(&mut self, at: Instant) {
+    pub(super) fn audit_at(&mut self, at: Instant) {
         if let Audit::Done(next) = &mut self.audit {
             *next = Some(next.map_or(at, |next| next.min(at)));
         }

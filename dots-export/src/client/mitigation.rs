@@ -8,7 +8,7 @@ use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::client::RequestId;
 
 use super::journal::{ChangeId, SavedState};
-use crate::command::is_operators;
+use crate::command::ends_with_lifetime;
 
 /// Refreshes are never closer together, whatever lifetime a server grants.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
@@ -105,14 +105,15 @@ impl Held {
         self.uncertain = false;
         self.retry_at = None;
         self.silent_at = None;
-        // An operator says how long: nothing here could tell when it may end.
-        let refreshed = lifetime.duration().filter(|_| !is_operators(&self.attack));
+        let refreshed = lifetime
+            .duration()
+            .filter(|_| !ends_with_lifetime(&self.attack));
         self.refresh_at = refreshed.map(|length| now + (length * 2 / 3).max(LEAST_WAIT));
     }
 
     /// Notes how much the server says is left.
     pub(super) fn left(&mut self, now: Instant, lifetime: Lifetime) {
-        if is_operators(&self.attack) {
+        if ends_with_lifetime(&self.attack) {
             return;
         }
         let Some(left) = lifetime.duration() else {

@@ -3,6 +3,7 @@
 //! `Client` holds what is wanted and what the server is known to have, and after each input sends what closes the gap. So a
 //! lost answer, a reconnect and a restart need no code paths of their own.
 
+mod advance;
 mod answers;
 mod journal;
 mod mitigation;
@@ -19,13 +20,10 @@ use weir_dots_proto::client::{Notice, Request, RequestId, Session};
 use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid};
 
 pub use self::journal::{ChangeId, SavedState, StateChange};
-use self::mitigation::{Due, Held, Phase};
+use self::mitigation::{Held, Phase};
 use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
-use crate::request::{
-    check_mitigation, delete_mitigation, list_mitigations, next_id, observe_mitigation,
-    put_mitigation,
-};
+use crate::request::{mitigate, next_id};
 use crate::scope::covers;
 
 /// Mitigations and attacks told of that are held at once; further orders are counted and dropped.
@@ -481,6 +479,7 @@ impl Client {
 
     fn forget(&mut self, mid: Mid) {
         if self.mitigations.remove(&mid).is_some() {
+            self.session.handle_forgotten(&mitigate(&self.cuid, mid));
             self.persist(SavedState::NoMitigation { mid });
         }
     }
@@ -580,83 +579,6 @@ impl Client {
             .iter()
             .position(|(known, _)| *known == id)?;
         Some(self.outstanding.swap_remove(index).1)
-    }
-
-    /// Sends what closes the gap between what is wanted and what the server is known to have.
-    fn advance(&mut self, now: Instant) {
-        self.advanced_at = Some(now);
-        self.notify_silence(now);
-        if !self.connected {
-            return;
-        }
-        self.advance_audit(now);
-        let audited = matches!(self.audit, Audit::Done(_));
-        let due: Vec<(Mid, Due)> = self
-            .mitigations
-            .iter()
-            .filter(|(_, held)| held.waits_for <= self.durable)
-            .filter_map(|(mid, held)| Some((*mid, held.due(now, audited)?)))
-            .collect();
-        for (mid, due) in due {
-            self.send_due(now, mid, due);
-        }
-        self.advance_telemetry(now);
-    }
-
-    /// Reports requests that wait for too long, each once.
-    fn notify_silence(&mut self, now: Instant) {
-        let mut silent = Vec::new();
-        for held in self.mitigations.values_mut() {
-            if held.phase == Phase::Asking && held.silent_at.is_some_and(|at| at <= now) {
-                held.silent_at = None;
-                silent.push(held.attack.clone());
-            }
-        }
-        for attack in silent {
-            self.notify(ClientNotice::Unreachable {
-                attack,
-                upstream: self.upstream.clone(),
-            });
-        }
-    }
-
-    fn advance_audit(&mut self, now: Instant) {
-        let due = match self.audit {
-            Audit::Due(at) => at.is_none_or(|at| at <= now),
-            Audit::Done(at) => at.is_some_and(|at| at <= now),
-            Audit::Asked => false,
-        };
-        if due {
-            self.audit = Audit::Asked;
-            self.send(now, list_mitigations(&self.cuid), Purpose::List);
-        }
-    }
-
-    fn send_due(&mut self, now: Instant, mid: Mid, due: Due) {
-        let Some(held) = self.mitigations.get(&mid) else {
-            return;
-        };
-        let (request, purpose) = match due {
-            Due::Put => (
-                put_mitigation(&self.cuid, mid, &held.scope, held.lifetime),
-                Purpose::Put(mid),
-            ),
-            Due::Observe => (observe_mitigation(&self.cuid, mid), Purpose::Observe(mid)),
-            Due::Check => (check_mitigation(&self.cuid, mid), Purpose::Observe(mid)),
-            Due::Delete => (delete_mitigation(&self.cuid, mid), Purpose::Delete(mid)),
-        };
-        let id = self.send(now, request, purpose);
-        let Some(held) = self.mitigations.get_mut(&mid) else {
-            return;
-        };
-        match due {
-            Due::Put => {
-                held.put = Some(id);
-                held.put_sent = true;
-            }
-            Due::Observe | Due::Check => held.get = Some(id),
-            Due::Delete => held.delete = Some(id),
-        }
     }
 
     fn send(&mut self, now: Instant, request: Request, purpose: Purpose) -> RequestId {

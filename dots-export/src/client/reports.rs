@@ -12,7 +12,7 @@ use weir_dots_proto::coap::Code;
 use super::answers::Answer;
 use super::mitigation::Phase;
 use super::{AFTER_SILENCE, Audit, Client, Purpose};
-use crate::command::{ClientNotice, is_operators};
+use crate::command::{ClientNotice, ends_with_lifetime};
 use crate::request::delete_mitigation;
 
 impl Client {
@@ -104,7 +104,7 @@ impl Client {
             else {
                 continue;
             };
-            if held.is_open() && held.was_granted && is_operators(&held.attack) {
+            if held.is_open() && held.was_granted && ends_with_lifetime(&held.attack) {
                 self.forget_ended(mid);
             } else if held.phase == Phase::Active {
                 held.phase = Phase::Asking;
@@ -166,6 +166,11 @@ impl Client {
             upstream,
             mid: mid.0,
         });
+        if self.session.room() == 0 {
+            // The next list names it again.
+            self.audit_at(now + AFTER_SILENCE);
+            return;
+        }
         let request = delete_mitigation(&self.cuid, mid);
         self.send(now, request, Purpose::DeleteOrphan(mid));
     }

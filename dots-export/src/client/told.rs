@@ -5,7 +5,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 use weir_attack_event::AttackId;
 use weir_dots_proto::body::Telemetry;
-use weir_dots_proto::client::RequestId;
+use weir_dots_proto::client::{MAX_OPEN_REQUESTS, RequestId};
 use weir_dots_proto::{Mid, Tmid};
 
 use super::journal::{ChangeId, SavedState};
@@ -13,6 +13,9 @@ use super::mitigation::Phase;
 use super::{Client, MAX_HELD, Purpose};
 use crate::recorder::telemetry_target;
 use crate::request::{next_id, put_telemetry};
+
+/// Identifiers of a `mid-list`, for which bodies leave room; the newest count.
+const MAX_MIDS: usize = 6;
 
 /// An attack that the server is told of.
 #[derive(Clone, Debug)]
@@ -100,12 +103,16 @@ impl Client {
             })
             .map(|(attack, _)| attack.clone())
             .collect();
-        for attack in ready {
+        // Half of what may be open is kept for mitigations.
+        let room = self.session.room().saturating_sub(MAX_OPEN_REQUESTS / 2);
+        for attack in ready.into_iter().take(room) {
             let mids: Vec<Mid> = self
                 .mitigations
                 .iter()
                 .filter(|(_, held)| held.attack == attack && held.phase != Phase::Asking)
                 .map(|(mid, _)| *mid)
+                .rev()
+                .take(MAX_MIDS)
                 .collect();
             let Some(told) = self.telemetry.get_mut(&attack) else {
                 continue;

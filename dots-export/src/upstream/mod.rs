@@ -16,9 +16,14 @@ use crate::command::{ClientCommand, ClientNotice};
 use crate::config::UpstreamSettings;
 use link::{Destination, Link, MAX_DATAGRAM};
 
-/// Longest wait between two tries to connect, in peace and under attack.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Waits between two tries to connect in peace: RFC 9132 §4.7 forbids less than a minute, and recommends five.
+const FIRST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Waits between two tries to connect under attack.
+const FIRST_WAIT_UNDER_ATTACK: Duration = Duration::from_secs(1);
 const LONGEST_WAIT_UNDER_ATTACK: Duration = Duration::from_secs(2);
+/// A session that is lost is opened again after this.
+const AFTER_LOSS: Duration = Duration::from_secs(1);
 /// Time between tries of one server's addresses (RFC 9132 §4.3: 100 ms under attack).
 const STAGGER: Duration = Duration::from_millis(250);
 const STAGGER_UNDER_ATTACK: Duration = Duration::from_millis(100);
@@ -184,23 +189,12 @@ impl Driver {
             Err(reason) => {
                 // A server that does not take the ticket any more takes a full handshake.
                 self.ticket = None;
-                self.retry_at = now + self.wait();
+                self.retry_at = now + wait_after(self.failures, self.client.is_under_attack());
                 self.failures = self.failures.saturating_add(1);
                 tracing::warn!(upstream = &*self.settings.name, reason, "cannot connect");
                 self.client.handle_connect_failed(&reason);
             }
         }
-    }
-
-    /// Time until the next try to connect.
-    fn wait(&self) -> Duration {
-        let longest = if self.client.is_under_attack() {
-            LONGEST_WAIT_UNDER_ATTACK
-        } else {
-            LONGEST_WAIT
-        };
-        let doubled = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        Duration::from_secs(1).saturating_mul(doubled).min(longest)
     }
 
     /// Does all that can be done without waiting for the outside.
@@ -258,7 +252,7 @@ impl Driver {
                     }
                     self.link = None;
                     self.client.handle_disconnected(now);
-                    self.retry_at = now + self.wait().min(Duration::from_secs(1));
+                    self.retry_at = now + AFTER_LOSS;
                     return;
                 }
             }
@@ -357,6 +351,17 @@ impl Driver {
     }
 }
 
+/// Time until the next try to connect, after so many that failed before this one.
+fn wait_after(failures: u32, under_attack: bool) -> Duration {
+    let (first, longest) = if under_attack {
+        (FIRST_WAIT_UNDER_ATTACK, LONGEST_WAIT_UNDER_ATTACK)
+    } else {
+        (FIRST_WAIT, LONGEST_WAIT)
+    };
+    let doubled = 1_u32.checked_shl(failures).unwrap_or(u32::MAX);
+    first.saturating_mul(doubled).min(longest)
+}
+
 /// Waits for a try to connect, if one is under way.
 async fn join(attempt: &mut Option<JoinHandle<Result<Link, String>>>) -> Result<Link, String> {
     match attempt {
@@ -376,5 +381,17 @@ fn receive<'d>(
             Some(socket) => socket.recv(buffer).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_gone_is_left_alone_in_peace_and_looked_for_under_attack() {
+        let waits = |under_attack| [0, 1, 2, 40].map(|n| wait_after(n, under_attack).as_secs());
+        assert_eq!(waits(false), [60, 120, 240, 300]);
+        assert_eq!(waits(true), [1, 2, 2, 2]);
     }
 }

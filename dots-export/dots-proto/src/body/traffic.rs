@@ -26,6 +26,9 @@ pub struct Gauges {
     pub current_g: Option<u64>,
 }
 
+/// The least integer of three digits.
+const THREE_DIGITS: u128 = 100;
+
 impl Gauges {
     fn values(self) -> impl Iterator<Item = u64> {
         [
@@ -76,10 +79,12 @@ impl Traffic {
         Self::scaled(UnitClass::PacketPs, packets_per_second)
     }
 
-    /// Scales rates given in the class's base unit to the largest unit in which each of them, as the integer it will
-    /// be, is greater than one (RFC 9244 §7.2: agents auto-scale). Zeros do not count; rates are rounded to the nearest.
+    /// Scales rates given in the class's base unit to the largest unit in which each of them still has three digits
+    /// (RFC 9244 §8.1: agents auto-scale to the appropriate unit). Zeros do not count; rates are rounded to the nearest,
+    /// so none is off by more than half a percent.
     ///
-    /// 1.5 Gbit/s thus goes out as 1500 `megabit-ps`, as in RFC 9387's figures, and not as 1 or 2 `gigabit-ps`.
+    /// The largest unit with a value greater than one, as §7.2 has it for the capacities of pipes, which are round numbers,
+    /// would make 4 `gigabit-ps` of 4.4 Gbit/s. Here that is 4400 `megabit-ps`, as in RFC 9387's figures.
     #[must_use]
     pub fn scaled(class: UnitClass, base: &Gauges) -> Self {
         let smallest = base.values().filter(|value| *value > 0).min().unwrap_or(0);
@@ -87,7 +92,9 @@ impl Traffic {
             .iter()
             .copied()
             .filter(|unit| unit.class() == class)
-            .rfind(|unit| unit.factor() == 1 || u128::from(smallest) >= 2 * unit.factor())
+            .rfind(|unit| {
+                unit.factor() == 1 || u128::from(smallest) >= THREE_DIGITS * unit.factor()
+            })
             .unwrap_or(Unit::BitPs);
         let scale = |value: Option<u64>| value.map(|value| divide_to_nearest(value, unit.factor()));
         Self {
@@ -152,16 +159,18 @@ mod tests {
     }
 
     #[test]
-    fn largest_unit_greater_than_one() {
+    fn the_largest_unit_of_three_digits() {
         for (rate, unit, value) in [
             (0, Unit::BitPs, 0),
             (1, Unit::BitPs, 1),
-            (1999, Unit::BitPs, 1999),
-            (2000, Unit::KilobitPs, 2),
+            (99_999, Unit::BitPs, 99_999),
+            (100_000, Unit::KilobitPs, 100),
             (900_000_000, Unit::MegabitPs, 900),
             (1_500_000_000, Unit::MegabitPs, 1500),
-            (2_600_000_000, Unit::GigabitPs, 3),
-            (u64::MAX, Unit::ExabitPs, 18),
+            (4_200_000_000, Unit::MegabitPs, 4200),
+            (99_999_600_000, Unit::MegabitPs, 100_000),
+            (123_400_000_000, Unit::GigabitPs, 123),
+            (u64::MAX, Unit::PetabitPs, 18_447),
         ] {
             let traffic = Traffic::in_bits(&mid(rate));
             assert_eq!(
@@ -177,14 +186,14 @@ mod tests {
         let base = Gauges {
             low_percentile_g: Some(0),
             mid_percentile_g: Some(600_000_000),
-            peak_g: Some(4_000_000_000),
+            peak_g: Some(4_200_000_000),
             ..Gauges::default()
         };
         let traffic = Traffic::in_bits(&base);
         assert_eq!(traffic.unit, Unit::MegabitPs);
         assert_eq!(traffic.low_percentile_g, Some(0));
         assert_eq!(traffic.mid_percentile_g, Some(600));
-        assert_eq!(traffic.peak_g, Some(4000));
+        assert_eq!(traffic.peak_g, Some(4200));
         assert_eq!(Traffic::in_packets(&base).unit, Unit::MegapacketPs);
     }
 

@@ -244,7 +244,7 @@ mod tests {
             item(|item| item.total_traffic = rates)
         };
         assert_eq!(rates(80_000_000, 10_000_000), Ok(()));
-        assert_eq!(rates(81_000_000, 10_100_000), Ok(()));
+        assert_eq!(rates(81_000_000, 10_125_900), Ok(()));
         assert!(rates(80_000_000, 80_000_000).is_err());
     }
 }

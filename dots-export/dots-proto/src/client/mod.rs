@@ -178,6 +178,14 @@ impl Session {
         id
     }
 
+    /// A resource is of no interest any more: its notifications are reset from now on, which ends the relation at the
+    /// server too (RFC 7641 §3.6).
+    pub fn handle_forgotten(&mut self, resource: &Resource) {
+        if let Some(token) = self.relations.token_of(resource) {
+            self.relations.end(token);
+        }
+    }
+
     /// Takes a datagram of the peer. What is malformed is dropped, or reset where it wants to be acknowledged.
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
         let Ok(message) = Message::decode(datagram) else {
@@ -261,6 +269,12 @@ impl Session {
             .iter()
             .filter(|pending| pending.wanted_for == WantedFor::Caller)
             .count()
+    }
+
+    /// How many more requests may be open now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        MAX_OPEN_REQUESTS.saturating_sub(self.open.len())
     }
 
     /// Sends what has not been sent: everything but telemetry at once, of telemetry one at a time.

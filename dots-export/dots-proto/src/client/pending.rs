@@ -10,6 +10,9 @@ const REPEATS: u32 = 12;
 /// The wait between its repeats doubles up to this many times the first.
 const LONGEST_WAIT: u32 = 2;
 
+/// RFC 9132 §4.4: without an estimate of the round-trip time, no Non-confirmable request follows another within 3 s.
+const LEAST_WAIT: Duration = Duration::from_secs(3);
+
 /// A request without an answer.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -127,12 +130,14 @@ impl Pending {
 
     pub(super) fn next_wait(&self, parameters: &SessionParameters) -> Duration {
         let factor = 1_u32.checked_shl(self.sent).unwrap_or(u32::MAX);
-        let most = if self.is_confirmable() {
-            u32::MAX
+        if self.is_confirmable() {
+            parameters.ack_timeout.saturating_mul(factor)
         } else {
-            LONGEST_WAIT
-        };
-        parameters.ack_timeout.saturating_mul(factor.min(most))
+            let wait = parameters
+                .ack_timeout
+                .saturating_mul(factor.min(LONGEST_WAIT));
+            wait.max(LEAST_WAIT)
+        }
     }
 
     /// The request as octets. A repeated Confirmable one keeps its id, a Non-confirmable one gets a fresh id.
@@ -195,4 +200,35 @@ impl Pending {
 /// Whether a request may wait: telemetry does, mitigation does not.
 pub(super) fn is_telemetry(request: &Request) -> bool {
     request.method == Method::Put && matches!(request.resource, Resource::Telemetry { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cuid, Mid, Sid};
+
+    #[test]
+    fn non_confirmable_requests_are_three_seconds_apart_at_least() {
+        let waits = |resource| {
+            let request = Request {
+                method: Method::Get,
+                resource,
+                body: None,
+                observe: None,
+                if_match: false,
+            };
+            let mut pending = Pending::new(RequestId(1), request, Token::from_number(1));
+            let parameters = SessionParameters::default();
+            let now = Instant::now();
+            [(); 3].map(|()| {
+                let wait = pending.next_wait(&parameters).as_secs();
+                let _ = pending.send(1, now);
+                wait
+            })
+        };
+        let cuid = Cuid::from_hash_input([0; 32]);
+        let mid = Some(Mid(1));
+        assert_eq!(waits(Resource::Mitigate { cuid, mid }), [3, 4, 4]);
+        assert_eq!(waits(Resource::Config { sid: Some(Sid(1)) }), [2, 4, 8]);
+    }
 }

@@ -232,6 +232,17 @@ impl Session {
         self.transmit(Some(message));
     }
 
+    /// What the client observes is no more: a last notification says so and ends the relation (RFC 7641 §4.2).
+    pub fn handle_gone(&mut self, relation: RelationId) {
+        if let Some(token) = self.relations.gone(relation) {
+            let message_id = self.next_message_id();
+            let mut message =
+                Message::new(Kind::NonConfirmable, Code::NOT_FOUND, message_id, token);
+            message.payload = diagnostic("it is no more");
+            self.transmit(Some(message));
+        }
+    }
+
     /// The next event. Poll until `None` after each `handle_*`.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {

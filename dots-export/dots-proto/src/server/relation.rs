@@ -104,6 +104,15 @@ impl Relations {
         self.end(|relation| relation.message_ids.contains(&message_id))
     }
 
+    /// Ends a relation that stands, and gives its token.
+    pub(super) fn gone(&mut self, id: RelationId) -> Option<Token> {
+        let index = self
+            .all
+            .iter()
+            .position(|relation| relation.id == id && relation.stands)?;
+        Some(self.all.remove(index).token)
+    }
+
     /// Drops a relation whose request failed.
     pub(super) fn refuse(&mut self, id: RelationId) {
         self.all.retain(|relation| relation.id != id);

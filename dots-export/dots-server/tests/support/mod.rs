@@ -47,7 +47,11 @@ impl Mitigator for Recording {
 
 pub(crate) struct Bench {
     pub(crate) server: Server,
+    pub(crate) began: Instant,
     pub(crate) now: Instant,
+    /// The journal.
+    pub(crate) rows: BTreeMap<String, String>,
+    pub(crate) policy: ServerPolicy,
     pub(crate) told: Arc<Mutex<Told>>,
     /// Every body that the server has sent.
     pub(crate) bodies: Vec<Value>,
@@ -85,13 +89,31 @@ impl Bench {
         let now = Instant::now();
         let mitigator = Box::new(Recording(Arc::clone(&told)));
         Self {
-            server: Server::new(policy, mitigator, (now, EPOCH), 7),
+            server: Server::new(policy.clone(), mitigator, (now, EPOCH), 7),
+            began: now,
             now,
             told,
             bodies: Vec::new(),
+            rows: BTreeMap::new(),
+            policy,
             inbox: BTreeMap::new(),
             number: 0,
         }
+    }
+
+    /// The process dies, and begins anew after `down` with the rows that were written.
+    pub(crate) fn restart(&mut self, down: Duration) {
+        self.told = Arc::new(Mutex::new(Told::default()));
+        self.now += down;
+        let epoch = (self.now, EPOCH + (self.now - self.began).as_secs());
+        let mitigator = Box::new(Recording(Arc::clone(&self.told)));
+        self.server = Server::new(self.policy.clone(), mitigator, epoch, 8);
+        let rows = self.rows.values();
+        self.server
+            .restore(rows.map(|text| serde_json::from_str(text).unwrap()));
+        self.inbox.clear();
+        self.advance(Duration::ZERO);
+        self.drain();
     }
 
     pub(crate) fn connect(&mut self, name: &str) -> Peer {
@@ -196,6 +218,8 @@ impl Bench {
         *inbox = others;
         let ours: VecDeque<Message> = ours;
         ours.into_iter()
+            // The last word on what is no more.
+            .filter(|message| message.code != Code::NOT_FOUND)
             .map(|message| {
                 assert_eq!(message.kind, Kind::NonConfirmable);
                 assert!(message.option(option::OBSERVE).is_some());
@@ -213,9 +237,23 @@ impl Bench {
     }
 
     fn drain(&mut self) {
+        while let Some(change) = self.server.poll_persist() {
+            let key = change.key.text();
+            match change.row {
+                Some(row) => {
+                    assert_eq!(row.key(), change.key);
+                    // As a journal does: through its text form.
+                    let text = serde_json::to_string(&row).unwrap();
+                    self.rows.insert(key, text);
+                }
+                None => drop(self.rows.remove(&key)),
+            }
+        }
         while let Some((id, datagram)) = self.server.poll_transmit() {
             let message = Message::decode(&datagram).unwrap();
-            if message.code.is_response() && message.option(option::CONTENT_FORMAT).is_some() {
+            let has_body = message.option(option::CONTENT_FORMAT).is_some()
+                && message.option(option::BLOCK2).is_none();
+            if message.code.is_response() && has_body {
                 self.bodies.push(decode(&message.payload).unwrap());
             }
             self.inbox.entry(id).or_default().push_back(message);
@@ -234,10 +272,12 @@ pub(crate) struct Answer {
 impl Answer {
     fn of(message: Message) -> Self {
         let max_age = message.number(option::MAX_AGE);
+        // Of a body in blocks only the first has come.
+        let whole = message.option(option::BLOCK2).is_none();
         let coded = message.number(option::CONTENT_FORMAT) == Some(option::DOTS_CBOR);
         Self {
             code: message.code,
-            body: coded.then(|| decode(&message.payload).unwrap()),
+            body: (coded && whole).then(|| decode(&message.payload).unwrap()),
             text: if coded {
                 String::new()
             } else {

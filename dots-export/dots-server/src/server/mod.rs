@@ -1,5 +1,7 @@
 //! The server without its sockets: sessions in, mitigations and notifications out.
 
+mod keeping;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use serde_json::Value;
 use weir_dots_proto::body::{
-    Body, ConflictCause, ConflictInformation, Mitigation, Scope, Telemetry,
+    Body, ConflictCause, ConflictInformation, Mitigation, MitigationStatus, Scope, Telemetry,
 };
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::{Event, ExchangeId, ObserveAction, RelationId, Response, Session};
@@ -17,6 +19,7 @@ use weir_dots_proto::{
 use weir_dtls::{PeerIdentity, SessionId};
 
 use crate::registry::{Outcome, Registry};
+use crate::saved::{Changed, Epoch, RowKey};
 use crate::session_config::SessionConfig;
 use crate::setup::Setup;
 use crate::telemetry::{self, TelemetryStore};
@@ -29,7 +32,8 @@ const RETRY_AFTER: u32 = 60;
 /// Cuids that one client may use.
 const MAX_CUIDS: usize = 16;
 
-/// The server. After each `handle_*`, poll `poll_transmit` until it is empty.
+/// The server. After each `handle_*`, poll `poll_persist` until it is empty and write what it gives; then poll `poll_transmit`
+/// until it is empty: an answer that is sent may be relied on after a restart.
 pub struct Server {
     policy: ServerPolicy,
     mitigator: Box<dyn Mitigator>,
@@ -39,8 +43,9 @@ pub struct Server {
     owners: BTreeMap<Cuid, Arc<str>>,
     telemetry: TelemetryStore,
     setups: BTreeMap<Cuid, Setup>,
-    /// An instant and its time in seconds since the epoch.
-    epoch: (Instant, u64),
+    /// Rows of owners and setups that have changed.
+    changed: Changed,
+    epoch: Epoch,
     next_report: Instant,
     seed: u64,
     transmits: VecDeque<(SessionId, Vec<u8>)>,
@@ -89,7 +94,11 @@ impl Server {
             owners: BTreeMap::new(),
             telemetry: TelemetryStore::default(),
             setups: BTreeMap::new(),
-            epoch,
+            changed: Changed::new(),
+            epoch: Epoch {
+                instant: epoch.0,
+                seconds: epoch.1,
+            },
             next_report: epoch.0,
             seed,
             transmits: VecDeque::new(),
@@ -173,6 +182,12 @@ impl Server {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Telemetry that gave way to newer because a client had too much of it.
+    #[must_use]
+    pub fn forgotten_telemetry(&self) -> u64 {
+        self.telemetry.forgotten()
     }
 
     /// Telemetry that a client has sent, by its cuid and tmid.
@@ -271,8 +286,13 @@ impl Server {
             }
             Resource::TelemetrySetup { cuid, tsid } => {
                 let most = self.policy.max_telemetry;
-                let setup = self.setups.entry(cuid).or_default();
-                Some(setup.answer(asked.method, tsid, asked.body.as_ref(), most))
+                let setup = self.setups.entry(cuid.clone()).or_default();
+                let body = asked.body.as_ref();
+                let response = setup.answer(asked.method, tsid, body, &prefixes, most);
+                while let Some(tsid) = setup.poll_changed() {
+                    self.changed.insert(RowKey::Setup(cuid.clone(), tsid));
+                }
+                Some(response)
             }
             Resource::Config { sid } => {
                 let peer = self.sessions.get_mut(&id)?;
@@ -307,6 +327,7 @@ impl Server {
             ))),
             None => {
                 self.owners.insert(cuid.clone(), Arc::clone(name));
+                self.changed.insert(RowKey::Owner(cuid.clone()));
                 Ok(())
             }
         }
@@ -321,11 +342,16 @@ impl Server {
             return true;
         }
         let (registry, telemetry, setups) = (&self.registry, &self.telemetry, &self.setups);
+        let changed = &mut self.changed;
         self.owners.retain(|cuid, owner| {
-            owner != name
+            let kept = owner != name
                 || registry.holds_any(cuid)
                 || telemetry.holds_any(cuid)
-                || setups.get(cuid).is_some_and(|setup| !setup.is_empty())
+                || setups.get(cuid).is_some_and(|setup| !setup.is_empty());
+            if !kept {
+                changed.insert(RowKey::Owner(cuid.clone()));
+            }
+            kept
         });
         let owners = &self.owners;
         self.setups.retain(|cuid, _| owners.contains_key(cuid));
@@ -375,7 +401,7 @@ impl Server {
                     self.registry
                         .efficacy(now, (cuid.clone(), mid), &scope, &self.policy)
                 } else {
-                    let unix = self.epoch.1 + now.duration_since(self.epoch.0).as_secs();
+                    let unix = self.epoch.seconds_at(now);
                     self.registry.put(
                         now,
                         unix,
@@ -408,7 +434,9 @@ impl Server {
             self.registry
                 .handle_timeout(now, &self.policy, self.mitigator.as_mut())
         {
-            self.notify(now, &cuid, mid, &body.to_json());
+            let terminated = Some(MitigationStatus::AttackMitigationTerminated);
+            let over = body.scope.iter().all(|scope| scope.status == terminated);
+            self.notify(now, &cuid, mid, &body.to_json(), over);
         }
     }
 
@@ -433,7 +461,8 @@ impl Server {
         }
     }
 
-    fn notify(&mut self, now: Instant, cuid: &Cuid, mid: Mid, body: &Value) {
+    /// Tells observers of a mitigation; `over`: for the last time.
+    fn notify(&mut self, now: Instant, cuid: &Cuid, mid: Mid, body: &Value, over: bool) {
         let one = Resource::Mitigate {
             cuid: cuid.clone(),
             mid: Some(mid),
@@ -444,12 +473,17 @@ impl Server {
         };
         let mut told = Vec::new();
         for (id, peer) in &mut self.sessions {
-            for (relation, resource) in &peer.relations {
-                if *resource == one || *resource == all {
+            peer.relations.retain(|relation, resource| {
+                let is_one = *resource == one;
+                if is_one || *resource == all {
                     peer.session.handle_notification(now, *relation, body);
                     told.push(*id);
                 }
-            }
+                if is_one && over {
+                    peer.session.handle_gone(*relation);
+                }
+                !(is_one && over)
+            });
         }
         told.into_iter().for_each(|id| self.gather(id));
     }
