@@ -18,6 +18,16 @@ pub enum Outcome {
     Sflow(weir_sflow::DatagramOutcome),
 }
 
+impl Outcome {
+    /// Whether the datagram came before.
+    pub fn is_duplicate(&self) -> bool {
+        match self {
+            Self::Netflow(outcome) => outcome.duplicate,
+            Self::Sflow(outcome) => outcome.duplicate,
+        }
+    }
+}
+
 /// Bounds of the decoders.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct DecoderLimits {

@@ -6,7 +6,9 @@
 
 mod capture;
 mod config;
+mod coverage;
 mod decoders;
+mod overlap;
 mod receive;
 mod shard;
 mod steer;
@@ -15,7 +17,9 @@ pub use capture::{Capture, CaptureError, CapturedDatagram};
 pub use config::{
     CollectorConfig, CollectorSettings, ConfigFault, Count, ExporterConfig, ExporterRule,
 };
+pub use coverage::Coverage;
 pub use decoders::{DecoderLimits, Decoders, Outcome};
+pub use overlap::{DoubleCount, Overlap, Reporter};
 pub use receive::{BindError, ReceiveBuffers, Receiver, SocketView, wall_clock};
 pub use shard::{Shard, ShardSettings};
 pub use steer::shard_of;

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use weir_flow_aggregate::{
     AggregateCounters, AggregateSettings, Aggregator, ExporterCoverage, WatchList, WindowSummary,
 };
-use weir_flow_record::{Address, DatagramInfo, ExporterId, ExporterView, FlowBatch, ReceivedAt};
+use weir_flow_record::{
+    Address, DatagramInfo, ExporterId, ExporterView, FlowBatch, ReceivedAt, ZoneId,
+};
 use weir_netflow::{NameStatement, StateChange};
 
 use crate::config::{CollectorSettings, Count, ExporterRule};
+use crate::coverage::Coverage;
 use crate::decoders::{Decoders, Outcome};
 
 /// Rows after which a batch goes to aggregation without waiting for a tick: small enough to stay in the cache.
@@ -78,9 +81,15 @@ impl Shard {
             self.refused_datagrams += 1;
             return None;
         }
+        let (rows, datagrams) = (self.batch.len(), self.batch.datagrams.len());
         let outcome = self
             .decoders
             .handle_datagram(at, from, octets, &mut self.batch);
+        if outcome.is_duplicate() {
+            // What came before counts once.
+            self.batch.truncate(rows);
+            self.batch.datagrams.truncate(datagrams);
+        }
         if self.batch.len() >= ROWS {
             self.flush();
         }
@@ -111,8 +120,7 @@ impl Shard {
                 .extend(self.decoders.exporters().map(|exporter| ExporterCoverage {
                     exporter: exporter.id,
                     records: exporter.records,
-                    // What an agent lost itself is missing like what was lost on the way.
-                    missing_records: exporter.missing_records + exporter.agent_drops,
+                    missing_records: Coverage::of(&exporter).lost(),
                 }));
             self.aggregator.handle_coverage(&self.coverage);
         }
@@ -177,6 +185,11 @@ impl Shard {
                 .map(|datagram| datagram.received_at);
             self.aggregator.poll_timeout().or(newest)
         }
+    }
+
+    /// Which exporters bring the traffic of which zone: records, estimated from a part of them.
+    pub fn exporter_shares(&self) -> impl Iterator<Item = (ZoneId, ExporterId, u64)> + '_ {
+        self.aggregator.exporter_shares()
     }
 
     /// The aggregator's counters.

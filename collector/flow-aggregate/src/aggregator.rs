@@ -5,7 +5,10 @@ mod tell;
 
 use std::time::Duration;
 
-use weir_flow_record::{Address, DatagramInfo, Direction, ReceivedAt, TargetKey, Timestamp};
+use hashbrown::HashMap;
+use weir_flow_record::{
+    Address, DatagramInfo, Direction, ExporterId, ReceivedAt, TargetKey, Timestamp, ZoneId,
+};
 
 use crate::addition::{Long, Point};
 use crate::budget::Rates;
@@ -21,6 +24,9 @@ use crate::{
 
 /// Exporters whose clip is remembered: more than a decoder's table holds by default.
 const MAX_CLIPS: usize = 1 << 16;
+
+/// Pairs of zone and exporter whose shares are counted.
+pub(crate) const MAX_SHARES: usize = 1 << 16;
 
 /// One shard's sums. After `handle_timeout`, poll [`poll_summary`](Self::poll_summary).
 #[derive(Debug)]
@@ -51,6 +57,8 @@ pub struct Aggregator {
     inside_records: u64,
     /// The row that was counted as inside last.
     inside_row: u32,
+    /// Passes in which the first record was of a zone and an exporter.
+    shares: HashMap<(u16, u32), u64>,
     next_tick: Option<ReceivedAt>,
     ticks: u64,
     summary: Option<WindowSummary>,
@@ -104,6 +112,7 @@ impl Aggregator {
             counters: AggregateCounters::default(),
             inside_records: 0,
             inside_row: u32::MAX,
+            shares: HashMap::new(),
             next_tick: None,
             ticks: 0,
             summary: None,
@@ -155,6 +164,15 @@ impl Aggregator {
             outside_records: self.counters.records - self.inside_records,
             ..self.counters
         }
+    }
+
+    /// Which exporters bring the traffic of which zone: records, estimated from one in a hundred or so.
+    pub fn exporter_shares(&self) -> impl Iterator<Item = (ZoneId, ExporterId, u64)> + '_ {
+        let shares = self.shares.iter();
+        shares.filter_map(|((zone, exporter), passes)| {
+            let zone = self.zones.get(usize::from(*zone))?.prefixes.zone;
+            Some((zone, ExporterId(*exporter), *passes))
+        })
     }
 
     /// Hosts in the table, and octets of memory that each takes.

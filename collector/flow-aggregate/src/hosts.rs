@@ -121,6 +121,11 @@ impl Hosts {
         Some(slot)
     }
 
+    /// The host of a slot, if there is such a slot.
+    pub(crate) fn get(&self, slot: u32) -> Option<&Host> {
+        self.hosts.get(slot as usize)
+    }
+
     #[inline]
     pub(crate) fn host(&self, slot: u32) -> &Host {
         &self.hosts[slot as usize]

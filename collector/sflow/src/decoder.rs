@@ -331,9 +331,18 @@ impl Decoder {
                 figures.missing_records = figures.missing_records.saturating_sub(restored);
                 counters.missing_records = counters.missing_records.saturating_sub(restored);
                 counters.reordered_datagrams += 1;
+                figures.recovered_records += restored;
+                figures.reordered_datagrams += 1;
             }
-            Verdict::Duplicate => counters.duplicate_datagrams += 1,
-            Verdict::Reset => counters.sequence_resets += 1,
+            Verdict::Duplicate => {
+                outcome.duplicate = true;
+                counters.duplicate_datagrams += 1;
+                figures.duplicate_datagrams += 1;
+            }
+            Verdict::Reset => {
+                counters.sequence_resets += 1;
+                figures.sequence_resets += 1;
+            }
         }
         verdict
     }

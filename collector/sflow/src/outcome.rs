@@ -23,6 +23,8 @@ pub struct DatagramOutcome {
     pub sequence_gap: bool,
     /// Flow samples that the gap stands for: an estimate, since the sequence counts datagrams.
     pub missing_records: u32,
+    /// Whether it came before: its records are in the batch a second time.
+    pub duplicate: bool,
     /// Why the datagram, or its end, could not be used.
     pub malformed: Option<DatagramError>,
 }

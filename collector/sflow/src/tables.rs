@@ -34,6 +34,10 @@ pub(crate) struct Figures {
     pub(crate) sample_pool: u64,
     pub(crate) sequence_gaps: u64,
     pub(crate) missing_records: u64,
+    pub(crate) recovered_records: u64,
+    pub(crate) reordered_datagrams: u64,
+    pub(crate) duplicate_datagrams: u64,
+    pub(crate) sequence_resets: u64,
 }
 
 #[derive(Debug)]
@@ -286,6 +290,10 @@ impl Exporter {
             records: figures.records,
             sequence_gaps: figures.sequence_gaps,
             missing_records: figures.missing_records,
+            recovered_records: figures.recovered_records,
+            reordered_datagrams: figures.reordered_datagrams,
+            duplicate_datagrams: figures.duplicate_datagrams,
+            sequence_resets: figures.sequence_resets,
             undecodable_sets: figures.undecodable,
             malformed_datagrams: figures.malformed_datagrams,
             unknown_rate_records: figures.unknown_rate_records,

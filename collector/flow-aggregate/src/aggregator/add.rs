@@ -3,7 +3,7 @@
 
 use weir_flow_record::{Address, Direction, FlowBatch};
 
-use super::{Aggregator, rates_of};
+use super::{Aggregator, MAX_SHARES, rates_of};
 use crate::addition::{self, Addition, Long, Point, Record, Whole};
 use crate::hosts::NONE;
 use crate::recent::RecentRow;
@@ -99,6 +99,9 @@ impl Aggregator {
         let mut longs = std::mem::take(&mut self.longs);
         found.extend(pending.iter().map(|row| self.hosts.find_probable(row.hash)));
         self.cut(batch, &pending, &found, (&mut points, &mut longs));
+        if let (Some(first), Some(slot)) = (pending.first(), found.first()) {
+            self.count_share(batch, first, *slot, pending.len());
+        }
         for cut in &points {
             self.add(batch, cut);
         }
@@ -111,6 +114,19 @@ impl Aggregator {
         longs.clear();
         (self.pending, self.found) = (pending, found);
         (self.points, self.longs) = (points, longs);
+    }
+
+    /// Counts a pass for the exporter and zone of its first row: which exporters bring a zone's traffic is known well enough
+    /// that way, and costs nothing.
+    fn count_share(&mut self, batch: &FlowBatch, first: &Pending, slot: u32, rows: usize) {
+        let Some(host) = self.hosts.get(slot) else {
+            return;
+        };
+        let exporter = batch.datagrams[first.datagram as usize].exporter.0;
+        let key = (host.zone, exporter);
+        if self.shares.len() < MAX_SHARES || self.shares.contains_key(&key) {
+            *self.shares.entry(key).or_default() += rows as u64;
+        }
     }
 
     /// Cuts rows into seconds.
