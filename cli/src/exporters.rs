@@ -27,20 +27,39 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     println!(
-        "{:<24} {:>12} {:>14} {:>9} {:>8} {:>9} {:>8} {:>9}",
-        "EXPORTER", "DATAGRAMS", "RECORDS", "TEMPLATES", "GAPS", "MISSING", "BAD SETS", "SKEW s"
+        "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9} {:>9}",
+        "EXPORTER",
+        "PROTOCOLS",
+        "DATAGRAMS",
+        "RECORDS",
+        "TEMPLATES",
+        "GAPS",
+        "MISSING",
+        "DUPLICATE",
+        "BAD SETS",
+        "SKEW s",
+        "COVERAGE"
     );
     for exporter in &exporters {
+        let protocols: Vec<&str> = exporter["protocols"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         println!(
-            "{:<24} {:>12} {:>14} {:>9} {:>8} {:>9} {:>8} {:>9.3}",
+            "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9.3} {:>8.2}%",
             exporter["name"].as_str().unwrap_or(""),
+            protocols.join(","),
             exporter["datagrams"],
             exporter["records"],
             exporter["templates"],
             exporter["sequence_gaps"],
             exporter["missing_records"],
+            exporter["duplicate_datagrams"],
             exporter["undecodable_sets"],
             exporter["skew_seconds"].as_f64().unwrap_or(0.0),
+            exporter["coverage_share"].as_f64().unwrap_or(1.0) * 100.0,
         );
     }
     Ok(())

@@ -29,10 +29,21 @@ fn public(views: Arc<Views>) -> Router {
             get(|State(views): State<Arc<Views>>| async move { Json(views.shard().exporters) }),
         )
         .route(
+            "/api/v1/zones",
+            get(|State(views): State<Arc<Views>>| async move { Json(zones(&views)) }),
+        )
+        .route(
             "/api/v1/mitigations",
             get(|State(views): State<Arc<Views>>| async move { Json(views.mitigations()) }),
         )
         .with_state(views)
+}
+
+/// The coverage of each zone.
+fn zones(views: &Views) -> Vec<serde_json::Value> {
+    let zones = views.shard().zones();
+    let row = |(zone, coverage): (String, weir_collector::Coverage)| serde_json::json!({ "name": zone, "coverage_share": coverage.share(), "coverage": coverage });
+    zones.into_iter().map(row).collect()
 }
 
 /// Routes that act: reached through the admin socket, whose file mode says who may.

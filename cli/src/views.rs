@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
-use weir_collector::SocketView;
+use weir_collector::{Coverage, SocketView};
 use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::ExporterView;
 use weir_flow_store::{DropReason, StoreCounters};
@@ -44,6 +44,8 @@ pub(crate) struct ShardView {
     pub(crate) sockets: Vec<SocketView>,
     pub(crate) aggregate: AggregateCounters,
     pub(crate) refused_datagrams: u64,
+    /// Records by zone and exporter, an estimate; the coverage is the exporter's.
+    pub(crate) shares: Vec<(String, Coverage, u64)>,
 }
 
 impl ShardView {
@@ -65,6 +67,19 @@ impl ShardView {
         }
         self.aggregate = self.aggregate.plus(&other.aggregate);
         self.refused_datagrams += other.refused_datagrams;
+        self.shares.extend_from_slice(&other.shares);
+    }
+
+    /// The coverage of each zone: that of its exporters, by their records.
+    pub(crate) fn zones(&self) -> BTreeMap<String, Coverage> {
+        let mut parts = BTreeMap::<&str, Vec<(Coverage, u64)>>::new();
+        for (zone, coverage, records) in &self.shares {
+            parts.entry(zone).or_default().push((*coverage, *records));
+        }
+        parts
+            .into_iter()
+            .map(|(zone, parts)| (zone.to_owned(), Coverage::weighted(parts.into_iter())))
+            .collect()
     }
 }
 
@@ -75,6 +90,9 @@ pub(crate) struct ExporterRow {
     pub(crate) name: String,
     /// Received time less export time.
     pub(crate) skew_seconds: f64,
+    /// Share of what it reported that was seen, of 1, and why not all.
+    pub(crate) coverage_share: f64,
+    pub(crate) coverage: Coverage,
     /// Those that have names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) interfaces: Vec<InterfaceRow>,

@@ -190,6 +190,8 @@ impl Daemon {
         let mut watches = Vec::new();
         let mut spares = Vec::new();
         views.set_shards(receivers.len());
+        let zones = settings.detector.zones.iter();
+        let zones: Arc<[String]> = zones.map(|zone| zone.name.to_string()).collect();
         for ((number, shard), receiver) in (0..).zip(shards.drain(..)).zip(receivers) {
             let (watch, watched) = std::sync::mpsc::channel();
             let (spare, spared) = sync_channel(QUEUE);
@@ -207,6 +209,7 @@ impl Daemon {
                 views: Arc::clone(&views),
                 journal: Arc::clone(&journal),
                 naming: Arc::clone(&naming),
+                zones: Arc::clone(&zones),
                 last_view: 0,
             };
             let stop = Arc::clone(&stop);

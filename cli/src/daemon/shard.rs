@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
-use weir_collector::{ReceiveBuffers, Receiver as Sockets, Shard, wall_clock};
+use weir_collector::{Coverage, ReceiveBuffers, Receiver as Sockets, Shard, wall_clock};
 use weir_flow_aggregate::WatchList;
-use weir_flow_record::{FlowBatch, ReceivedAt};
+use weir_flow_record::{ExporterView, FlowBatch, ReceivedAt};
 
 use super::judge::Input;
 use super::window::Ask;
@@ -33,6 +33,8 @@ pub(super) struct ShardThread {
     pub(super) views: Arc<Views>,
     pub(super) journal: Arc<Journal>,
     pub(super) naming: Arc<Naming>,
+    /// Names, by number.
+    pub(super) zones: Arc<[String]>,
     pub(super) last_view: i64,
 }
 
@@ -121,23 +123,51 @@ impl ShardThread {
     }
 
     fn publish(&self) {
-        let exporters = self.shard.exporters().map(|view| ExporterRow {
-            name: self
-                .shard
-                .exporter_name(view.address)
-                .map_or_else(|| view.address.to_string(), str::to_owned),
-            skew_seconds: view.skew_nanos as f64 / 1e9,
-            interfaces: self.naming.interfaces(view.address),
-            view,
-        });
+        let exporters: Vec<ExporterRow> =
+            self.shard.exporters().map(|view| self.row(view)).collect();
         self.views.set_shard(
             self.number,
             ShardView {
-                exporters: exporters.collect(),
+                shares: self.shares(&exporters),
+                exporters,
                 sockets: self.receiver.sockets().collect(),
                 aggregate: self.shard.aggregate_counters(),
                 refused_datagrams: self.shard.refused_datagrams(),
             },
         );
+    }
+
+    fn row(&self, view: ExporterView) -> ExporterRow {
+        let coverage = Coverage::of(&view);
+        ExporterRow {
+            name: self
+                .shard
+                .exporter_name(view.address)
+                .map_or_else(|| view.address.to_string(), str::to_owned),
+            skew_seconds: view.skew_nanos as f64 / 1e9,
+            coverage_share: coverage.share(),
+            coverage,
+            interfaces: self.naming.interfaces(view.address),
+            view,
+        }
+    }
+
+    fn shares(&self, exporters: &[ExporterRow]) -> Vec<(String, Coverage, u64)> {
+        let mut by_id: Vec<_> = exporters
+            .iter()
+            .map(|row| (row.view.id, row.coverage))
+            .collect();
+        by_id.sort_unstable_by_key(|(id, _)| *id);
+        let coverage = |exporter| {
+            let index = by_id.binary_search_by_key(&exporter, |(id, _)| *id).ok()?;
+            Some(by_id[index].1)
+        };
+        self.shard
+            .exporter_shares()
+            .filter_map(|(zone, exporter, records)| {
+                let name = self.zones.get(usize::from(zone.0))?.clone();
+                Some((name, coverage(exporter)?, records))
+            })
+            .collect()
     }
 }

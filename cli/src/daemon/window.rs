@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use weir_attack_event::DrillDown;
+use weir_collector::{DoubleCount, Overlap, Reporter};
 use weir_flow_record::FlowBatch;
 use weir_flow_store::RecentWindow;
 
@@ -33,11 +34,16 @@ pub(super) fn run(
     input: &SyncSender<Input>,
     (naming, store): (&Naming, Option<StoreWriter>),
 ) {
+    let mut overlap = Overlap::default();
     'serve: while let Ok(first) = asks.recv() {
         for ask in std::iter::once(first).chain(asks.try_iter()) {
             match ask {
                 Ask::Batch(shard, batch) => {
                     window.handle_batch(&batch);
+                    overlap.handle_batch(&batch);
+                    while let Some(finding) = overlap.poll_finding() {
+                        warn_of(&finding);
+                    }
                     let left = match &store {
                         Some(store) => store.store(shard, batch),
                         None => Some(batch),
@@ -63,4 +69,18 @@ pub(super) fn run(
     if let Some(store) = store {
         store.finish();
     }
+}
+
+fn warn_of(finding: &DoubleCount) {
+    let name = |reporter: &Reporter| match reporter.direction {
+        0 => format!("{} (ingress)", reporter.exporter),
+        1 => format!("{} (egress)", reporter.exporter),
+        _ => reporter.exporter.to_string(),
+    };
+    tracing::warn!(
+        first = name(&finding.first),
+        second = name(&finding.second),
+        percent = (finding.share * 100.0).round(),
+        "two report the same flows, which count twice: see `count` and `boundary_interfaces` of [[exporter]]"
+    );
 }

@@ -1,6 +1,7 @@
 //! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
 
-use std::collections::BTreeMap;
+mod exporters;
+
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -24,11 +25,6 @@ pub(crate) fn scrape(views: &Arc<Views>) -> Result<String, fmt::Error> {
 
 #[derive(Debug)]
 struct Scrape(Arc<Views>);
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByExporter {
-    exporter: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByListener {
@@ -57,118 +53,8 @@ impl Collector for Scrape {
 impl Scrape {
     fn encode_collector(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let shard = self.0.shard();
-        type Figure = fn(&crate::views::ExporterRow) -> u64;
-        let per_exporter: [(&str, &str, Figure); 11] = [
-            (
-                "weir_collector_datagrams",
-                "Export datagrams received",
-                |row| row.view.datagrams,
-            ),
-            ("weir_collector_records", "Flow records decoded", |row| {
-                row.view.records
-            }),
-            (
-                "weir_collector_missing_records",
-                "Records that sequence numbers say were lost (NetFlow v9, sFlow: an estimate)",
-                |row| row.view.missing_records,
-            ),
-            (
-                "weir_collector_sequence_gaps",
-                "Gaps in sequence numbers",
-                |row| row.view.sequence_gaps,
-            ),
-            (
-                "weir_collector_undecodable_sets",
-                "Sets and samples skipped because they are malformed",
-                |row| row.view.undecodable_sets,
-            ),
-            (
-                "weir_collector_malformed_datagrams",
-                "Datagrams that are no export message or broken",
-                |row| row.view.malformed_datagrams,
-            ),
-            (
-                "weir_collector_held_back_dropped_sets",
-                "Sets that waited for a template in vain",
-                |row| row.view.held_back_dropped,
-            ),
-            (
-                "weir_collector_unknown_rate_records",
-                "Records without a known sampling rate",
-                |row| row.view.unknown_rate_records,
-            ),
-            (
-                "weir_collector_counter_samples",
-                "Counter samples of sFlow agents",
-                |row| row.view.counter_samples,
-            ),
-            (
-                "weir_collector_drop_samples",
-                "Samples of discarded packets of sFlow agents",
-                |row| row.view.drop_samples,
-            ),
-            (
-                "weir_collector_agent_lost_samples",
-                "Samples that sFlow agents say they lost themselves",
-                |row| row.view.agent_drops,
-            ),
-        ];
-        for (name, help, figure) in per_exporter {
-            let mut family = encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                prometheus_client::metrics::MetricType::Counter,
-            )?;
-            // Several exporters may go by one name: a rule's, or that of a router which speaks NetFlow and sFlow.
-            let mut sums = BTreeMap::<&str, u64>::new();
-            for row in &shard.exporters {
-                *sums.entry(&row.name).or_default() += figure(row);
-            }
-            for (name, sum) in sums {
-                let labels = ByExporter {
-                    exporter: name.to_owned(),
-                };
-                ConstCounter::new(sum).encode(family.encode_family(&labels)?)?;
-            }
-        }
-        let mut family = encoder.encode_descriptor(
-            "weir_collector_templates",
-            "Templates known",
-            None,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?;
-        let mut sums = BTreeMap::<&str, usize>::new();
-        for row in &shard.exporters {
-            *sums.entry(&row.name).or_default() += row.view.templates;
-        }
-        for (name, templates) in sums {
-            let labels = ByExporter {
-                exporter: name.to_owned(),
-            };
-            ConstGauge::new(i64::try_from(templates).unwrap_or(i64::MAX))
-                .encode(family.encode_family(&labels)?)?;
-        }
-        let mut family = encoder.encode_descriptor(
-            "weir_collector_clock_skew_seconds",
-            "Received time less export time",
-            None,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?;
-        let mut skews = BTreeMap::<&str, f64>::new();
-        for row in &shard.exporters {
-            let skew = skews.entry(&row.name).or_default();
-            // Of several clocks, the one that is most wrong.
-            if row.skew_seconds.abs() > skew.abs() {
-                *skew = row.skew_seconds;
-            }
-        }
-        for (name, skew) in skews {
-            let labels = ByExporter {
-                exporter: name.to_owned(),
-            };
-            ConstGauge::new(skew).encode(family.encode_family(&labels)?)?;
-        }
+        exporters::encode(encoder, &shard.exporters)?;
+        exporters::encode_zones(encoder, &shard.zones())?;
         let mut family = encoder.encode_descriptor(
             "weir_collector_socket_drops",
             "Datagrams that the kernel dropped because the receive buffer was full",
