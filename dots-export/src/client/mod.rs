@@ -17,14 +17,16 @@ use std::time::{Duration, Instant};
 use weir_attack_event::AttackId;
 use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::client::{Notice, Request, RequestId, Session};
+use weir_dots_proto::coap::Code;
 use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid};
 
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
 use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
-use crate::request::{mitigate, next_id};
+use crate::request::{mitigate, mitigation_body, next_id};
 use crate::scope::covers;
+use crate::telemetry::{MAX_BODY_OCTETS, fits};
 
 /// Mitigations and attacks told of that are held at once; further orders are counted and dropped.
 const MAX_HELD: usize = 4096;
@@ -71,7 +73,7 @@ impl ClientParameters {
 /// What happened so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ClientCounters {
-    /// Orders dropped because too much is held.
+    /// Orders not carried out: too much is held, or too large.
     pub refused_commands: u64,
     /// Notices dropped because nobody polled.
     pub lost_notices: u64,
@@ -435,8 +437,12 @@ impl Client {
             return;
         }
         if self.mitigations.len() >= MAX_HELD {
-            self.counters.refused_commands += 1;
-            return;
+            let words = format!("{MAX_HELD} mitigations are held");
+            return self.refuse(attack, Code::SERVICE_UNAVAILABLE, words);
+        }
+        if !fits(&mitigation_body(&scope, lifetime), MAX_BODY_OCTETS) {
+            let words = "the targets do not fit one datagram".to_owned();
+            return self.refuse(attack, Code::REQUEST_ENTITY_TOO_LARGE, words);
         }
         // A narrower request that never left is not worth a datagram.
         let unsent = |mid: &Mid| self.mitigations.get(mid).is_some_and(|held| !held.put_sent);
@@ -451,6 +457,19 @@ impl Client {
         held.silent_at = Some(now + PATIENCE);
         held.waits_for = self.persist(held.saved(Mid(mid)));
         self.mitigations.insert(Mid(mid), held);
+    }
+
+    /// Answers in the server's place: what cannot be asked must not be waited for.
+    fn refuse(&mut self, attack: AttackId, code: Code, words: String) {
+        self.counters.refused_commands += 1;
+        self.notify(ClientNotice::Refused {
+            attack,
+            upstream: self.upstream.clone(),
+            mid: next_id(self.last_mid, false),
+            code: code.to_string(),
+            diagnostic: words,
+            retry_in: None,
+        });
     }
 
     fn withdraw(&mut self, mid: Mid) {
