@@ -1,6 +1,7 @@
 //! Traffic for the benchmarks: export datagrams of a seeded, synthetic exporter, made before anything is measured.
 //!
-//! `cargo bench -p weir-benches` measures; `cargo bench -p weir-benches -- --test` only runs everything once.
+//! `cargo bench -p weir-benches` measures decoding and aggregation; `cargo bench -p weir-benches -- --test` only runs everything
+//! once. `cargo run --release -p weir-benches --bin harness` measures the whole way, from datagrams over loopback.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -68,6 +69,16 @@ impl Traffic {
             templates,
             datagrams,
         }
+    }
+
+    /// Datagrams with the templates; send them first.
+    pub fn templates(&self) -> &[Vec<u8>] {
+        &self.templates
+    }
+
+    /// Datagrams of [`RECORDS`] records each.
+    pub fn datagrams(&self) -> &[Vec<u8>] {
+        &self.datagrams
     }
 
     /// Number of batches before the traffic repeats.

@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Check(CheckArguments),
     /// Decodes export datagrams in pcap or pcapng files to flow records on standard output.
     Decode(DecodeArguments),
-    /// Runs the production pipeline over captures in the data's own time, as fast as it goes.
+    /// Runs the production pipeline over captures or stored flows in the data's own time, as fast as it goes.
     ///
     /// It opens no socket and reads no credentials; each request that it would have sent counts as accepted with nothing
     /// dropped, so quiet traffic alone ends an attack.
@@ -93,13 +93,17 @@ pub(crate) enum RecordFormat {
     Ndjson,
     /// The same fields with a header line.
     Csv,
+    /// The same columns and a few more, for polars, DuckDB and `weir replay`.
+    Parquet,
+    /// goflow2's protobuf messages, each behind its length.
+    Protobuf,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplayArguments {
     #[command(flatten)]
     pub(crate) config: ConfigArgument,
-    /// Captures with export datagrams; several are merged by time stamp.
+    /// Captures with export datagrams, several merged by time stamp; or Parquet files, and folders of such.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Writes attack events to this file, one JSON object a line; standard output by default.
@@ -108,6 +112,9 @@ pub(crate) struct ReplayArguments {
     /// Writes the bodies of the DOTS requests that would have been sent to this folder, with index.ndjson.
     #[arg(long, value_name = "DIR")]
     pub(crate) telemetry: Option<PathBuf>,
+    /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
+    #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) shards: u16,
 }
 
 #[derive(Args, Debug)]

@@ -6,30 +6,36 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use anyhow::Context;
 use weir_detector::SavedAttack;
 use weir_dots_export::StateChange as ClientChange;
+use weir_enrichment::LearnedName;
 use weir_netflow::StateChange as DecoderChange;
 use weir_state::{Batch, Stage, State};
 
-/// Decoder changes that wait to be written.
+/// Changes that wait to be written.
 const QUEUE: usize = 4096;
+
+/// What exporters stated. It is written soon, and by a thread of its own: the packet path waits for no disk.
+enum Learned {
+    Decoder(DecoderChange),
+    Name(LearnedName),
+}
 
 /// Reads and writes what survives.
 pub(crate) struct Journal {
     state: Arc<State>,
-    decoder: SyncSender<Vec<DecoderChange>>,
+    learned: SyncSender<Learned>,
 }
 
 impl Journal {
-    /// A journal on an open state file. Decoder state is written by a thread of its own, which ends with the journal:
-    /// the packet path waits for no disk.
+    /// A journal on an open state file. The thread that writes what exporters stated ends with it.
     pub(crate) fn new(state: Arc<State>) -> Self {
-        let (decoder, changes) = sync_channel::<Vec<DecoderChange>>(QUEUE);
+        let (learned, changes) = sync_channel::<Learned>(QUEUE);
         let keeper = Arc::clone(&state);
         let spawned = std::thread::Builder::new()
             .name("weir-keeper".to_owned())
             .spawn(move || {
-                while let Ok(mut batch) = changes.recv() {
-                    batch.extend(changes.try_iter().flatten());
-                    if let Err(error) = write_decoder_state(&keeper, &batch) {
+                while let Ok(first) = changes.recv() {
+                    let batch = std::iter::once(first).chain(changes.try_iter());
+                    if let Err(error) = write_learned(&keeper, batch) {
                         tracing::error!(%error, "templates are not saved");
                     }
                 }
@@ -37,7 +43,7 @@ impl Journal {
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread to save templates");
         }
-        Self { state, decoder }
+        Self { state, learned }
     }
 
     /// Templates and sampling rates of earlier runs.
@@ -45,10 +51,24 @@ impl Journal {
         self.read(Stage::Templates)
     }
 
-    /// Keeps templates and sampling rates, soon.
-    pub(crate) fn keep_decoder_state(&self, changes: Vec<DecoderChange>) {
-        if let Err(TrySendError::Full(_)) = self.decoder.try_send(changes) {
-            tracing::warn!("the disk is behind: templates are not saved");
+    /// Keeps a template or sampling rate, soon.
+    pub(crate) fn keep_decoder_state(&self, change: DecoderChange) {
+        self.learn(Learned::Decoder(change));
+    }
+
+    /// Names of earlier runs.
+    pub(crate) fn names(&self) -> anyhow::Result<Vec<LearnedName>> {
+        self.read(Stage::Names)
+    }
+
+    /// Keeps a name, soon.
+    pub(crate) fn keep_name(&self, name: LearnedName) {
+        self.learn(Learned::Name(name));
+    }
+
+    fn learn(&self, learned: Learned) {
+        if let Err(TrySendError::Full(_)) = self.learned.try_send(learned) {
+            tracing::warn!("the disk is behind: what an exporter stated is not saved");
         }
     }
 
@@ -112,15 +132,21 @@ impl Journal {
     }
 }
 
-/// One transaction, and one wait for the disk, however many changes there are.
-fn write_decoder_state(state: &State, changes: &[DecoderChange]) -> anyhow::Result<()> {
+/// One transaction, and one wait for the disk, however many there are.
+fn write_learned(state: &State, learned: impl Iterator<Item = Learned>) -> anyhow::Result<()> {
     let mut batch = Batch::new();
-    for change in changes {
-        let key = change.key();
-        if change.is_removal() {
-            batch.delete(Stage::Templates, &key);
-        } else {
-            batch.put_json(Stage::Templates, &key, change)?;
+    for learned in learned {
+        match learned {
+            Learned::Decoder(change) if change.is_removal() => {
+                batch.delete(Stage::Templates, &change.key());
+            }
+            Learned::Decoder(change) => {
+                batch.put_json(Stage::Templates, &change.key(), &change)?;
+            }
+            Learned::Name(name) => {
+                let key = format!("{}/{:?}", name.exporter, name.subject);
+                batch.put_json(Stage::Names, key.as_bytes(), &name)?;
+            }
         }
     }
     Ok(state.write(&batch)?)

@@ -1,15 +1,16 @@
-//! From summaries to requests: detector and export policy as one state machine, driven live and by replay alike.
+//! From summaries to requests: merger, detector and export policy as one state machine, driven live and by replay alike.
 
 use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, DrillDown, Findings, MitigationReport};
 use weir_detector::{Detector, DetectorOutput, SavedAttack};
 use weir_dots_export::{ClientCommand, ClientNotice, Exporter};
-use weir_flow_aggregate::{WatchList, WindowSummary};
+use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
 use weir_flow_record::Timestamp;
 
 /// Detector and export policy. After each `handle_*`, [`poll_verdict`](Self::poll_verdict) until it is empty.
 pub(crate) struct Judge {
+    merger: Merger,
     detector: Detector,
     exporter: Exporter,
     now: Timestamp,
@@ -21,8 +22,8 @@ pub(crate) enum Verdict {
     Persist(Box<SavedAttack>),
     /// To be told.
     Event(Box<AttackEvent>),
-    /// For the shards.
-    Watch(WatchList),
+    /// For a shard.
+    Watch(u16, WatchList),
     /// For the recent window.
     DrillDown(DrillDown),
     /// For an upstream's client.
@@ -31,8 +32,9 @@ pub(crate) enum Verdict {
 
 impl Judge {
     /// A judge without open attacks.
-    pub(crate) fn new(detector: Detector, exporter: Exporter) -> Self {
+    pub(crate) fn new(merger: Merger, detector: Detector, exporter: Exporter) -> Self {
         Self {
+            merger,
             detector,
             exporter,
             now: Timestamp::default(),
@@ -44,10 +46,13 @@ impl Judge {
         self.now
     }
 
-    /// Takes in a tick.
-    pub(crate) fn handle_summary(&mut self, summary: &WindowSummary) {
-        self.now = self.now.max(summary.time());
-        self.detector.handle_window(summary);
+    /// Takes in a shard's tick.
+    pub(crate) fn handle_summary(&mut self, summary: WindowSummary) {
+        self.merger.handle_summary(summary);
+        while let Some(summary) = self.merger.poll_summary() {
+            self.now = self.now.max(summary.time());
+            self.detector.handle_window(&summary);
+        }
     }
 
     /// Takes in the answer to a drill-down.
@@ -78,16 +83,19 @@ impl Judge {
     /// What follows, in order; poll until `None` after each call of a `handle_*`.
     #[must_use]
     pub(crate) fn poll_verdict(&mut self) -> Option<Verdict> {
-        if let Some(output) = self.detector.poll_output() {
-            return Some(match output {
+        while let Some(output) = self.detector.poll_output() {
+            match output {
                 DetectorOutput::Event(event) => {
                     self.exporter.handle_event(self.now, &event);
-                    Verdict::Event(event)
+                    return Some(Verdict::Event(event));
                 }
-                DetectorOutput::Watch(list) => Verdict::Watch(list),
-                DetectorOutput::DrillDown(question) => Verdict::DrillDown(question),
-                DetectorOutput::Persist(attack) => Verdict::Persist(attack),
-            });
+                DetectorOutput::DrillDown(question) => return Some(Verdict::DrillDown(question)),
+                DetectorOutput::Persist(attack) => return Some(Verdict::Persist(attack)),
+                DetectorOutput::Watch(list) => self.merger.handle_watch(&list),
+            }
+        }
+        if let Some((shard, list)) = self.merger.poll_watch() {
+            return Some(Verdict::Watch(shard, list));
         }
         let (upstream, command) = self.exporter.poll_command()?;
         Some(Verdict::Command(upstream, Box::new(command)))

@@ -13,9 +13,11 @@ mod journal;
 mod judge;
 mod log;
 mod metrics;
+mod naming;
 mod progress;
 mod replay;
 mod run;
+mod store;
 mod upstreams;
 mod views;
 
@@ -81,6 +83,7 @@ fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
     for warning in &settings.warnings {
         eprintln!("{}: {warning}", arguments.config.config.display());
     }
+    config::check_files(&settings)?;
     if arguments.dump {
         print!("{}", config.dump()?);
     } else {

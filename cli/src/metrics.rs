@@ -1,5 +1,6 @@
 //! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -10,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::views::Views;
 use std::sync::Arc;
+use weir_flow_store::DropReason;
 
 /// The text of one scrape.
 pub(crate) fn scrape(views: &Arc<Views>) -> Result<String, fmt::Error> {
@@ -47,6 +49,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_collector(&mut encoder)?;
         self.encode_aggregate(&mut encoder)?;
+        self.encode_store(&mut encoder)?;
         self.encode_attacks(&mut encoder)
     }
 }
@@ -55,7 +58,7 @@ impl Scrape {
     fn encode_collector(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let shard = self.0.shard();
         type Figure = fn(&crate::views::ExporterRow) -> u64;
-        let per_exporter: [(&str, &str, Figure); 8] = [
+        let per_exporter: [(&str, &str, Figure); 11] = [
             (
                 "weir_collector_datagrams",
                 "Export datagrams received",
@@ -66,7 +69,7 @@ impl Scrape {
             }),
             (
                 "weir_collector_missing_records",
-                "Records (NetFlow v9: datagrams) that sequence numbers say were lost",
+                "Records that sequence numbers say were lost (NetFlow v9, sFlow: an estimate)",
                 |row| row.view.missing_records,
             ),
             (
@@ -76,7 +79,7 @@ impl Scrape {
             ),
             (
                 "weir_collector_undecodable_sets",
-                "Sets skipped because they are malformed",
+                "Sets and samples skipped because they are malformed",
                 |row| row.view.undecodable_sets,
             ),
             (
@@ -94,6 +97,21 @@ impl Scrape {
                 "Records without a known sampling rate",
                 |row| row.view.unknown_rate_records,
             ),
+            (
+                "weir_collector_counter_samples",
+                "Counter samples of sFlow agents",
+                |row| row.view.counter_samples,
+            ),
+            (
+                "weir_collector_drop_samples",
+                "Samples of discarded packets of sFlow agents",
+                |row| row.view.drop_samples,
+            ),
+            (
+                "weir_collector_agent_lost_samples",
+                "Samples that sFlow agents say they lost themselves",
+                |row| row.view.agent_drops,
+            ),
         ];
         for (name, help, figure) in per_exporter {
             let mut family = encoder.encode_descriptor(
@@ -102,11 +120,16 @@ impl Scrape {
                 None,
                 prometheus_client::metrics::MetricType::Counter,
             )?;
+            // Several exporters may go by one name: a rule's, or that of a router which speaks NetFlow and sFlow.
+            let mut sums = BTreeMap::<&str, u64>::new();
             for row in &shard.exporters {
+                *sums.entry(&row.name).or_default() += figure(row);
+            }
+            for (name, sum) in sums {
                 let labels = ByExporter {
-                    exporter: row.name.clone(),
+                    exporter: name.to_owned(),
                 };
-                ConstCounter::new(figure(row)).encode(family.encode_family(&labels)?)?;
+                ConstCounter::new(sum).encode(family.encode_family(&labels)?)?;
             }
         }
         let mut family = encoder.encode_descriptor(
@@ -115,11 +138,15 @@ impl Scrape {
             None,
             prometheus_client::metrics::MetricType::Gauge,
         )?;
+        let mut sums = BTreeMap::<&str, usize>::new();
         for row in &shard.exporters {
+            *sums.entry(&row.name).or_default() += row.view.templates;
+        }
+        for (name, templates) in sums {
             let labels = ByExporter {
-                exporter: row.name.clone(),
+                exporter: name.to_owned(),
             };
-            ConstGauge::new(i64::try_from(row.view.templates).unwrap_or(i64::MAX))
+            ConstGauge::new(i64::try_from(templates).unwrap_or(i64::MAX))
                 .encode(family.encode_family(&labels)?)?;
         }
         let mut family = encoder.encode_descriptor(
@@ -128,11 +155,19 @@ impl Scrape {
             None,
             prometheus_client::metrics::MetricType::Gauge,
         )?;
+        let mut skews = BTreeMap::<&str, f64>::new();
         for row in &shard.exporters {
+            let skew = skews.entry(&row.name).or_default();
+            // Of several clocks, the one that is most wrong.
+            if row.skew_seconds.abs() > skew.abs() {
+                *skew = row.skew_seconds;
+            }
+        }
+        for (name, skew) in skews {
             let labels = ByExporter {
-                exporter: row.name.clone(),
+                exporter: name.to_owned(),
             };
-            ConstGauge::new(row.skew_seconds).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(skew).encode(family.encode_family(&labels)?)?;
         }
         let mut family = encoder.encode_descriptor(
             "weir_collector_socket_drops",
@@ -207,6 +242,68 @@ impl Scrape {
             "Hosts that should be watched and found no room",
             counters.refused_watches,
         )
+    }
+
+    fn encode_store(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(store) = self.0.store() else {
+            return Ok(());
+        };
+        let counters = [
+            (
+                "weir_store_rows",
+                "Rows in finished Parquet files",
+                store.rows,
+            ),
+            (
+                "weir_store_bytes",
+                "Octets of finished Parquet files",
+                store.octets,
+            ),
+            ("weir_store_files", "Parquet files finished", store.files),
+            (
+                "weir_store_abandoned_files",
+                "Parquet files given up because of an error",
+                store.abandoned_files,
+            ),
+            (
+                "weir_store_leftover_files",
+                "Unfinished Parquet files of an earlier run, removed at the start",
+                store.leftover_files,
+            ),
+            (
+                "weir_store_expired_files",
+                "Parquet files that retention deleted",
+                store.expired_files,
+            ),
+        ];
+        for (name, help, value) in counters {
+            counter(encoder, name, help, value)?;
+        }
+        gauge(
+            encoder,
+            "weir_store_stored_files",
+            "Parquet files that are there",
+            store.stored_files,
+        )?;
+        gauge(
+            encoder,
+            "weir_store_stored_bytes",
+            "Octets of the Parquet files that are there",
+            store.stored_octets,
+        )?;
+        let mut family = encoder.encode_descriptor(
+            "weir_store_dropped_rows",
+            "Rows that are in no Parquet file, by reason",
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?;
+        for reason in DropReason::ALL {
+            let label = ByReason {
+                reason: reason.name(),
+            };
+            ConstCounter::new(store.dropped_rows(reason)).encode(family.encode_family(&label)?)?;
+        }
+        Ok(())
     }
 
     fn encode_attacks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -1,16 +1,17 @@
-//! `weir replay`: the production pipeline over captures, single-threaded, in the data's own time.
+//! `weir replay`: the production pipeline over captures or stored flows, single-threaded, in the data's own time.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
-use weir_collector::{Capture, CapturedDatagram, Shard};
+use weir_collector::{Capture, CapturedDatagram, Shard, shard_of};
 use weir_detector::Detector;
 use weir_dots_export::{Exporter, Record, Recorder};
+use weir_flow_aggregate::{AggregateCounters, Merger};
 use weir_flow_record::{ColumnSet, ReceivedAt, Timestamp};
-use weir_flow_store::RecentWindow;
+use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
 use crate::arguments::ReplayArguments;
 use crate::config::{self, Settings};
@@ -19,7 +20,9 @@ use crate::progress::Progress;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
-    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let mut settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    // Not what the machine has CPUs for: the same events everywhere.
+    settings.collector.shards = arguments.shards.max(1);
     let mut events: Box<dyn Write> = match &arguments.events {
         Some(path) => {
             let file =
@@ -34,15 +37,13 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .map(Bodies::create)
         .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
-    let mut source = Merged::open(&arguments.files)?;
-    let progress = Progress::of_files("replay", &arguments.files);
-    while let Some(datagram) = source.next() {
-        replay.handle_datagram(&datagram)?;
-        progress.set(source.octets_read());
-    }
-    replay.finish()?;
-    progress.finish();
-    for warning in source.warnings() {
+    let stored = arguments.files.iter().filter(|path| is_parquet(path));
+    let warnings = match stored.count() {
+        0 => replay.run_captures(&arguments.files)?,
+        all if all == arguments.files.len() => replay.run_stored(&arguments.files)?,
+        _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
+    };
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
     replay.report();
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
 
 /// The pipeline and what it writes.
 struct Replay<'w> {
-    shard: Shard,
+    shards: Vec<Shard>,
     window: RecentWindow,
     judge: Judge,
     recorder: Recorder,
@@ -64,9 +65,12 @@ struct Replay<'w> {
 impl<'w> Replay<'w> {
     fn new(settings: &Settings, events: &'w mut dyn Write, bodies: Option<Bodies>) -> Self {
         Self {
-            shard: Shard::new(settings.shard()),
+            shards: (0..settings.collector.shards)
+                .map(|number| Shard::new(settings.shard(number)))
+                .collect(),
             window: RecentWindow::new(settings.store.recent_window),
             judge: Judge::new(
+                Merger::new(settings.collector.shards, &settings.aggregation),
                 Detector::new(settings.detector.clone()),
                 Exporter::new(settings.export.clone()),
             ),
@@ -77,10 +81,47 @@ impl<'w> Replay<'w> {
         }
     }
 
+    /// Replays captures; tells what is odd about them.
+    fn run_captures(&mut self, files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+        let mut source = Merged::open(files)?;
+        let progress = Progress::of_files("replay", files);
+        while let Some(datagram) = source.next() {
+            self.handle_datagram(&datagram)?;
+            progress.set(source.octets_read());
+        }
+        self.finish()?;
+        progress.finish();
+        Ok(source.warnings().collect())
+    }
+
+    /// Replays Parquet files and folders of such; nothing is odd about files that are read to their end.
+    fn run_stored(&mut self, files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
+        let mut source = FlowReader::open(files)?;
+        let progress = Progress::of_files("replay", files);
+        while let Some(batch) = source.next() {
+            let batch = batch?;
+            for datagram in &batch.datagrams {
+                self.run_until(datagram.received_at.0)?;
+                let exporter = datagram.exporter_address.ip();
+                let number = shard_of(exporter, self.shards.len() as u16);
+                if let Some(shard) = self.shards.get_mut(usize::from(number)) {
+                    shard.handle_records(&batch, datagram);
+                }
+                self.drain()?;
+            }
+            progress.set(source.octets_read());
+        }
+        self.finish()?;
+        progress.finish();
+        Ok(Vec::new())
+    }
+
     fn handle_datagram(&mut self, datagram: &CapturedDatagram) -> anyhow::Result<()> {
         self.run_until(datagram.at.0)?;
-        self.shard
-            .handle_datagram(datagram.at, datagram.from, &datagram.payload);
+        let number = shard_of(datagram.from.ip(), self.shards.len() as u16);
+        if let Some(shard) = self.shards.get_mut(usize::from(number)) {
+            shard.handle_datagram(datagram.at, datagram.from, &datagram.payload);
+        }
         self.drain()
     }
 
@@ -101,28 +142,34 @@ impl<'w> Replay<'w> {
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
-        let shard = self.shard.poll_timeout().map(|due| due.0);
-        [shard, self.judge.poll_timeout()]
-            .into_iter()
-            .flatten()
+        let shards = self.shards.iter().filter_map(Shard::poll_timeout);
+        shards
+            .map(|due| due.0)
+            .chain(self.judge.poll_timeout())
             .min()
     }
 
     fn handle_timeout(&mut self, now: Timestamp) -> anyhow::Result<()> {
-        self.shard.handle_timeout(ReceivedAt(now));
+        for shard in &mut self.shards {
+            shard.handle_timeout(ReceivedAt(now));
+        }
         self.drain()?;
         self.judge.handle_timeout(now);
         self.drain()
     }
 
     fn drain(&mut self) -> anyhow::Result<()> {
-        while let Some(batch) = self.shard.poll_batch() {
-            self.window.handle_batch(&batch);
-            self.shard.recycle(batch);
+        let mut summaries = Vec::new();
+        for shard in &mut self.shards {
+            while let Some(batch) = shard.poll_batch() {
+                self.window.handle_batch(&batch);
+                shard.recycle(batch);
+            }
+            while shard.poll_change().is_some() {}
+            summaries.extend(std::iter::from_fn(|| shard.poll_summary()));
         }
-        while self.shard.poll_change().is_some() {}
-        while let Some(summary) = self.shard.poll_summary() {
-            self.judge.handle_summary(&summary);
+        for summary in summaries {
+            self.judge.handle_summary(summary);
             self.drain_verdicts()?;
         }
         self.drain_verdicts()
@@ -143,7 +190,11 @@ impl<'w> Replay<'w> {
                     let findings = self.window.drill_down(&question);
                     self.judge.handle_findings(findings);
                 }
-                Verdict::Watch(list) => self.shard.handle_watch(&list),
+                Verdict::Watch(number, list) => {
+                    if let Some(shard) = self.shards.get_mut(usize::from(number)) {
+                        shard.handle_watch(&list);
+                    }
+                }
                 Verdict::Command(upstream, command) => {
                     let now = self.judge.now();
                     for record in self.recorder.handle_command(now, &upstream, &command) {
@@ -159,10 +210,17 @@ impl<'w> Replay<'w> {
     }
 
     fn report(&self) {
-        let counters = self.shard.aggregate_counters();
-        let decoded = self.shard.decoder_counters();
+        let counters = self
+            .shards
+            .iter()
+            .map(Shard::aggregate_counters)
+            .fold(AggregateCounters::default(), |sum, part| sum.plus(&part));
+        let decoded = self.shards.iter().map(|shard| {
+            let decoders = shard.decoders();
+            decoders.netflow_counters().datagrams + decoders.sflow_counters().datagrams
+        });
         tracing::info!(
-            datagrams = decoded.datagrams,
+            datagrams = decoded.sum::<u64>(),
             records = counters.records,
             outside_zones = counters.outside_records,
             late = counters.late_records,

@@ -49,6 +49,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
 
 fn load(path: &Path) -> anyhow::Result<Settings> {
     let settings = config::load(path, ColumnSet::NONE)?;
+    config::check_files(&settings)?;
     log::start(&settings.log);
     for warning in &settings.warnings {
         tracing::warn!("{warning}");

@@ -8,7 +8,10 @@ use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::SocketView;
 use weir_flow_aggregate::AggregateCounters;
-use weir_netflow::ExporterView;
+use weir_flow_record::ExporterView;
+use weir_flow_store::{DropReason, StoreCounters};
+
+use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
 const CLOSED_ATTACKS: usize = 1_000;
@@ -16,10 +19,11 @@ const CLOSED_ATTACKS: usize = 1_000;
 /// Everything that can be looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Views {
-    shard: Mutex<ShardView>,
+    shards: Mutex<Vec<ShardView>>,
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
+    store: Mutex<Option<StoreCounters>>,
     pub(crate) counters: Counters,
 }
 
@@ -28,16 +32,40 @@ pub(crate) struct Views {
 pub(crate) struct Counters {
     pub(crate) lost_summaries: AtomicU64,
     pub(crate) lost_batches: AtomicU64,
+    /// Rows that found no room in the queues before the Parquet writer.
+    pub(crate) store_queue_full_rows: AtomicU64,
     pub(crate) reload_failures: AtomicU64,
 }
 
-/// A shard's figures at its newest tick.
+/// A shard's figures, or all shards', at the newest tick.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShardView {
     pub(crate) exporters: Vec<ExporterRow>,
     pub(crate) sockets: Vec<SocketView>,
     pub(crate) aggregate: AggregateCounters,
     pub(crate) refused_datagrams: u64,
+}
+
+impl ShardView {
+    /// Adds another shard's figures; sockets of one address are one listener.
+    fn add(&mut self, other: &Self) {
+        self.exporters.extend_from_slice(&other.exporters);
+        for socket in &other.sockets {
+            let known = self
+                .sockets
+                .iter_mut()
+                .find(|known| known.address == socket.address);
+            match known {
+                Some(known) => {
+                    known.drops += socket.drops;
+                    known.granted_buffer += socket.granted_buffer;
+                }
+                None => self.sockets.push(*socket),
+            }
+        }
+        self.aggregate = self.aggregate.plus(&other.aggregate);
+        self.refused_datagrams += other.refused_datagrams;
+    }
 }
 
 /// An exporter with the name that the configuration gives it.
@@ -47,6 +75,9 @@ pub(crate) struct ExporterRow {
     pub(crate) name: String,
     /// Received time less export time.
     pub(crate) skew_seconds: f64,
+    /// Those that have names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) interfaces: Vec<InterfaceRow>,
     #[serde(flatten)]
     pub(crate) view: ExporterView,
 }
@@ -71,14 +102,26 @@ pub(crate) struct Totals {
 }
 
 impl Views {
-    /// Replaces the shard's snapshot.
-    pub(crate) fn set_shard(&self, view: ShardView) {
-        *lock(&self.shard) = view;
+    /// Forgets all shards, and makes room for `count` new ones.
+    pub(crate) fn set_shards(&self, count: usize) {
+        *lock(&self.shards) = vec![ShardView::default(); count];
     }
 
-    /// The shard's snapshot.
+    /// Replaces a shard's snapshot.
+    pub(crate) fn set_shard(&self, number: u16, view: ShardView) {
+        if let Some(shard) = lock(&self.shards).get_mut(usize::from(number)) {
+            *shard = view;
+        }
+    }
+
+    /// All shards' snapshots as one; exporters by address.
     pub(crate) fn shard(&self) -> ShardView {
-        lock(&self.shard).clone()
+        let mut all = ShardView::default();
+        for shard in lock(&self.shards).iter() {
+            all.add(shard);
+        }
+        all.exporters.sort_by_key(|row| row.view.address);
+        all
     }
 
     /// Takes in an event.
@@ -147,6 +190,19 @@ impl Views {
     /// The newest word on each mitigation.
     pub(crate) fn mitigations(&self) -> Vec<MitigationReport> {
         lock(&self.mitigations).values().cloned().collect()
+    }
+
+    /// Replaces the Parquet store's figures.
+    pub(crate) fn set_store(&self, counters: StoreCounters) {
+        *lock(&self.store) = Some(counters);
+    }
+
+    /// The Parquet store's figures, with what its queue refused; `None` while it is off.
+    pub(crate) fn store(&self) -> Option<StoreCounters> {
+        let mut counters = (*lock(&self.store))?;
+        let refused = self.counters.store_queue_full_rows.load(Ordering::Relaxed);
+        counters.drop_rows(DropReason::QueueFull, refused);
+        Some(counters)
     }
 
     /// Totals for `/metrics`.

@@ -2,7 +2,10 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_enrichment::{ExporterNames, Interfaces};
 use weir_flow_record::{Address, ByteSize, ColumnSet, Period};
+
+use crate::decoders::DecoderLimits;
 
 /// The table `[collector]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,7 +19,7 @@ pub struct CollectorConfig {
     pub shards: u16,
     /// Receive buffer asked of the kernel for each socket.
     pub receive_buffer: ByteSize,
-    /// Bound of the exporter table.
+    /// Bound of each protocol's exporter table.
     pub max_exporters: u32,
     /// Bound of templates per exporter.
     pub max_templates_per_exporter: u32,
@@ -33,7 +36,7 @@ impl Default for CollectorConfig {
         let any = |port| SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
         Self {
             netflow: vec![any(2055), any(4739)],
-            sflow: Vec::new(),
+            sflow: vec![any(6343)],
             shards: 0,
             receive_buffer: ByteSize(32 << 20),
             max_exporters: 4096,
@@ -63,6 +66,8 @@ pub struct ExporterConfig {
     pub count: Count,
     /// Interfaces (ifIndex) whose flows count; empty = all.
     pub boundary_interfaces: Vec<u32>,
+    /// Names of interfaces, by ifIndex; they win over those that the exporter states.
+    pub interfaces: Interfaces,
 }
 
 impl Default for ExporterConfig {
@@ -75,6 +80,7 @@ impl Default for ExporterConfig {
             active_timeout: Period(std::time::Duration::ZERO),
             count: Count::All,
             boundary_interfaces: Vec::new(),
+            interfaces: Interfaces::default(),
         }
     }
 }
@@ -113,14 +119,14 @@ impl ConfigFault {
 /// A checked `[collector]` with its `[[exporter]]` tables.
 #[derive(Clone, Debug)]
 pub struct CollectorSettings {
-    /// Sockets.
-    pub netflow: Vec<SocketAddr>,
+    /// Sockets. Any protocol is understood on each.
+    pub listen: Vec<SocketAddr>,
     /// Octets asked of the kernel for each.
     pub receive_buffer: u64,
     /// Shards; at least 1.
     pub shards: u16,
-    /// Bounds of the decoder.
-    pub limits: weir_netflow::CheckedLimits,
+    /// Bounds of the decoders.
+    pub limits: DecoderLimits,
     /// Optional columns that consumers read.
     pub columns: ColumnSet,
     /// Prefixes of exporters that are heard; empty = any.
@@ -146,6 +152,8 @@ pub struct ExporterRule {
     pub count: Count,
     /// Sorted; empty = all.
     pub boundary_interfaces: Vec<u32>,
+    /// Names of interfaces.
+    pub interfaces: Interfaces,
 }
 
 impl CollectorConfig {
@@ -156,16 +164,27 @@ impl CollectorConfig {
         columns: ColumnSet,
     ) -> Result<CollectorSettings, Vec<ConfigFault>> {
         let mut faults = Vec::new();
-        let limits = weir_netflow::Limits {
+        let netflow = weir_netflow::Limits {
             max_exporters: self.max_exporters as usize,
             max_templates_per_exporter: self.max_templates_per_exporter as usize,
             held_back_octets: usize::try_from(self.held_back.0).unwrap_or(usize::MAX),
             held_back_for: self.held_back_for.0,
             ..weir_netflow::Limits::default()
         };
-        let limits = limits
+        let sflow = weir_sflow::Limits {
+            max_exporters: self.max_exporters as usize,
+            ..weir_sflow::Limits::default()
+        };
+        let netflow = netflow
             .check()
             .map_err(|error| faults.push(ConfigFault::new("collector", error.to_string())));
+        // Where both find the same fault, it is told once.
+        let sflow = sflow.check().map_err(|error| {
+            let fault = ConfigFault::new("collector", error.to_string());
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        });
         let mut rules = Vec::new();
         for (index, exporter) in exporters.iter().enumerate() {
             match exporter.check() {
@@ -175,14 +194,22 @@ impl CollectorConfig {
                     message,
                 )),
             }
+            let names = exporter
+                .interfaces
+                .check(&format!("exporter[{index}].interfaces"));
+            faults.extend(
+                names
+                    .into_iter()
+                    .map(|fault| ConfigFault::new(fault.path, fault.message)),
+            );
         }
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.prefix_len()));
-        match limits {
-            Ok(limits) if faults.is_empty() => Ok(CollectorSettings {
-                netflow: self.netflow.clone(),
+        match (netflow, sflow) {
+            (Ok(netflow), Ok(sflow)) if faults.is_empty() => Ok(CollectorSettings {
+                listen: [self.netflow.as_slice(), &self.sflow].concat(),
                 receive_buffer: self.receive_buffer.0,
                 shards: self.shards(),
-                limits,
+                limits: DecoderLimits { netflow, sflow },
                 columns,
                 allow: self.allow.clone(),
                 rules,
@@ -191,27 +218,15 @@ impl CollectorConfig {
         }
     }
 
-    /// What is configured and not there yet: one shard serves for now, and sFlow is not decoded.
-    pub fn warnings(&self) -> Vec<ConfigFault> {
-        let mut warnings = Vec::new();
-        if !self.sflow.is_empty() {
-            warnings.push(ConfigFault::new(
-                "collector.sflow",
-                "sFlow is not decoded yet: these sockets stay closed",
-            ));
-        }
-        if self.shards > 1 {
-            warnings.push(ConfigFault::new(
-                "collector.shards",
-                "one shard is run for now",
-            ));
-        }
-        warnings
-    }
-
-    /// One shard for now; see [`Self::warnings`].
+    /// 0 leaves one CPU to everything else.
     fn shards(&self) -> u16 {
-        1
+        if self.shards > 0 {
+            return self.shards;
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        u16::try_from(cpus.saturating_sub(1))
+            .unwrap_or(u16::MAX)
+            .max(1)
     }
 }
 
@@ -232,6 +247,7 @@ impl ExporterConfig {
             active_timeout: self.active_timeout.0,
             count: self.count,
             boundary_interfaces,
+            interfaces: self.interfaces.clone(),
         })
     }
 }
@@ -240,6 +256,16 @@ impl CollectorSettings {
     /// The rule for an exporter: the longest match.
     pub fn rule(&self, exporter: Address) -> Option<&ExporterRule> {
         self.rules.iter().find(|rule| exporter.is_in(&rule.prefix))
+    }
+
+    /// What is configured of exporters' names.
+    pub fn names(&self) -> Vec<ExporterNames> {
+        let names = self.rules.iter().map(|rule| ExporterNames {
+            prefix: rule.prefix,
+            name: rule.name.clone(),
+            interfaces: rule.interfaces.clone(),
+        });
+        names.collect()
     }
 
     /// Whether datagrams of an exporter are heard.

@@ -4,26 +4,28 @@ use std::net::SocketAddr;
 use weir_flow_aggregate::{
     AggregateCounters, AggregateSettings, Aggregator, ExporterCoverage, WatchList, WindowSummary,
 };
-use weir_flow_record::{Address, ExporterId, FlowBatch, ReceivedAt};
-use weir_netflow::{DatagramOutcome, Decoder, DecoderCounters, ExporterView, StateChange};
+use weir_flow_record::{Address, DatagramInfo, ExporterId, ExporterView, FlowBatch, ReceivedAt};
+use weir_netflow::{NameStatement, StateChange};
 
 use crate::config::{CollectorSettings, Count, ExporterRule};
+use crate::decoders::{Decoders, Outcome};
 
 /// Rows after which a batch goes to aggregation without waiting for a tick: small enough to stay in the cache.
 const ROWS: usize = 1024;
 /// Time between two looks at the exporters' losses, in ns.
 const COVERAGE: i64 = 1_000_000_000;
 /// Emptied batches that are kept for reuse.
-const SPARE_BATCHES: usize = 16;
+const SPARE_BATCHES: usize = 64;
 
-/// One decoder and one aggregator: datagrams in, summaries and batches out. No I/O and no clock.
+/// One set of decoders and one aggregator: datagrams in, summaries and batches out. No I/O and no clock.
 pub struct Shard {
     collector: CollectorSettings,
-    decoder: Decoder,
+    decoders: Decoders,
     aggregator: Aggregator,
     batch: FlowBatch,
     spare: Vec<FlowBatch>,
     full: VecDeque<FlowBatch>,
+    unpolled_rows: u64,
     /// Rule of each exporter, by its dense number.
     rules: Vec<Option<Option<usize>>>,
     coverage: Vec<ExporterCoverage>,
@@ -46,11 +48,12 @@ impl Shard {
     pub fn new(settings: ShardSettings) -> Self {
         let columns = settings.collector.columns;
         Self {
-            decoder: Decoder::new(settings.collector.limits, columns),
+            decoders: Decoders::new(&settings.collector.limits, columns),
             aggregator: Aggregator::new(settings.aggregate),
             batch: FlowBatch::with_projection(columns),
             spare: Vec::new(),
             full: VecDeque::new(),
+            unpolled_rows: 0,
             rules: Vec::new(),
             coverage: Vec::new(),
             covered_until: i64::MIN,
@@ -61,7 +64,7 @@ impl Shard {
 
     /// Brings back a template or sampling rate of an earlier run. Call before the first datagram.
     pub fn restore(&mut self, change: StateChange) {
-        self.decoder.restore(change);
+        self.decoders.restore(change);
     }
 
     /// Decodes a datagram; its records wait for the next tick or for a full batch.
@@ -70,18 +73,31 @@ impl Shard {
         at: ReceivedAt,
         from: SocketAddr,
         octets: &[u8],
-    ) -> Option<DatagramOutcome> {
+    ) -> Option<Outcome> {
         if !self.collector.allows(Address::from(from.ip())) {
             self.refused_datagrams += 1;
             return None;
         }
         let outcome = self
-            .decoder
+            .decoders
             .handle_datagram(at, from, octets, &mut self.batch);
         if self.batch.len() >= ROWS {
             self.flush();
         }
         Some(outcome)
+    }
+
+    /// Takes in records that were decoded before, of one datagram of `batch`: what a Parquet file holds. Exporters are numbered
+    /// by who read them, so a shard takes either these or datagrams.
+    pub fn handle_records(&mut self, batch: &FlowBatch, datagram: &DatagramInfo) {
+        if !self.collector.allows(datagram.exporter_address) {
+            self.refused_datagrams += 1;
+            return;
+        }
+        self.batch.append(batch, datagram);
+        if self.batch.len() >= ROWS {
+            self.flush();
+        }
     }
 
     /// Hands what is decoded to aggregation, and evaluates the tick if it is due.
@@ -92,15 +108,16 @@ impl Shard {
             self.covered_until = now.nanos().saturating_add(COVERAGE);
             self.coverage.clear();
             self.coverage
-                .extend(self.decoder.exporters().map(|exporter| ExporterCoverage {
+                .extend(self.decoders.exporters().map(|exporter| ExporterCoverage {
                     exporter: exporter.id,
                     records: exporter.records,
-                    missing_records: exporter.missing_records,
+                    // What an agent lost itself is missing like what was lost on the way.
+                    missing_records: exporter.missing_records + exporter.agent_drops,
                 }));
             self.aggregator.handle_coverage(&self.coverage);
         }
         self.aggregator.handle_timeout(now);
-        self.decoder.handle_timeout(now);
+        self.decoders.handle_timeout(now);
     }
 
     /// Watches and releases targets.
@@ -121,6 +138,12 @@ impl Shard {
         self.full.pop_front()
     }
 
+    /// Rows of batches that were dropped since the last call because nobody polled them.
+    #[must_use]
+    pub fn take_unpolled_rows(&mut self) -> u64 {
+        std::mem::take(&mut self.unpolled_rows)
+    }
+
     /// Takes a polled batch back, so that its memory is used again.
     pub fn recycle(&mut self, mut batch: FlowBatch) {
         if self.spare.len() < SPARE_BATCHES {
@@ -132,7 +155,13 @@ impl Shard {
     /// A template or sampling rate to be kept over a restart.
     #[must_use]
     pub fn poll_change(&mut self) -> Option<StateChange> {
-        self.decoder.poll_change()
+        self.decoders.poll_change()
+    }
+
+    /// What an exporter says that something of its is called. Exporters repeat themselves.
+    #[must_use]
+    pub fn poll_name(&mut self) -> Option<NameStatement> {
+        self.decoders.poll_name()
     }
 
     /// When `handle_timeout` is due; `None` while nothing is left to evaluate.
@@ -155,14 +184,14 @@ impl Shard {
         self.aggregator.counters()
     }
 
-    /// The decoder's counters.
-    pub fn decoder_counters(&self) -> &DecoderCounters {
-        self.decoder.counters()
+    /// The decoders, for their counters.
+    pub fn decoders(&self) -> &Decoders {
+        &self.decoders
     }
 
     /// Who exports.
     pub fn exporters(&self) -> impl Iterator<Item = ExporterView> + '_ {
-        self.decoder.exporters()
+        self.decoders.exporters()
     }
 
     /// The configured name of an exporter.
@@ -193,6 +222,7 @@ impl Shard {
         if self.full.len() > SPARE_BATCHES
             && let Some(oldest) = self.full.pop_front()
         {
+            self.unpolled_rows += oldest.len() as u64;
             self.recycle(oldest);
         }
     }

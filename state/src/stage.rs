@@ -7,6 +7,8 @@ pub enum Stage {
     Templates,
     /// Sampling rates that exporters stated.
     SamplingRates,
+    /// Names that exporters stated of their interfaces and the like.
+    Names,
     /// Open attacks.
     Attacks,
     /// Mitigations that upstreams were asked for.
@@ -21,9 +23,10 @@ pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Templates,
         Self::SamplingRates,
+        Self::Names,
         Self::Attacks,
         Self::Mitigations,
         Self::Sequences,
@@ -35,6 +38,7 @@ impl Stage {
         match self {
             Self::Templates => "templates",
             Self::SamplingRates => "sampling-rates",
+            Self::Names => "names",
             Self::Attacks => "attacks",
             Self::Mitigations => "mitigations",
             Self::Sequences => "sequences",
@@ -48,6 +52,7 @@ impl Stage {
         match self {
             Self::Templates
             | Self::SamplingRates
+            | Self::Names
             | Self::Attacks
             | Self::Mitigations
             | Self::Sequences

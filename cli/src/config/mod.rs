@@ -11,6 +11,7 @@ use weir_collector::{CollectorConfig, CollectorSettings, ExporterConfig, ShardSe
 use weir_detector::{DetectorConfig, DetectorSettings, ThresholdConfig, ZoneConfig};
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
+use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{StoreConfig, StoreSettings};
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     collector: CollectorConfig,
     aggregation: AggregationConfig,
     store: StoreConfig,
+    enrichment: EnrichmentConfig,
     detector: DetectorConfig,
     events: EventsConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
@@ -102,6 +104,8 @@ pub(crate) struct Settings {
     pub(crate) collector: CollectorSettings,
     pub(crate) aggregation: AggregationConfig,
     pub(crate) store: StoreSettings,
+    /// Files, not read yet.
+    pub(crate) enrichment: EnrichmentConfig,
     pub(crate) detector: DetectorSettings,
     pub(crate) export: ExportSettings,
     pub(crate) dots_server: Option<DotsServerSettings>,
@@ -124,15 +128,15 @@ pub(crate) enum ConfigError {
 }
 
 impl Settings {
-    /// What a shard is built of.
-    pub(crate) fn shard(&self) -> ShardSettings {
+    /// What the shard of a number is built of.
+    pub(crate) fn shard(&self, number: u16) -> ShardSettings {
         let shards = self.collector.shards;
         ShardSettings {
             collector: self.collector.clone(),
             aggregate: AggregateSettings {
                 config: self.aggregation.clone(),
                 zones: self.detector.zone_prefixes(shards),
-                shard: 0,
+                shard: number,
                 active_timeouts: self
                     .collector
                     .rules
@@ -160,6 +164,15 @@ pub(crate) fn read(path: &Path, columns: ColumnSet) -> Result<(Config, Settings)
     let folder = path.parent().unwrap_or(Path::new("."));
     parse(&text, &overrides, folder, columns)
         .map_err(|mistakes| ConfigError::Mistakes(listed(path, &mistakes)))
+}
+
+/// Reads the files that the configuration names, to say their mistakes.
+pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
+    let Err(faults) = Snapshot::load(&settings.enrichment) else {
+        return Ok(());
+    };
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Err(ConfigError::Mistakes(lines.join("\n")))
 }
 
 fn listed(path: &Path, mistakes: &[Mistake]) -> String {
@@ -192,6 +205,7 @@ fn parse(
         collector: document.take("collector"),
         aggregation: document.take("aggregation"),
         store: document.take("store"),
+        enrichment: document.take("enrichment"),
         detector: document.take("detector"),
         events: document.take("events"),
         exporters: document.take_array("exporter").unwrap_or_default(),
@@ -233,6 +247,10 @@ impl Config {
         };
         absolute(&mut self.state_dir);
         absolute(&mut self.events.file);
+        absolute(&mut self.enrichment.asn_database);
+        absolute(&mut self.enrichment.country_database);
+        absolute(&mut self.enrichment.networks);
+        absolute(&mut self.store.parquet_dir);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -245,6 +263,11 @@ impl Config {
 
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
+        let columns = if self.store.parquet_dir.as_os_str().is_empty() {
+            columns
+        } else {
+            ColumnSet::ALL
+        };
         let collector = self.collector.check(&self.exporters, columns);
         let collector = noted(
             document,
@@ -296,6 +319,7 @@ impl Config {
                 self.aggregation.clone()
             },
             store: store?,
+            enrichment: self.enrichment.clone(),
             detector: detector?,
             export: export?,
             dots_server,
@@ -305,12 +329,7 @@ impl Config {
     }
 
     fn warnings(&self, document: &Document<'_>, samplers: bool) -> Vec<String> {
-        let mut warnings: Vec<(String, String)> = self
-            .collector
-            .warnings()
-            .into_iter()
-            .map(|fault| (fault.path, fault.message))
-            .collect();
+        let mut warnings: Vec<(String, String)> = Vec::new();
         if samplers {
             warnings.push((
                 "packet_sampler".to_owned(),

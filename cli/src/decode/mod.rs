@@ -1,7 +1,7 @@
 //! `weir decode`: export datagrams in captures → flow records, figures, or every field by name.
 
 mod all_fields;
-mod record;
+mod records;
 mod summary;
 
 use std::fs::File;
@@ -9,17 +9,20 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use weir_collector::Capture;
+use weir_collector::{Capture, DecoderLimits, Decoders};
 use weir_flow_record::{ColumnSet, FlowBatch};
-use weir_netflow::{CheckedLimits, Decoder, Limits};
 
-use crate::arguments::{DecodeArguments, RecordFormat};
+use crate::arguments::DecodeArguments;
 use crate::progress::Progress;
 use all_fields::AllFields;
+use records::{Records, is_for_terminal};
 use summary::Summary;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
+    if is_for_terminal(arguments.format, arguments.output.as_deref()) {
+        anyhow::bail!("this format is not for a terminal: give a file with -o");
+    }
     let mut out: Box<dyn Write> = match &arguments.output {
         Some(path) => {
             let file =
@@ -29,9 +32,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         None => Box::new(BufWriter::new(io::stdout().lock())),
     };
     let progress = Progress::of_files("decode", &arguments.files);
-    if arguments.format == RecordFormat::Csv && !arguments.summary && !arguments.all_fields {
-        writeln!(out, "{}", record::CSV_HEADER)?;
-    }
+    let mut records = Records::new(arguments.format)?;
     let mut octets = 0;
     for path in &arguments.files {
         let mut capture = Capture::open(path)?;
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         } else if arguments.all_fields {
             write_all_fields(&mut capture, &mut out, &mut tell)
         } else {
-            write_records(&mut capture, arguments.format, &mut out, &mut tell)
+            write_records(&mut capture, &mut records, &mut out, &mut tell)
         };
         match done {
             // Whoever reads has seen enough, as with `| head`.
@@ -56,36 +57,28 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         }
     }
     progress.finish();
-    match out.flush() {
+    let ended = match arguments.summary || arguments.all_fields {
+        true => Ok(()),
+        false => records.finish(&mut out),
+    };
+    match ended.and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done.context("cannot write"),
     }
 }
 
-/// Bounds for files: wide, since one file is one short-lived decoder.
-fn limits() -> anyhow::Result<CheckedLimits> {
-    Ok(Limits::default().check()?)
-}
-
-fn decoder(columns: ColumnSet) -> io::Result<Decoder> {
-    Ok(Decoder::new(limits().map_err(io::Error::other)?, columns))
-}
-
 fn write_records(
     capture: &mut Capture,
-    format: RecordFormat,
+    records: &mut Records,
     out: &mut impl Write,
     tell: &mut impl FnMut(&Capture),
 ) -> io::Result<()> {
-    let mut decoder = decoder(ColumnSet::ALL)?;
+    let mut decoders = Decoders::new(&DecoderLimits::default(), ColumnSet::ALL);
     let mut batch = FlowBatch::with_projection(ColumnSet::ALL);
     while let Some(datagram) = capture.next() {
         batch.clear();
-        decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
-        match format {
-            RecordFormat::Ndjson => record::write_ndjson(&batch, out)?,
-            RecordFormat::Csv => record::write_csv(&batch, out)?,
-        }
+        decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+        records.write(&batch, out)?;
         tell(capture);
     }
     Ok(())
@@ -110,13 +103,13 @@ fn summarise(
     out: &mut impl Write,
     tell: &mut impl FnMut(&Capture),
 ) -> io::Result<()> {
-    let mut decoder = decoder(ColumnSet::NONE)?;
+    let mut decoders = Decoders::new(&DecoderLimits::default(), ColumnSet::NONE);
     let mut batch = FlowBatch::default();
     let mut summary = Summary::of(path);
     while let Some(datagram) = capture.next() {
         batch.clear();
         let outcome =
-            decoder.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+            decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
         summary.add(&outcome);
         tell(capture);
     }

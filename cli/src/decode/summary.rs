@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
+use weir_collector::Outcome;
+use weir_flow_record::ExportProtocol;
 use weir_netflow::{DatagramError, DatagramOutcome};
 
 /// One JSON object a file; see the design, "Decode summary".
@@ -36,8 +38,35 @@ impl Summary {
         }
     }
 
-    /// Adds what a datagram gave. Octets and packets are those of IE 1 and IE 2 alone.
-    pub(crate) fn add(&mut self, outcome: &DatagramOutcome) {
+    /// Adds what a datagram gave.
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Netflow(outcome) => self.add_netflow(outcome),
+            Outcome::Sflow(outcome) => self.add_sflow(outcome),
+        }
+    }
+
+    /// A sampled frame is a record of one packet and of the frame's length.
+    fn add_sflow(&mut self, outcome: &weir_sflow::DatagramOutcome) {
+        self.datagrams += 1;
+        *self
+            .by_version
+            .entry(ExportProtocol::SflowV5.name())
+            .or_default() += 1;
+        self.malformed_datagrams += u64::from(outcome.malformed.is_some());
+        self.records += u64::from(outcome.records);
+        self.octets = self.octets.saturating_add(outcome.octets);
+        self.packets += u64::from(outcome.records);
+        self.flow_samples += u64::from(outcome.flow_samples);
+        self.counter_samples += u64::from(outcome.counter_samples);
+        self.drop_samples += u64::from(outcome.drop_samples);
+        self.undecodable_sets += u64::from(outcome.malformed_samples);
+        self.sequence_gaps += u64::from(outcome.sequence_gap);
+        self.missing_records += u64::from(outcome.missing_records);
+    }
+
+    /// Octets and packets are those of IE 1 and IE 2 alone.
+    fn add_netflow(&mut self, outcome: &DatagramOutcome) {
         if let Some(error) = outcome.malformed {
             self.malformed_datagrams += 1;
             // UDP payload that is no flow export at all is no export datagram.

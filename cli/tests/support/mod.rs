@@ -146,6 +146,7 @@ format = "text"
 listen = "127.0.0.1:0"
 [collector]
 netflow = ["{collector}"]
+sflow = []
 receive_buffer = "1MiB"
 [aggregation]
 settle = "1s"

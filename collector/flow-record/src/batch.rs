@@ -51,6 +51,18 @@ pub enum FragmentKind {
     NotFirst = 2,
 }
 
+impl FragmentKind {
+    /// The kind of a number in the column; `None` for any other.
+    #[inline]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::First,
+            2 => Self::NotFirst,
+            _ => Self::None,
+        }
+    }
+}
+
 /// Optional columns, as a set of bits: what a consumer asked for, or what a template carries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ColumnSet(pub u32);
@@ -80,8 +92,10 @@ impl ColumnSet {
     pub const FLOW_TIMES: Self = Self(1 << 9);
     /// TCP flags (IE 6).
     pub const TCP_FLAGS: Self = Self(1 << 10);
+    /// Addresses, ports and protocol of the packet within a tunnel, where a sampled header shows it.
+    pub const INNER: Self = Self(1 << 11);
     /// Everything.
-    pub const ALL: Self = Self((1 << 11) - 1);
+    pub const ALL: Self = Self((1 << 12) - 1);
 
     /// Whether all columns of `other` are in this set.
     #[inline]
@@ -139,6 +153,11 @@ pub struct ExtraColumns {
     pub source_mac: Vec<[u8; 6]>,
     pub destination_mac: Vec<[u8; 6]>,
     pub flow_label: Vec<u32>,
+    pub inner_source_address: Vec<Address>,
+    pub inner_destination_address: Vec<Address>,
+    pub inner_source_port: Vec<u16>,
+    pub inner_destination_port: Vec<u16>,
+    pub inner_protocol: Vec<u8>,
 }
 
 /// Flow records in columns. All always-filled columns have the same length; a decoder appends, consumers read, and the
@@ -200,6 +219,48 @@ pub struct Row {
     pub output_interface: u32,
     pub direction: u8,
     pub forwarding_status: u8,
+}
+
+/// One record's optional fields; see [`FlowBatch::push_with`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[allow(missing_docs, reason = "the fields of ExtraColumns")]
+pub struct ExtraRow {
+    pub tos: u8,
+    pub ttl: u8,
+    pub icmp_type: u8,
+    pub icmp_code: u8,
+    pub vlan_id: u16,
+    pub source_as: u32,
+    pub destination_as: u32,
+    pub next_hop: Address,
+    pub source_prefix_length: u8,
+    pub destination_prefix_length: u8,
+    pub source_mac: [u8; 6],
+    pub destination_mac: [u8; 6],
+    pub flow_label: u32,
+    pub inner_source_address: Address,
+    pub inner_destination_address: Address,
+    pub inner_source_port: u16,
+    pub inner_destination_port: u16,
+    pub inner_protocol: u8,
+}
+
+/// Calls a macro with the optional columns of each set.
+macro_rules! with_extra_columns {
+    ($apply:ident) => {
+        $apply! {
+            TOS: tos;
+            TTL: ttl;
+            ICMP: icmp_type, icmp_code;
+            VLAN: vlan_id;
+            AS: source_as, destination_as;
+            NEXT_HOP: next_hop;
+            PREFIX_LENGTHS: source_prefix_length, destination_prefix_length;
+            MAC: source_mac, destination_mac;
+            FLOW_LABEL: flow_label;
+            INNER: inner_source_address, inner_destination_address, inner_source_port, inner_destination_port, inner_protocol;
+        }
+    };
 }
 
 impl FlowBatch {
@@ -265,11 +326,36 @@ impl FlowBatch {
             extra.source_mac,
             extra.destination_mac,
             extra.flow_label,
+            extra.inner_source_address,
+            extra.inner_destination_address,
+            extra.inner_source_port,
+            extra.inner_destination_port,
+            extra.inner_protocol,
         );
     }
 
     /// Appends one record's always-filled columns; projected columns get zeros.
     pub fn push(&mut self, row: &Row) {
+        self.push_fixed(row);
+        self.fill_extra();
+    }
+
+    /// Appends one record with those of its optional fields that are projected.
+    #[inline]
+    pub fn push_with(&mut self, row: &Row, fields: &ExtraRow) {
+        self.push_fixed(row);
+        let projection = self.projection;
+        let extra = &mut self.extra;
+        macro_rules! append {
+            ($($set:ident: $($column:ident),+;)*) => {
+                $( if projection.has(ColumnSet::$set) { $( extra.$column.push(fields.$column); )+ } )*
+            };
+        }
+        with_extra_columns!(append);
+    }
+
+    #[inline]
+    fn push_fixed(&mut self, row: &Row) {
         self.source_address.push(row.source_address);
         self.destination_address.push(row.destination_address);
         self.source_port.push(row.source_port);
@@ -286,7 +372,63 @@ impl FlowBatch {
         self.output_interface.push(row.output_interface);
         self.direction.push(row.direction);
         self.forwarding_status.push(row.forwarding_status);
+    }
+
+    /// Appends the rows of a datagram of another batch, with the optional columns of this one's projection; what `other` does
+    /// not hold is zero.
+    pub fn append(&mut self, other: &Self, datagram: &DatagramInfo) {
+        let end = (datagram.rows.end as usize).min(other.len());
+        let rows = (datagram.rows.start as usize).min(end)..end;
+        // A batch has fewer rows than 2³²: its datagrams count them so.
+        let start = self.len() as u32;
+        macro_rules! append {
+            ($($column:ident),* $(,)?) => {
+                $( self.$column.extend_from_slice(&other.$column[rows.clone()]); )*
+            };
+        }
+        append!(
+            source_address,
+            destination_address,
+            source_port,
+            destination_port,
+            protocol,
+            tcp_flags,
+            fragment,
+            octets,
+            packets,
+            flow_start,
+            flow_end,
+            sampling_rate,
+            input_interface,
+            output_interface,
+            direction,
+            forwarding_status,
+        );
+        macro_rules! append_extra {
+            ($($set:ident: $($column:ident),+;)*) => {
+                $( if self.projection.has(ColumnSet::$set) {
+                    $( if let Some(values) = other.extra.$column.get(rows.clone()) {
+                        self.extra.$column.extend_from_slice(values);
+                    } )+
+                } )*
+            };
+        }
+        append_extra! {
+            TOS: tos;
+            TTL: ttl;
+            ICMP: icmp_type, icmp_code;
+            VLAN: vlan_id;
+            AS: source_as, destination_as;
+            NEXT_HOP: next_hop;
+            PREFIX_LENGTHS: source_prefix_length, destination_prefix_length;
+            MAC: source_mac, destination_mac;
+            FLOW_LABEL: flow_label;
+        }
         self.fill_extra();
+        self.datagrams.push(DatagramInfo {
+            rows: start..self.len() as u32,
+            ..datagram.clone()
+        });
     }
 
     /// Makes every projected optional column as long as the others, with zeros.
@@ -299,17 +441,20 @@ impl FlowBatch {
                 $( if projection.has(ColumnSet::$set) { $( extra.$column.resize(rows, Default::default()); )+ } )*
             };
         }
-        fill! {
-            TOS: tos;
-            TTL: ttl;
-            ICMP: icmp_type, icmp_code;
-            VLAN: vlan_id;
-            AS: source_as, destination_as;
-            NEXT_HOP: next_hop;
-            PREFIX_LENGTHS: source_prefix_length, destination_prefix_length;
-            MAC: source_mac, destination_mac;
-            FLOW_LABEL: flow_label;
+        with_extra_columns!(fill);
+    }
+
+    /// The optional fields of the record at `row`; zeros where a column is not projected.
+    pub fn extra_row(&self, row: usize) -> ExtraRow {
+        let mut fields = ExtraRow::default();
+        let extra = &self.extra;
+        macro_rules! read {
+            ($($set:ident: $($column:ident),+;)*) => {
+                $( $( fields.$column = extra.$column.get(row).copied().unwrap_or_default(); )+ )*
+            };
         }
+        with_extra_columns!(read);
+        fields
     }
 
     /// The record at `row`; panics beyond the end.
@@ -337,11 +482,7 @@ impl FlowBatch {
     /// The fragment column as its type.
     #[inline]
     pub fn fragment_kind(&self, row: usize) -> FragmentKind {
-        match self.fragment[row] {
-            1 => FragmentKind::First,
-            2 => FragmentKind::NotFirst,
-            _ => FragmentKind::None,
-        }
+        FragmentKind::from_number(self.fragment[row])
     }
 
     /// The traffic vector of a record.
@@ -394,12 +535,37 @@ mod tests {
             ..Row::default()
         };
         batch.push(&row);
-        batch.push(&Row::default());
+        let fields = ExtraRow {
+            tos: 3,
+            inner_protocol: 6,
+            ..ExtraRow::default()
+        };
+        batch.push_with(&Row::default(), &fields);
+        assert_eq!(batch.extra_row(1), fields);
         assert_eq!(batch.row(0), row);
         assert_eq!(batch.vector(0), Vector::DnsAmplification);
         assert_eq!(batch.extra.flow_label.len(), 2);
         batch.truncate(1);
         assert_eq!((batch.len(), batch.extra.tos.len()), (1, 1));
+        let all = DatagramInfo {
+            rows: 0..9,
+            exporter: ExporterId(1),
+            exporter_address: Address::UNSPECIFIED,
+            domain: ObservationDomainId(0),
+            protocol: ExportProtocol::Ipfix,
+            sequence: 0,
+            received_at: ReceivedAt::default(),
+            export_time: ExportTime::default(),
+            present: ColumnSet::NONE,
+        };
+        let mut few = FlowBatch::with_projection(ColumnSet::TTL);
+        few.push(&Row::default());
+        few.append(&batch, &all);
+        few.append(&FlowBatch::default(), &all);
+        assert_eq!((few.row(1), few.extra.ttl.len()), (row, 2));
+        assert!(few.extra.tos.is_empty(), "what is not projected stays out");
+        assert_eq!(few.datagrams[0].rows, 1..2);
+        assert!(few.datagrams[1].rows.is_empty());
         batch.clear();
         assert!(batch.is_empty());
     }

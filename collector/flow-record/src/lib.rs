@@ -5,6 +5,7 @@
 
 mod address;
 mod batch;
+mod exporter;
 mod quantity;
 mod setting;
 mod target;
@@ -13,9 +14,10 @@ mod vector;
 
 pub use address::Address;
 pub use batch::{
-    ColumnSet, DatagramInfo, ExportProtocol, ExporterId, ExtraColumns, FlowBatch, FragmentKind,
-    ObservationDomainId, Row,
+    ColumnSet, DatagramInfo, ExportProtocol, ExporterId, ExtraColumns, ExtraRow, FlowBatch,
+    FragmentKind, ObservationDomainId, Row,
 };
+pub use exporter::{ExporterView, SamplingView};
 pub use quantity::{
     BitsPerSecond, FlowsPerSecond, Octets, Packets, PacketsPerSecond, Sampled, SamplingRate,
 };

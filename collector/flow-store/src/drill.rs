@@ -2,7 +2,9 @@ use polars::prelude::{
     DataFrame, Expr, IntoLazy, LazyFrame, PolarsResult, SortMultipleOptions, UInt64Chunked, col,
     lit,
 };
-use weir_attack_event::{DrillDown, Findings, PortShare, PortSide, ProtocolShare, TopTalker};
+use weir_attack_event::{
+    DrillDown, Findings, Origin, PortShare, PortSide, ProtocolShare, TopTalker,
+};
 use weir_flow_record::Address;
 
 use crate::forged::ForgedHint;
@@ -102,6 +104,7 @@ fn group(rows: Rows, top: usize, seconds: f64, findings: &mut Findings) -> Polar
             packets_per_second: per_second(talker.packets as f64),
             share: share(talker.packets, total),
             spoofed,
+            origin: Origin::default(),
         })
         .collect();
     Ok(())

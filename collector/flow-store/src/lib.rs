@@ -1,8 +1,9 @@
 //! The recent window: flow records of the last minutes in columns, within a bound of memory, and the drill-down into it
 //! that tells who and what makes up an attack.
 //!
-//! Rows of a target are picked in plain Rust; only these go to polars, which groups them. Writing and reading Parquet is
-//! not part of this crate yet. It owns no thread: who drives it keeps it off the packet path.
+//! Rows of a target are picked in plain Rust; only these go to polars, which groups them. [`ParquetStore`] keeps records on
+//! disk for as long as one likes, and [`FlowReader`] reads them back. Nothing here owns a thread: who drives it keeps it off
+//! the packet path.
 //!
 //! ```
 //! use weir_attack_event::{AttackId, DrillDown};
@@ -31,8 +32,13 @@ mod config;
 mod drill;
 mod forged;
 mod frame;
+mod parquet;
 mod segment;
 mod window;
 
 pub use config::{StoreConfig, StoreConfigError, StoreSettings};
+pub use parquet::{
+    DropReason, EncodeError, FlowReader, ParquetEncoder, ParquetSettings, ParquetStore, ReadError,
+    StoreCounters, is_parquet,
+};
 pub use window::RecentWindow;

@@ -1,7 +1,9 @@
-use weir_flow_record::{Address, DatagramInfo, FlowBatch, Vector};
+use std::ops::Range;
+
+use weir_flow_record::{Address, DatagramInfo, FlowBatch, FragmentKind, Vector};
 
 /// Octets that a row takes in memory.
-pub(crate) const ROW_OCTETS: usize = 2 * 16 + 4 * 8 + 4 + 2 * 2 + 1 + 1;
+pub(crate) const ROW_OCTETS: usize = 2 * 16 + 4 * 8 + 4 + 3 * 2 + 2;
 
 /// Rows that came together, in columns of a fixed capacity.
 pub(crate) struct Segment {
@@ -16,8 +18,9 @@ pub(crate) struct Segment {
     source_port: Vec<u16>,
     destination_port: Vec<u16>,
     protocol: Vec<u8>,
-    /// Number of the [`Vector`].
-    vector: Vec<u8>,
+    tcp_flags: Vec<u16>,
+    /// Number of the [`FragmentKind`].
+    fragment: Vec<u8>,
     first_start: i64,
     last_end: i64,
 }
@@ -51,7 +54,8 @@ impl Segment {
             source_port: Vec::with_capacity(rows),
             destination_port: Vec::with_capacity(rows),
             protocol: Vec::with_capacity(rows),
-            vector: Vec::with_capacity(rows),
+            tcp_flags: Vec::with_capacity(rows),
+            fragment: Vec::with_capacity(rows),
             first_start: i64::MAX,
             last_end: i64::MIN,
         }
@@ -83,36 +87,51 @@ impl Segment {
         self.source_port.clear();
         self.destination_port.clear();
         self.protocol.clear();
-        self.vector.clear();
+        self.tcp_flags.clear();
+        self.fragment.clear();
         (self.first_start, self.last_end) = (i64::MAX, i64::MIN);
     }
 
-    /// Appends a row of `batch`, which `datagram` brought.
-    pub(crate) fn push(&mut self, batch: &FlowBatch, row: usize, datagram: &DatagramInfo) {
-        // design, "Time": a record's age is a difference of the exporter's own clock, so its error cancels out.
-        let age = datagram
-            .export_time
-            .nanos()
-            .saturating_sub(batch.flow_end[row])
-            .max(0);
-        let end = datagram.received_at.nanos().saturating_sub(age);
-        let duration = batch.flow_end[row]
-            .saturating_sub(batch.flow_start[row])
-            .max(0);
-        let start = end.saturating_sub(duration);
-        self.source.push(batch.source_address[row]);
-        self.destination.push(batch.destination_address[row]);
-        self.start.push(start);
-        self.end.push(end);
-        self.octets.push(batch.octets[row]);
-        self.packets.push(batch.packets[row]);
-        self.sampling_rate.push(batch.sampling_rate[row]);
-        self.source_port.push(batch.source_port[row]);
-        self.destination_port.push(batch.destination_port[row]);
-        self.protocol.push(batch.protocol[row]);
-        self.vector.push(vector_number(batch.vector(row)));
-        self.first_start = self.first_start.min(start);
-        self.last_end = self.last_end.max(end);
+    /// Appends rows of `batch`, which `datagram` brought.
+    pub(crate) fn extend(
+        &mut self,
+        batch: &FlowBatch,
+        rows: Range<usize>,
+        datagram: &DatagramInfo,
+    ) {
+        let export_time = datagram.export_time.nanos();
+        let received_at = datagram.received_at.nanos();
+        let times = batch.flow_start[rows.clone()]
+            .iter()
+            .zip(&batch.flow_end[rows.clone()]);
+        for (flow_start, flow_end) in times {
+            // design, "Time": a record's age is a difference of the exporter's own clock, so its error cancels out.
+            let age = export_time.saturating_sub(*flow_end).max(0);
+            let end = received_at.saturating_sub(age);
+            let duration = flow_end.saturating_sub(*flow_start).max(0);
+            let start = end.saturating_sub(duration);
+            self.start.push(start);
+            self.end.push(end);
+            self.first_start = self.first_start.min(start);
+            self.last_end = self.last_end.max(end);
+        }
+        macro_rules! copy {
+            ($($own:ident: $column:ident),* $(,)?) => {
+                $( self.$own.extend_from_slice(&batch.$column[rows.clone()]); )*
+            };
+        }
+        copy!(
+            source: source_address,
+            destination: destination_address,
+            octets: octets,
+            packets: packets,
+            sampling_rate: sampling_rate,
+            source_port: source_port,
+            destination_port: destination_port,
+            protocol: protocol,
+            tcp_flags: tcp_flags,
+            fragment: fragment,
+        );
     }
 
     pub(crate) fn source(&self, row: usize) -> Address {
@@ -138,11 +157,18 @@ impl Segment {
             source_port: self.source_port[row],
             destination_port: self.destination_port[row],
             protocol: self.protocol[row],
-            vector: self.vector[row],
+            vector: self.vector(row) as u8,
         }
     }
-}
 
-const fn vector_number(vector: Vector) -> u8 {
-    vector as u8
+    /// Classified when somebody asks: few of the rows are ever looked at.
+    fn vector(&self, row: usize) -> Vector {
+        Vector::classify(
+            self.protocol[row],
+            self.source_port[row],
+            self.destination_port[row],
+            self.tcp_flags[row],
+            FragmentKind::from_number(self.fragment[row]),
+        )
+    }
 }

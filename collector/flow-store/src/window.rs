@@ -38,9 +38,14 @@ impl RecentWindow {
     /// Takes in the rows of a batch.
     pub fn handle_batch(&mut self, batch: &FlowBatch) {
         for datagram in &batch.datagrams {
-            let rows = datagram.rows.start as usize..(datagram.rows.end as usize).min(batch.len());
-            for row in rows {
-                self.open_segment().push(batch, row, datagram);
+            let end = (datagram.rows.end as usize).min(batch.len());
+            let mut first = datagram.rows.start as usize;
+            while first < end {
+                let room = self.segment_rows;
+                let segment = self.open_segment();
+                let next = end.min(first + (room - segment.len()));
+                segment.extend(batch, first..next, datagram);
+                first = next;
             }
         }
     }

@@ -39,7 +39,7 @@ pub enum StateChange {
         /// Whether it was a template of NetFlow v9.
         netflow_v9: bool,
     },
-    /// A sampler's rate was stated or changed.
+    /// A sampler's rate was stated or changed, or (rate 0) the sampler gave way to another and is to be forgotten.
     SamplingRate {
         /// Exporter.
         exporter: IpAddr,
@@ -47,7 +47,7 @@ pub enum StateChange {
         domain: u32,
         /// Which sampler; `None`: the rate holds for the whole domain.
         sampler: Option<u64>,
-        /// One in how many packets, at least 1.
+        /// One in how many packets; 0 = forgotten.
         rate: u32,
     },
     /// The exporter stated when it started (IE 160), which relative times of IPFIX records count from.
@@ -120,9 +120,22 @@ impl StateChange {
         text.into_bytes()
     }
 
+    /// Whose state it is.
+    pub fn exporter(&self) -> IpAddr {
+        match self {
+            Self::Template { exporter, .. }
+            | Self::Withdrawn { exporter, .. }
+            | Self::SamplingRate { exporter, .. }
+            | Self::SystemInit { exporter, .. } => *exporter,
+        }
+    }
+
     /// Whether what is stored under [`key`](Self::key) is to be forgotten.
     pub fn is_removal(&self) -> bool {
-        matches!(self, Self::Withdrawn { .. })
+        matches!(
+            self,
+            Self::Withdrawn { .. } | Self::SamplingRate { rate: 0, .. }
+        )
     }
 }
 

@@ -32,6 +32,13 @@ impl<'a> Records<'a> {
         self.count
     }
 
+    /// One record after another.
+    pub(crate) fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        self.octets
+            .chunks_exact(self.stride.max(1))
+            .take(self.count)
+    }
+
     /// `N` octets at `at` of every record.
     #[inline]
     pub(crate) fn fields<const N: usize>(
@@ -74,10 +81,35 @@ pub(crate) struct Shared<'a> {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Appended {
     pub(crate) rows: u32,
+    /// Data records, whether they gave no row, one or two.
+    pub(crate) records: u32,
     pub(crate) delta_octets: u64,
     pub(crate) delta_packets: u64,
     pub(crate) unknown_rate: u64,
     pub(crate) ambiguous_rate: u64,
+}
+
+impl Appended {
+    /// Adds rows that are no records of their own.
+    pub(crate) fn add_rows(&mut self, more: &Self) {
+        self.rows += more.rows;
+        self.unknown_rate += more.unknown_rate;
+        self.ambiguous_rate += more.ambiguous_rate;
+    }
+
+    /// Counts all records, and sums them up as they were before some were weighed otherwise.
+    pub(crate) fn count_as_exported(&mut self, plan: &RowPlan, records: Records<'_>) {
+        let sum = |field: Option<Field>, wanted: bool| {
+            let counts = field
+                .filter(|_| wanted)
+                .map(|field| records.unsigned(field));
+            let counts = counts.into_iter().flatten();
+            counts.fold(0u64, |sum, count| sum.wrapping_add(count))
+        };
+        self.records = u32::try_from(records.count()).unwrap_or(u32::MAX);
+        self.delta_octets = sum(plan.octets, plan.octets_are_deltas);
+        self.delta_packets = sum(plan.packets, plan.packets_are_deltas);
+    }
 }
 
 /// Appends one row for each record.
@@ -95,6 +127,12 @@ pub(crate) fn append(
     choice(&mut out.destination_port, records, plan.destination_port);
     integers(&mut out.protocol, records, plan.protocol, 0);
     integers(&mut out.tcp_flags, records, plan.tcp_flags, 0);
+    if let Some(more) = plan.more_tcp_flags {
+        let flags = out.tcp_flags.iter_mut().skip(start);
+        for (flags, more) in flags.zip(records.unsigned(more)) {
+            *flags |= more as u16;
+        }
+    }
     fragments(plan, records, out, start);
     integers(&mut out.octets, records, plan.octets, 0);
     integers(&mut out.packets, records, plan.packets, 0);
@@ -110,11 +148,17 @@ pub(crate) fn append(
         0,
     );
     if out.projection != ColumnSet::NONE {
-        extra(plan, records, out);
+        extra(plan, records, out, start);
+        // Columns that no element fills.
+        out.fill_extra();
+    }
+    if let Some(section) = &plan.section {
+        section.fill(plan, records, start, out);
     }
     debug_assert_eq!(out.forwarding_status.len(), rows);
     Appended {
         rows: u32::try_from(records.count()).unwrap_or(u32::MAX),
+        records: u32::try_from(records.count()).unwrap_or(u32::MAX),
         delta_octets: sum(&out.octets, start, plan.octets_are_deltas),
         delta_packets: sum(&out.packets, start, plan.packets_are_deltas),
         unknown_rate,
@@ -344,7 +388,7 @@ fn own_rates(field: RateField, records: Records<'_>, rows: &mut [u32]) {
 }
 
 /// The optional columns that the batch wants; those that the template lacks get zeros.
-fn extra(plan: &RowPlan, records: Records<'_>, out: &mut FlowBatch) {
+fn extra(plan: &RowPlan, records: Records<'_>, out: &mut FlowBatch, start: usize) {
     let (fields, wanted, into) = (&plan.extra, out.projection, &mut out.extra);
     if wanted.has(ColumnSet::TOS) {
         integers(&mut into.tos, records, fields.tos, 0);
@@ -354,6 +398,12 @@ fn extra(plan: &RowPlan, records: Records<'_>, out: &mut FlowBatch) {
     }
     if wanted.has(ColumnSet::ICMP) {
         icmp(plan, records, &mut into.icmp_type, &mut into.icmp_code);
+        if plan.icmp_is_in_the_port() {
+            let ports = out.source_port.iter().zip(&out.destination_port);
+            let rows = out.protocol.iter().zip(ports).skip(start);
+            let into = into.icmp_type.iter_mut().zip(&mut into.icmp_code);
+            icmp_of_ports(rows, into.skip(start));
+        }
     }
     if wanted.has(ColumnSet::VLAN) {
         choice(&mut into.vlan_id, records, fields.vlan_id);
@@ -399,6 +449,32 @@ fn icmp(plan: &RowPlan, records: Records<'_>, types: &mut Vec<u8>, codes: &mut V
                 [*kind, *code] = (both as u16).to_be_bytes();
             }
         }
+    }
+}
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// Without elements of their own, the destination port holds type and code. Exporters that fill the source port in have
+/// divided them in ways of their own.
+fn icmp_of_ports<'a>(
+    rows: impl Iterator<Item = (&'a u8, (&'a u16, &'a u16))>,
+    into: impl Iterator<Item = (&'a mut u8, &'a mut u8)>,
+) {
+    for ((kind, code), (&protocol, (&source, &destination))) in into.zip(rows) {
+        if matches!(protocol, ICMP | ICMPV6) && source == 0 {
+            [*kind, *code] = destination.to_be_bytes();
+        }
+    }
+}
+
+impl RowPlan {
+    fn icmp_is_in_the_port(&self) -> bool {
+        let extra = &self.extra;
+        let own = [extra.icmp_type_code, extra.icmp_type, extra.icmp_code];
+        own.iter().all(|choice| choice.first.is_none())
+            && self.present.has(ColumnSet::ICMP)
+            && self.destination_port.first.is_some()
     }
 }
 

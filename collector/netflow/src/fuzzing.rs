@@ -17,7 +17,10 @@ pub fn fuzz_datagrams(data: &[u8]) {
         max_fields_per_template: 64,
         max_samplers: 4,
         template_octets: 64 << 10,
+        template_octets_per_exporter: 32 << 10,
         held_back_octets: 16 << 10,
+        held_back_octets_per_exporter: 8 << 10,
+        max_connections: 8,
         ..Limits::default()
     };
     let Ok(limits) = limits.check() else {
@@ -36,12 +39,19 @@ pub fn fuzz_datagrams(data: &[u8]) {
         let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, turn % 4)), 2055);
         let at = ReceivedAt::from_nanos(i64::from(turn) * 1_000_000_000);
         batch.clear();
-        let outcome = decoder.handle_datagram(at, from, datagram, &mut batch);
-        let rows = u64::from(outcome.records) + u64::from(outcome.released_records);
-        assert_eq!(rows, batch.len() as u64);
+        let outcome = match turn % 8 {
+            5 => {
+                decoder.handle_session_closed(from);
+                decoder.handle_message(at, from, datagram, &mut batch)
+            }
+            6 | 7 => decoder.handle_message(at, from, datagram, &mut batch),
+            _ => decoder.handle_datagram(at, from, datagram, &mut batch),
+        };
+        assert_eq!(u64::from(outcome.rows), batch.len() as u64);
         check_columns(&batch);
         decoder.handle_timeout(at);
         while decoder.poll_change().is_some() {}
+        while decoder.poll_name().is_some() {}
     }
     assert!(decoder.exporters().all(|view| view.templates <= 16));
 }

@@ -12,13 +12,15 @@ use crate::message::Header;
 /// Bookkeeping of one held Set, in octets, as an upper estimate.
 const OVERHEAD: usize = 256;
 
-/// What a Set waits for: a template of this exporter and domain, from whatever port.
+/// What a Set waits for: a template of this exporter and domain, over UDP from whatever port.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Awaited {
     pub(crate) exporter: u32,
     pub(crate) domain: u32,
     pub(crate) template: u16,
     pub(crate) netflow_v9: bool,
+    /// A reliable transport session (slot and number), whose templates are its own.
+    pub(crate) session: Option<(u32, u64)>,
 }
 
 /// A Set that waits.
@@ -35,6 +37,8 @@ pub(crate) struct HeldBack {
     waiting: HashMap<Awaited, VecDeque<u64>, RandomState>,
     next: u64,
     octets: usize,
+    /// Of each exporter that has any.
+    octets_of: HashMap<u32, usize, RandomState>,
 }
 
 impl HeldBack {
@@ -44,6 +48,7 @@ impl HeldBack {
             waiting: HashMap::default(),
             next: 0,
             octets: 0,
+            octets_of: HashMap::default(),
         }
     }
 
@@ -57,10 +62,14 @@ impl HeldBack {
         octets: &[u8],
     ) -> bool {
         let size = octets.len() + OVERHEAD;
-        if self.octets + size > limits.held_back_octets {
+        let own = self.octets_of.get(&awaited.exporter).map_or(0, |own| *own);
+        if self.octets + size > limits.held_back_octets
+            || own + size > limits.held_back_octets_per_exporter
+        {
             return false;
         }
         self.octets += size;
+        self.octets_of.insert(awaited.exporter, own + size);
         self.waiting
             .entry(awaited)
             .or_default()
@@ -106,12 +115,17 @@ impl HeldBack {
 
     /// Drops all Sets of an exporter; returns how many.
     pub(crate) fn drop_exporter(&mut self, exporter: u32) -> u64 {
-        let awaited: Vec<Awaited> = self
-            .waiting
-            .keys()
-            .filter(|awaited| awaited.exporter == exporter)
-            .copied()
-            .collect();
+        self.drop_all(|awaited| awaited.exporter == exporter)
+    }
+
+    /// Drops all Sets of a reliable transport session; returns how many.
+    pub(crate) fn drop_session(&mut self, session: (u32, u64)) -> u64 {
+        self.drop_all(|awaited| awaited.session == Some(session))
+    }
+
+    fn drop_all(&mut self, ends: impl Fn(&Awaited) -> bool) -> u64 {
+        let awaited = self.waiting.keys().filter(|&awaited| ends(awaited));
+        let awaited: Vec<Awaited> = awaited.copied().collect();
         let mut dropped = 0;
         for awaited in awaited {
             while self.take(&awaited).is_some() {
@@ -129,7 +143,15 @@ impl HeldBack {
 
     fn remove(&mut self, id: u64) -> Option<Held> {
         let held = self.entries.remove(&id)?;
-        self.octets -= held.octets.len() + OVERHEAD;
+        let size = held.octets.len() + OVERHEAD;
+        self.octets -= size;
+        let exporter = held.awaited.exporter;
+        if let Some(own) = self.octets_of.get_mut(&exporter) {
+            *own -= size;
+            if *own == 0 {
+                self.octets_of.remove(&exporter);
+            }
+        }
         Some(held)
     }
 }

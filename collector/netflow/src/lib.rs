@@ -5,8 +5,9 @@
 //! A template is compiled once into a plan (which column takes which octets); the records of a Set then go column by column
 //! into memory that the caller reuses. Nothing is allocated per record.
 //!
-//! It opens no socket and reads no clock, it scales nothing by sampling rates, it decodes no element that a row has no column
-//! for, and it looks into no list (RFC 6313) and no reverse element (RFC 5103): these are skipped by their length.
+//! Records of both directions (RFC 5103) give two rows. It opens no socket and reads no clock, it scales nothing by sampling
+//! rates, it decodes no element that a row has no column for, and it looks into no list (RFC 6313): these are skipped by
+//! their length.
 //!
 //! ```
 //! use weir_flow_record::{ColumnSet, ExportTime, FlowBatch, ObservationDomainId, ReceivedAt, Row};
@@ -30,24 +31,31 @@
 //! # Ok::<(), std::net::AddrParseError>(())
 //! ```
 
+mod biflow;
 mod change;
 mod columns;
 mod cursor;
 mod decoder;
+mod domains;
 mod element;
 pub mod encode;
+mod firewall;
 pub mod fuzzing;
 mod held_back;
 mod legacy;
 mod limits;
 mod message;
+mod names;
 mod outcome;
 mod plan;
 mod sampling;
+mod section;
 mod sequence;
 mod sets;
+mod skew;
 mod tables;
 mod template;
+mod templates;
 mod times;
 mod variable;
 mod view;
@@ -55,5 +63,7 @@ mod view;
 pub use change::{FieldSpecifier, StateChange, TemplateDefinition};
 pub use decoder::Decoder;
 pub use limits::{CheckedLimits, Limits, LimitsError};
+pub use message::message_length;
+pub use names::NameStatement;
 pub use outcome::{DatagramError, DatagramOutcome, DecoderCounters};
-pub use view::{ExporterView, SamplingView};
+pub use weir_flow_record::{ExporterView, SamplingView};

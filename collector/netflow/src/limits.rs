@@ -15,10 +15,16 @@ pub struct Limits {
     pub max_samplers: usize,
     /// Octets of all templates and their plans together, over all exporters.
     pub template_octets: usize,
+    /// Of those, octets of one exporter.
+    pub template_octets_per_exporter: usize,
     /// Octets of data waiting for a template, over all exporters, bookkeeping included.
     pub held_back_octets: usize,
+    /// Of those, octets of one exporter.
+    pub held_back_octets_per_exporter: usize,
     /// How long data wait for their template.
     pub held_back_for: Duration,
+    /// Connections through firewalls (Cisco NSEL) of which parts were counted, over all exporters; 0 = none.
+    pub max_connections: usize,
 }
 
 impl Default for Limits {
@@ -30,8 +36,11 @@ impl Default for Limits {
             max_fields_per_template: 512,
             max_samplers: 1024,
             template_octets: 64 << 20,
+            template_octets_per_exporter: 16 << 20,
             held_back_octets: 16 << 20,
+            held_back_octets_per_exporter: 4 << 20,
             held_back_for: Duration::from_secs(300),
+            max_connections: 1 << 16,
         }
     }
 }
@@ -49,6 +58,10 @@ impl Limits {
             ("max_fields_per_template", self.max_fields_per_template),
             ("max_samplers", self.max_samplers),
             ("template_octets", self.template_octets),
+            (
+                "template_octets_per_exporter",
+                self.template_octets_per_exporter,
+            ),
         ] {
             if value == 0 {
                 return Err(LimitsError::Zero { name });

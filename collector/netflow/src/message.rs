@@ -79,6 +79,27 @@ impl<'a> Message<'a> {
     }
 }
 
+/// The length of the IPFIX message at the front of a stream of octets (RFC 7011 §10.4.2.3: messages follow each other
+/// without anything between them); `None` while fewer than four octets are there. At least 16, at most 65,535.
+///
+/// # Errors
+///
+/// What is there is no IPFIX message, so where the next one begins cannot be known: the session is to be closed.
+pub fn message_length(octets: &[u8]) -> Result<Option<usize>, DatagramError> {
+    let mut cursor = Cursor::new(octets);
+    let (Some(version), Some(stated)) = (cursor.u16(), cursor.u16()) else {
+        return Ok(None);
+    };
+    if version != 10 {
+        return Err(DatagramError::Version { version });
+    }
+    if stated < IPFIX_HEADER {
+        let length = length_of(octets);
+        return Err(DatagramError::Length { stated, length });
+    }
+    Ok(Some(usize::from(stated)))
+}
+
 /// The fields in which v1, v5 and v7 differ.
 struct Legacy {
     sequence: u32,
@@ -114,13 +135,9 @@ impl Legacy {
     }
 }
 
-/// Two bits of mode, 14 of interval; without a mode nothing is said (Cisco: "sampling mode and interval").
+/// Two bits of mode, 14 of interval. Many exporters state an interval and leave the mode at 0; what samples nothing says 0.
 fn v5_rate(word: u16) -> u32 {
-    if word >> 14 == 0 {
-        0
-    } else {
-        u32::from(word & 0x3fff)
-    }
+    u32::from(word & 0x3fff)
 }
 
 /// `None`: too short for the header.
@@ -264,10 +281,18 @@ mod tests {
     }
 
     #[test]
-    fn v5_states_a_rate_only_with_a_mode() {
-        assert_eq!(v5_rate(0x0064), 0);
+    fn v5_states_a_rate_with_or_without_a_mode() {
+        assert_eq!(v5_rate(0x0064), 100);
         assert_eq!(v5_rate(0x4064), 100);
         assert_eq!(v5_rate(0x8000), 0);
+    }
+
+    #[test]
+    fn a_stream_is_cut_where_messages_end() {
+        assert_eq!(message_length(&[0, 10, 1]), Ok(None));
+        assert_eq!(message_length(&[0, 10, 1, 0, 9]), Ok(Some(256)));
+        assert!(message_length(&[0, 10, 0, 15]).is_err());
+        assert!(message_length(&[0, 9, 0, 20]).is_err());
     }
 
     #[test]

@@ -7,10 +7,13 @@ pub struct DatagramOutcome {
     pub protocol: Option<ExportProtocol>,
     /// The exporter; `None` where it was refused or the header is bad.
     pub exporter: Option<ExporterId>,
-    /// Flow records of this datagram appended to the batch.
+    /// Flow records of this datagram.
     pub records: u32,
-    /// Flow records of earlier datagrams appended now, because their template came.
+    /// Flow records of earlier datagrams decoded now, because their template came.
     pub released_records: u32,
+    /// Rows that both gave: a record of both directions (RFC 5103) gives a second one, a firewall's event that says nothing
+    /// of traffic none.
+    pub rows: u32,
     /// Options records of this datagram.
     pub options_records: u32,
     /// Options records of earlier datagrams, read now.
@@ -23,6 +26,8 @@ pub struct DatagramOutcome {
     pub withdrawals: u32,
     /// Sets skipped in whole or from their bad record on.
     pub undecodable_sets: u32,
+    /// Sets of earlier datagrams that their template, which came now, does not fit.
+    pub released_undecodable_sets: u32,
     /// Sets put aside until their template comes.
     pub held_back_sets: u32,
     /// Sum of IE 1 (v1/v5/v7: dOctets) of `records` and `released_records`, as exported.
@@ -33,6 +38,12 @@ pub struct DatagramOutcome {
     pub sequence_gap: bool,
     /// Flow records that the gap stands for, an estimate with v9 (whose sequence counts datagrams).
     pub missing_records: u32,
+    /// Whether it came behind others that were exported later.
+    pub reordered: bool,
+    /// Whether it came before: its records are in the batch a second time.
+    pub duplicate: bool,
+    /// Whether its exporter's sequence began anew.
+    pub restarted: bool,
     /// Why the datagram, or its end, could not be used.
     pub malformed: Option<DatagramError>,
 }
@@ -84,8 +95,10 @@ pub struct DecoderCounters {
     pub datagrams: u64,
     /// Octets of those.
     pub octets: u64,
-    /// Flow records appended, released ones included.
+    /// Flow records decoded, released ones included.
     pub records: u64,
+    /// Rows that they gave: records of both directions give two.
+    pub rows: u64,
     /// Options records read, released ones included.
     pub options_records: u64,
     /// Template records, repeats included.
@@ -94,6 +107,8 @@ pub struct DecoderCounters {
     pub options_templates: u64,
     /// IPFIX template withdrawals.
     pub withdrawals: u64,
+    /// Of those, ignored because they came over UDP (RFC 7011 §8.4).
+    pub ignored_withdrawals: u64,
     /// Templates that replaced a different one of the same id.
     pub redefinitions: u64,
     /// Templates refused: too many, too many fields, no fields, or no memory left for them.
@@ -122,18 +137,28 @@ pub struct DecoderCounters {
     pub refused_datagrams: u64,
     /// Samplers that there was no room for.
     pub refused_samplers: u64,
-    /// Flow records without a sampling rate.
+    /// Updates of a firewall's connections that there was no room to remember: the connection's end counts them.
+    pub refused_connections: u64,
+    /// Templates, samplers, domains and sessions that gave way to new ones.
+    pub evicted: u64,
+    /// Rows without a sampling rate.
     pub unknown_rate_records: u64,
-    /// Of those, records whose domain states several rates and that do not say which sampler saw them.
+    /// Of those, rows whose domain states several rates and that do not say which sampler saw them.
     pub ambiguous_rate_records: u64,
     /// Skips of a sequence number.
     pub sequence_gaps: u64,
-    /// Flow records that the gaps stand for.
+    /// Flow records that the gaps stand for, less those that came late.
     pub missing_records: u64,
-    /// Datagrams that came late or twice.
+    /// Flow records that were missing and came late.
+    pub recovered_records: u64,
+    /// Datagrams that came late.
     pub reordered_datagrams: u64,
+    /// Datagrams that came twice.
+    pub duplicate_datagrams: u64,
     /// Sequences that began anew: the exporter restarted.
     pub sequence_resets: u64,
     /// Changes dropped because nobody polled them.
     pub dropped_changes: u64,
+    /// Names dropped because nobody polled them.
+    pub dropped_names: u64,
 }

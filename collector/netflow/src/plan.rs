@@ -4,6 +4,8 @@ use weir_flow_record::ColumnSet;
 
 use crate::change::FieldSpecifier;
 use crate::element as ie;
+use crate::firewall::FirewallPlan;
+use crate::section::{SLOT, SectionPlan, is_section};
 use crate::variable::Normalizer;
 
 /// RFC 7011 §7: a field length that stands for "see the record".
@@ -71,6 +73,8 @@ pub(crate) struct RowPlan {
     pub(crate) destination_port: Choice,
     pub(crate) protocol: Option<Field>,
     pub(crate) tcp_flags: Option<Field>,
+    /// More flags to be added (YAF has those of the first packet apart).
+    pub(crate) more_tcp_flags: Option<Field>,
     pub(crate) fragment_offset: Option<Field>,
     pub(crate) fragment_flags: Option<Field>,
     pub(crate) octets: Option<Field>,
@@ -83,6 +87,8 @@ pub(crate) struct RowPlan {
     pub(crate) duration_milliseconds: Option<Field>,
     pub(crate) duration_microseconds: Option<Field>,
     pub(crate) system_init: Option<Field>,
+    /// Milliseconds from the stated start to the real one (YAF, the other direction).
+    pub(crate) start_offset: Option<Field>,
     pub(crate) rate: RateField,
     pub(crate) sampler: Option<Field>,
     pub(crate) input_interface: Choice,
@@ -92,6 +98,12 @@ pub(crate) struct RowPlan {
     pub(crate) extra: ExtraPlan,
     /// Optional columns that the template carries.
     pub(crate) present: ColumnSet,
+    /// How to read the other direction of the same records (RFC 5103).
+    pub(crate) reverse: Option<Box<Self>>,
+    /// Records are events of a firewall.
+    pub(crate) firewall: Option<FirewallPlan>,
+    /// The first octets of a packet, for what has no element of its own.
+    pub(crate) section: Option<SectionPlan>,
 }
 
 /// The columns filled only where projected.
@@ -117,7 +129,26 @@ impl RowPlan {
     /// Compiles the fields of a template; optional columns outside `columns` are left out.
     pub(crate) fn compile(fields: &[FieldSpecifier], netflow_v9: bool, columns: ColumnSet) -> Self {
         let places = Places::of(fields, netflow_v9);
-        let mut plan = Self {
+        let mut plan = Self::of(&places, netflow_v9, columns);
+        if let Some(other) = places.other_direction(is_nprobe(fields, netflow_v9)) {
+            plan.reverse = Some(Box::new(Self {
+                start_offset: other.integer_of(ie::CERT, ie::CERT_REVERSE_FLOW_DELTA_MILLISECONDS),
+                ..Self::of(&other, netflow_v9, columns)
+            }));
+        }
+        plan.firewall = places
+            .first_of(&[ie::FIREWALL_EVENT, ie::CISCO_FIREWALL_EVENT])
+            .map(|event| FirewallPlan::of(event, &places, &plan));
+        plan.section = SectionPlan::of(fields, |element| places.find(element));
+        if let Some(section) = &plan.section {
+            plan.present = plan.present.with(section.present());
+        }
+        plan.normalizer = places.normalizer;
+        plan
+    }
+
+    fn of(places: &Places, netflow_v9: bool, columns: ColumnSet) -> Self {
+        Self {
             stride: places.stride,
             source: places.address(ie::SOURCE_IPV4_ADDRESS, ie::SOURCE_IPV6_ADDRESS),
             destination: places.address(ie::DESTINATION_IPV4_ADDRESS, ie::DESTINATION_IPV6_ADDRESS),
@@ -132,18 +163,23 @@ impl RowPlan {
                 ie::TCP_DESTINATION_PORT,
             ]),
             protocol: places.integer(ie::PROTOCOL_IDENTIFIER),
-            tcp_flags: places.integer(ie::TCP_CONTROL_BITS),
+            tcp_flags: places
+                .integer(ie::TCP_CONTROL_BITS)
+                .or(places.integer_of(ie::CERT, ie::CERT_INITIAL_TCP_FLAGS)),
+            more_tcp_flags: places.integer_of(ie::CERT, ie::CERT_UNION_TCP_FLAGS),
             fragment_offset: places.integer(ie::FRAGMENT_OFFSET),
             fragment_flags: places.integer(ie::FRAGMENT_FLAGS),
             octets: places.first_of(&[
                 ie::OCTET_DELTA_COUNT,
                 ie::OCTET_TOTAL_COUNT,
                 ie::INITIATOR_OCTETS,
+                ie::POST_OCTET_DELTA_COUNT,
             ]),
             packets: places.first_of(&[
                 ie::PACKET_DELTA_COUNT,
                 ie::PACKET_TOTAL_COUNT,
                 ie::INITIATOR_PACKETS,
+                ie::POST_PACKET_DELTA_COUNT,
             ]),
             octets_are_deltas: places.integer(ie::OCTET_DELTA_COUNT).is_some(),
             packets_are_deltas: places.integer(ie::PACKET_DELTA_COUNT).is_some(),
@@ -152,6 +188,7 @@ impl RowPlan {
             duration_milliseconds: places.integer(ie::FLOW_DURATION_MILLISECONDS),
             duration_microseconds: places.integer(ie::FLOW_DURATION_MICROSECONDS),
             system_init: places.integer(ie::SYSTEM_INIT_TIME_MILLISECONDS),
+            start_offset: None,
             rate: places.rate(),
             sampler: places.first_of(&[ie::SELECTOR_ID, ie::SAMPLER_ID]),
             input_interface: places
@@ -160,23 +197,28 @@ impl RowPlan {
             direction: places.integer(ie::FLOW_DIRECTION),
             forwarding_status: places.integer(ie::FORWARDING_STATUS),
             extra: places.extra(columns),
-            present: places.present(),
+            present: places.present(netflow_v9),
+            section: None,
             normalizer: None,
-        };
-        plan.normalizer = places.normalizer;
-        plan
+            reverse: None,
+            firewall: None,
+        }
     }
 
     /// Octets that the plan occupies, about.
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>() + self.normalizer.as_ref().map_or(0, Normalizer::memory)
+        let own = size_of::<Self>() + self.normalizer.as_ref().map_or(0, Normalizer::memory);
+        own + self.reverse.as_ref().map_or(0, |plan| plan.memory())
     }
 }
 
 /// Which element lies where; the first of several alike counts.
-struct Places {
-    found: Vec<(u16, Field)>,
-    stride: usize,
+pub(crate) struct Places {
+    /// IANA's.
+    pub(crate) found: Vec<(u16, Field)>,
+    /// Of the other direction, and of enterprises: number of the enterprise first.
+    pub(crate) others: Vec<(u32, u16, Field)>,
+    pub(crate) stride: usize,
     normalizer: Option<Normalizer>,
 }
 
@@ -185,8 +227,7 @@ impl Places {
         let variable = !netflow_v9 && fields.iter().any(|field| field.length == VARIABLE);
         let mut places = Self {
             found: Vec::with_capacity(fields.len().min(64)),
-            stride: 0,
-            normalizer: None,
+            ..Self::empty(0)
         };
         if variable {
             places.place_variable(fields);
@@ -196,12 +237,22 @@ impl Places {
         places
     }
 
+    /// No element, in records of so many octets.
+    pub(crate) fn empty(stride: usize) -> Self {
+        Self {
+            found: Vec::new(),
+            others: Vec::new(),
+            stride,
+            normalizer: None,
+        }
+    }
+
     fn place_fixed(&mut self, fields: &[FieldSpecifier]) {
         let mut at = 0u32;
         for field in fields {
-            if is_useful(field) && !self.has(field.element) {
+            if is_useful(field) && !self.has(field) {
                 let width = field.length;
-                self.found.push((field.element, Field { at, width }));
+                self.push(field, Field { at, width });
             }
             at = at.saturating_add(u32::from(field.length));
         }
@@ -216,9 +267,9 @@ impl Places {
             } else {
                 field.length
             };
-            let useful = is_useful(field) && !self.has(field.element);
+            let useful = is_useful(field) && !self.has(field);
             match useful.then(|| normalizer.copy(field.length, slot)) {
-                Some(at) => self.found.push((field.element, Field { at, width: slot })),
+                Some(at) => self.push(field, Field { at, width: slot }),
                 None => normalizer.skip(field.length),
             }
         }
@@ -226,17 +277,43 @@ impl Places {
         self.normalizer = Some(normalizer);
     }
 
-    fn has(&self, element: u16) -> bool {
-        self.found.iter().any(|&(found, _)| found == element)
+    fn has(&self, field: &FieldSpecifier) -> bool {
+        let FieldSpecifier {
+            element,
+            enterprise,
+            ..
+        } = *field;
+        match enterprise {
+            0 => self.find(element).is_some(),
+            _ => self.find_of(enterprise, element).is_some(),
+        }
     }
 
-    fn find(&self, element: u16) -> Option<Field> {
+    fn push(&mut self, field: &FieldSpecifier, place: Field) {
+        match field.enterprise {
+            0 => self.found.push((field.element, place)),
+            enterprise => self.others.push((enterprise, field.element, place)),
+        }
+    }
+
+    fn find_of(&self, enterprise: u32, element: u16) -> Option<Field> {
+        let mut others = self.others.iter();
+        let found = others.find(|other| (other.0, other.1) == (enterprise, element));
+        found.map(|&(_, _, field)| field)
+    }
+
+    pub(crate) fn integer_of(&self, enterprise: u32, element: u16) -> Option<Field> {
+        self.find_of(enterprise, element)
+            .filter(|field| (1..=8).contains(&field.width))
+    }
+
+    pub(crate) fn find(&self, element: u16) -> Option<Field> {
         let found = self.found.iter().find(|&&(found, _)| found == element);
         found.map(|&(_, field)| field)
     }
 
     /// An integer of up to eight octets (RFC 7011 §6.2: exporters may leave out leading zeros).
-    fn integer(&self, element: u16) -> Option<Field> {
+    pub(crate) fn integer(&self, element: u16) -> Option<Field> {
         self.find(element)
             .filter(|field| (1..=8).contains(&field.width))
     }
@@ -245,7 +322,7 @@ impl Places {
         self.find(element).filter(|field| field.width == width)
     }
 
-    fn first_of(&self, elements: &[u16]) -> Option<Field> {
+    pub(crate) fn first_of(&self, elements: &[u16]) -> Option<Field> {
         elements.iter().find_map(|&element| self.integer(element))
     }
 
@@ -383,7 +460,7 @@ impl Places {
         plan
     }
 
-    fn present(&self) -> ColumnSet {
+    fn present(&self, netflow_v9: bool) -> ColumnSet {
         let extra = self.extra(ColumnSet::ALL);
         let address = |field: AddressField| field.v4.or(field.v6).is_some();
         let any = |choice: Choice| choice.first.is_some();
@@ -394,7 +471,12 @@ impl Places {
             (ColumnSet::TTL, any(extra.ttl)),
             (
                 ColumnSet::ICMP,
-                any(extra.icmp_type_code) || any(extra.icmp_type),
+                any(extra.icmp_type_code)
+                    || any(extra.icmp_type)
+                    // Up to v9 the destination port holds them.
+                    || netflow_v9
+                        && self.integer(ie::DESTINATION_TRANSPORT_PORT).is_some()
+                        && self.integer(ie::PROTOCOL_IDENTIFIER).is_some(),
             ),
             (ColumnSet::VLAN, any(extra.vlan_id)),
             (
@@ -442,10 +524,20 @@ fn time_field(element: u16, field: Field) -> Option<TimeField> {
     })
 }
 
-/// Whether the row or the sampling could use the field at all: IANA's elements of the list, nothing reverse (RFC 5103
-/// gives those the enterprise number 29305).
+/// Whether the row, its other direction or the sampling could use the field at all.
 fn is_useful(field: &FieldSpecifier) -> bool {
-    field.enterprise == 0 && field.length > 0 && ie::is_known(field.element)
+    field.length > 0
+        && match field.enterprise {
+            0 | ie::REVERSE => ie::is_known(field.element),
+            ie::CERT => ie::is_known_of_cert(field.element),
+            _ => false,
+        }
+}
+
+fn is_nprobe(fields: &[FieldSpecifier], netflow_v9: bool) -> bool {
+    fields.iter().any(|field| {
+        field.enterprise == ie::NTOP || netflow_v9 && ie::NTOP_NETFLOW_V9.contains(&field.element)
+    })
 }
 
 /// Octets kept of a field that came with variable length.
@@ -463,6 +555,7 @@ fn slot_width(element: u16) -> u16 {
         | ie::DESTINATION_MAC_ADDRESS
         | ie::POST_SOURCE_MAC_ADDRESS
         | ie::POST_DESTINATION_MAC_ADDRESS => 6,
+        section if is_section(section) => SLOT,
         _ => 8,
     }
 }
@@ -493,7 +586,7 @@ mod tests {
     #[test]
     fn enterprise_elements_only_take_room() {
         let mut list = fields(&[(1, 8), (1, 8)]);
-        list[0].enterprise = 29_305;
+        list[0].enterprise = 25_461;
         let plan = RowPlan::compile(&list, false, ColumnSet::NONE);
         assert_eq!(plan.octets, Some(Field { at: 8, width: 8 }));
     }

@@ -1,5 +1,7 @@
 //! Sampling rates that exporters state in options data, per domain and sampler.
 
+use weir_flow_record::ReceivedAt;
+
 use crate::change::FieldSpecifier;
 use crate::cursor::{Cursor, unsigned};
 use crate::element as ie;
@@ -13,10 +15,17 @@ const BY_SCOPE: u64 = 1 << 63;
 #[derive(Default, Debug)]
 pub(crate) struct Samplers {
     /// By id.
-    known: Vec<(u64, u32)>,
+    known: Vec<Sampler>,
     /// The rate that holds for the whole domain.
     whole: Option<u32>,
     of_domain: RateOfDomain,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sampler {
+    id: u64,
+    rate: u32,
+    stated_at: ReceivedAt,
 }
 
 /// The rate of a record that names no sampler.
@@ -42,11 +51,10 @@ impl Samplers {
 
     /// The rate of a record that names this sampler.
     pub(crate) fn rate(&self, sampler: u64) -> Option<u32> {
-        let place = self.known.binary_search_by_key(&sampler, |&(id, _)| id);
+        let place = self.place(sampler).ok();
         place
-            .ok()
             .and_then(|place| self.known.get(place))
-            .map(|&(_, rate)| rate)
+            .map(|known| known.rate)
             .or(self.whole)
     }
 
@@ -55,24 +63,43 @@ impl Samplers {
         self.known.len()
     }
 
+    /// Whether a statement about this one needs no room.
+    pub(crate) fn knows(&self, sampler: Option<u64>) -> bool {
+        sampler.is_none_or(|id| self.place(id).is_ok())
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Option<u64>, u32)> + '_ {
         let whole = self.whole.map(|rate| (None, rate));
-        let known = self.known.iter().map(|&(id, rate)| (Some(id), rate));
+        let known = self.known.iter().map(|known| (Some(known.id), known.rate));
         whole.into_iter().chain(known)
     }
 
     /// Takes in a statement; `None` if there was no room, else whether it was news.
-    pub(crate) fn set(&mut self, sampler: Option<u64>, rate: u32, room: bool) -> Option<bool> {
+    pub(crate) fn set(
+        &mut self,
+        sampler: Option<u64>,
+        rate: u32,
+        room: bool,
+        at: ReceivedAt,
+    ) -> Option<bool> {
         let news = match sampler {
             None => self.whole.replace(rate) != Some(rate),
-            Some(id) => match self.known.binary_search_by_key(&id, |&(id, _)| id) {
-                Ok(place) => self
-                    .known
-                    .get_mut(place)
-                    .is_some_and(|(_, known)| std::mem::replace(known, rate) != rate),
+            Some(id) => match self.place(id) {
+                Ok(place) => self.known.get_mut(place).is_some_and(|known| {
+                    known.stated_at = known.stated_at.max(at);
+                    std::mem::replace(&mut known.rate, rate) != rate
+                }),
                 Err(_) if !room => return None,
                 Err(place) => {
-                    self.known.insert(place, (id, rate));
+                    let stated_at = at;
+                    self.known.insert(
+                        place,
+                        Sampler {
+                            id,
+                            rate,
+                            stated_at,
+                        },
+                    );
                     true
                 }
             },
@@ -83,14 +110,58 @@ impl Samplers {
         Some(news)
     }
 
+    /// The sampler stated longest ago, and when.
+    pub(crate) fn oldest(&self) -> Option<(ReceivedAt, u64)> {
+        let samplers = self.known.iter();
+        samplers.map(|known| (known.stated_at, known.id)).min()
+    }
+
+    /// Forgets a sampler.
+    pub(crate) fn forget(&mut self, sampler: u64) {
+        self.known.retain(|known| known.id != sampler);
+        self.of_domain = self.judge();
+    }
+
+    /// What several domains say together: a sampler, or all of a domain, to which they give different rates has none.
+    pub(crate) fn merged<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let (mut known, mut wholes) = (Vec::new(), Vec::new());
+        for samplers in all {
+            wholes.extend(samplers.whole);
+            known.extend_from_slice(&samplers.known);
+        }
+        known.sort_unstable_by_key(|sampler| (sampler.id, sampler.rate));
+        known.dedup_by_key(|sampler| (sampler.id, sampler.rate));
+        wholes.sort_unstable();
+        wholes.dedup();
+        let mut merged = Self {
+            whole: wholes.first().copied().filter(|_| wholes.len() == 1),
+            ..Self::NONE
+        };
+        for same in known.chunk_by(|one, other| one.id == other.id) {
+            if let &[sampler] = same {
+                merged.known.push(sampler);
+            }
+        }
+        let contradicted = merged.known.len() < known.len();
+        merged.of_domain = match merged.judge() {
+            RateOfDomain::One(_) if contradicted => RateOfDomain::Several,
+            rate => rate,
+        };
+        merged
+    }
+
+    fn place(&self, sampler: u64) -> Result<usize, usize> {
+        self.known.binary_search_by_key(&sampler, |known| known.id)
+    }
+
     fn judge(&self) -> RateOfDomain {
         if let Some(rate) = self.whole {
             return RateOfDomain::One(rate);
         }
         match self.known.split_first() {
             None => RateOfDomain::Unknown,
-            Some((&(_, rate), rest)) if rest.iter().all(|&(_, other)| other == rate) => {
-                RateOfDomain::One(rate)
+            Some((first, rest)) if rest.iter().all(|other| other.rate == first.rate) => {
+                RateOfDomain::One(first.rate)
             }
             Some(_) => RateOfDomain::Several,
         }
@@ -209,8 +280,14 @@ struct Parts {
     size: u64,
     population: u64,
     probability: u32,
+    /// The record cannot be what its template says.
+    implausible: bool,
     system_init: Option<u64>,
 }
+
+/// IE 35 has two values; some exporters add a third. FortiOS sends records that do not fit their template, which show in
+/// algorithms and intervals that do not exist (nfdump issues 77 and 212).
+const MOST_ALGORITHMS: u64 = 3;
 
 impl Parts {
     /// RFC 3954 §6.1: types 1 System, 2 Interface, 3 Line Card, 4 Cache, 5 Template. IPFIX: any element; those that name
@@ -232,6 +309,7 @@ impl Parts {
             ie::SAMPLING_INTERVAL | ie::SAMPLER_RANDOM_INTERVAL => {
                 self.interval = self.interval.max(number);
             }
+            ie::SAMPLING_ALGORITHM => self.implausible = number > MOST_ALGORITHMS,
             ie::SAMPLING_PACKET_INTERVAL => self.packet_interval = number,
             ie::SAMPLING_PACKET_SPACE => self.packet_space = Some(number),
             ie::SAMPLING_SIZE => self.size = number,
@@ -256,9 +334,12 @@ impl Parts {
             ratio(self.population, self.size),
             self.probability,
         ];
+        let rate = rates
+            .into_iter()
+            .find(|&rate| rate > 0 && !self.implausible);
         Statement {
             sampler: self.sampler.or(self.scope),
-            rate: rates.into_iter().find(|&rate| rate > 0).unwrap_or(0),
+            rate: rate.unwrap_or(0),
             system_init: self.system_init.filter(|&init| init > 0),
         }
     }
@@ -292,21 +373,39 @@ pub(crate) fn probability_rate(bits: u64, width: u16) -> u32 {
 mod tests {
     use super::*;
 
+    const AT: ReceivedAt = ReceivedAt::from_nanos(0);
+
     #[test]
     fn a_record_without_sampler_gets_the_only_rate() {
         let mut samplers = Samplers::default();
         assert_eq!(samplers.of_domain(), RateOfDomain::Unknown);
-        assert_eq!(samplers.set(Some(1), 100, true), Some(true));
-        assert_eq!(samplers.set(Some(1), 100, true), Some(false));
-        assert_eq!(samplers.set(Some(2), 100, true), Some(true));
+        assert_eq!(samplers.set(Some(1), 100, true, AT), Some(true));
+        assert_eq!(samplers.set(Some(1), 100, true, AT), Some(false));
+        assert_eq!(samplers.set(Some(2), 100, true, AT), Some(true));
         assert_eq!(samplers.of_domain(), RateOfDomain::One(100));
-        samplers.set(Some(2), 200, true);
+        samplers.set(Some(2), 200, true, AT);
         assert_eq!(samplers.of_domain(), RateOfDomain::Several);
         assert_eq!((samplers.rate(2), samplers.rate(3)), (Some(200), None));
-        assert_eq!(samplers.set(Some(3), 1, false), None);
-        samplers.set(None, 50, false);
+        assert_eq!(samplers.set(Some(3), 1, false, AT), None);
+        samplers.set(None, 50, false, AT);
         assert_eq!(samplers.of_domain(), RateOfDomain::One(50));
         assert_eq!(samplers.rate(3), Some(50));
+    }
+
+    #[test]
+    fn domains_that_contradict_each_other_state_nothing_together() {
+        let domain = |rate| {
+            let mut samplers = Samplers::default();
+            samplers.set(Some(1), 1_000, true, AT);
+            samplers.set(Some(2), rate, true, AT);
+            samplers
+        };
+        let (a, b) = (domain(10), domain(20));
+        let merged = Samplers::merged([&a, &b].into_iter());
+        assert_eq!((merged.rate(1), merged.rate(2)), (Some(1_000), None));
+        assert_eq!(merged.of_domain(), RateOfDomain::Several);
+        let merged = Samplers::merged([&a].into_iter());
+        assert_eq!((merged.rate(1), merged.rate(2)), (Some(1_000), Some(10)));
     }
 
     #[test]

@@ -6,16 +6,20 @@ use weir_flow_record::{
     DatagramInfo, ExportProtocol, ExportTime, ExporterId, FlowBatch, ObservationDomainId,
 };
 
+use crate::biflow::answered;
 use crate::change::TemplateDefinition;
 use crate::columns::{self, Appended, Records, Shared};
 use crate::cursor::Cursor;
 use crate::decoder::{Decoder, Source};
+use crate::firewall::Scope;
 use crate::held_back::Awaited;
+use crate::names::Layout;
 use crate::outcome::DatagramOutcome;
 use crate::plan::RowPlan;
-use crate::sampling::{OptionsPlan, Samplers, Statement};
-use crate::tables::{Defined, SessionKey, Tables};
+use crate::sampling::{OptionsPlan, Statement};
+use crate::tables::{SessionKey, Tables, Transport};
 use crate::template::{Plan, Template, TemplateRecord, TemplateRecords};
+use crate::templates::Defined;
 use crate::times::Clock;
 
 const SET_HEADER: usize = 4;
@@ -32,8 +36,6 @@ struct Read {
     bad: bool,
 }
 
-static NO_SAMPLERS: Samplers = Samplers::NONE;
-
 impl Source {
     fn is_v9(&self) -> bool {
         self.header.protocol == ExportProtocol::NetflowV9
@@ -45,6 +47,10 @@ impl Source {
             domain: self.header.domain,
             template,
             netflow_v9: self.is_v9(),
+            session: match self.transport {
+                Transport::Datagram => None,
+                Transport::Reliable => Some((self.session, self.session_number)),
+            },
         }
     }
 }
@@ -103,7 +109,7 @@ impl Decoder {
                 }
                 Ok(TemplateRecord::Withdrawal { id }) => {
                     outcome.withdrawals += 1;
-                    self.withdraw(source, id, options);
+                    self.handle_withdrawal(source, id, options);
                 }
                 Err(_) => {
                     outcome.undecodable_sets += 1;
@@ -115,10 +121,10 @@ impl Decoder {
     }
 
     fn define(&mut self, source: &Source, id: u16, definition: &Definition<'_>) {
-        let slot = source.session;
+        let (slot, at) = (source.session, source.received_at);
         if self
             .tables
-            .same_template(slot, id, |known| definition.is(&known.definition))
+            .same_template(slot, id, at, |known| definition.is(&known.definition))
         {
             return;
         }
@@ -130,16 +136,33 @@ impl Decoder {
             return;
         }
         let template = Arc::new(Template::compile(definition.to_owned(), self.columns));
-        match self.tables.define(slot, id, Arc::clone(&template)) {
-            Defined::Refused => self.counters.refused_templates += 1,
-            defined => {
-                self.counters.redefinitions += u64::from(defined == Defined::Redefined);
-                self.changes.template(source.key(), id, &template);
+        match self.tables.define(slot, id, Arc::clone(&template), at) {
+            Defined::Refused => {
+                self.counters.refused_templates += 1;
+                return;
             }
+            Defined::Redefined => {
+                self.counters.redefinitions += 1;
+                if let Some(exporter) = self.tables.exporter(source.exporter) {
+                    exporter.figures.redefinitions += 1;
+                }
+            }
+            Defined::New => {}
+        }
+        if source.transport == Transport::Datagram {
+            self.changes.template(source.key(), id, &template);
         }
     }
 
-    fn withdraw(&mut self, source: &Source, id: u16, options: bool) {
+    /// RFC 7011 §8.1; over UDP, withdrawals must be ignored (§8.4).
+    fn handle_withdrawal(&mut self, source: &Source, id: u16, options: bool) {
+        if source.transport == Transport::Datagram {
+            self.counters.ignored_withdrawals += 1;
+            if let Some(exporter) = self.tables.exporter(source.exporter) {
+                exporter.figures.ignored_withdrawals += 1;
+            }
+            return;
+        }
         if id >= 256 {
             self.forget(source, id);
             return;
@@ -150,7 +173,7 @@ impl Decoder {
     }
 
     fn forget(&mut self, source: &Source, id: u16) {
-        if self.tables.withdraw(source.session, id) {
+        if self.tables.withdraw(source.session, id) && source.transport == Transport::Datagram {
             self.changes.withdrawn(source.key(), id);
         }
     }
@@ -163,12 +186,17 @@ impl Decoder {
         out: &mut FlowBatch,
         outcome: &mut DatagramOutcome,
     ) {
-        let Some((template, fallback)) = self.tables.template(source.session, id) else {
+        let at = source.received_at;
+        let Some((template, fallback)) = self.tables.template(source.session, id, at) else {
             self.hold_back(source, id, set, outcome);
             return;
         };
-        self.counters.template_fallbacks += u64::from(fallback);
-        let template = Arc::clone(template);
+        if fallback {
+            self.counters.template_fallbacks += 1;
+            if let Some(exporter) = self.tables.exporter(source.exporter) {
+                exporter.figures.template_fallbacks += 1;
+            }
+        }
         let read = self.read(source, &template, set, out, outcome);
         outcome.records += read.flows;
         outcome.options_records += read.options;
@@ -220,7 +248,7 @@ impl Decoder {
         out: &mut FlowBatch,
         outcome: &mut DatagramOutcome,
     ) -> Option<()> {
-        let template = Arc::clone(self.tables.newest_template(awaited)?);
+        let template = Arc::clone(self.tables.awaited_template(awaited)?);
         let address = self.tables.exporter(awaited.exporter)?.address;
         let held = self.held_back.take(awaited)?;
         let source = Source {
@@ -228,17 +256,27 @@ impl Decoder {
             address,
             port: 0,
             session: u32::MAX,
+            session_number: 0,
+            transport: match awaited.session {
+                None => Transport::Datagram,
+                Some(_) => Transport::Reliable,
+            },
             header: held.header,
             received_at: held.received_at,
         };
         let read = self.read(&source, &template, &held.octets, out, outcome);
         outcome.released_records += read.flows;
         outcome.released_options_records += read.options;
-        outcome.undecodable_sets += u32::from(read.bad);
+        // Not this datagram's fault, nor its sequence's.
+        outcome.released_undecodable_sets += u32::from(read.bad);
+        self.counters.undecodable_sets += u64::from(read.bad);
         self.counters.released_sets += 1;
         self.counters.options_records += u64::from(read.options);
         let figures = &mut self.tables.exporter(awaited.exporter)?.figures;
         figures.options_records += u64::from(read.options);
+        figures.released_sets += 1;
+        figures.released_records += u64::from(read.flows);
+        figures.undecodable_sets += u64::from(read.bad);
         figures.held_back = figures.held_back.saturating_sub(1);
         Some(())
     }
@@ -256,7 +294,7 @@ impl Decoder {
                 let (appended, bad) = self.read_flows(source, plan, set, out);
                 self.note_appended(source, &appended, outcome);
                 Read {
-                    flows: appended.rows,
+                    flows: appended.records,
                     options: 0,
                     bad,
                 }
@@ -279,16 +317,40 @@ impl Decoder {
         set: &[u8],
         out: &mut FlowBatch,
     ) -> (Appended, bool) {
-        let Some(normalizer) = &plan.normalizer else {
-            let records = Records::new(set, plan.stride);
-            let appended = self.tables.append(plan, records, source, out);
-            let nothing = appended.rows == 0 && set.iter().any(|&octet| octet != 0);
-            return (appended, nothing);
+        let (records, bad) = match &plan.normalizer {
+            None => {
+                let records = Records::new(set, plan.stride);
+                let nothing = records.count() == 0 && set.iter().any(|&octet| octet != 0);
+                (records, nothing)
+            }
+            Some(normalizer) => {
+                self.scratch.clear();
+                let whole = normalizer.normalize(set, &mut self.scratch, SCRATCH);
+                (Records::new(&self.scratch, plan.stride), !whole)
+            }
         };
-        self.scratch.clear();
-        let whole = normalizer.normalize(set, &mut self.scratch, SCRATCH);
-        let records = Records::new(&self.scratch, plan.stride);
-        (self.tables.append(plan, records, source, out), !whole)
+        let rows = match &plan.firewall {
+            None => records,
+            Some(firewall) => {
+                let scope = Scope {
+                    exporter: source.exporter,
+                    domain: source.header.domain,
+                    received_at: source.received_at,
+                };
+                let room = &mut self.weighed;
+                let connections = &mut self.connections;
+                connections.weigh(firewall, records, plan.stride, scope, room)
+            }
+        };
+        let mut appended = self.tables.append(plan, rows, source, out);
+        if plan.firewall.is_some() {
+            appended.count_as_exported(plan, records);
+        }
+        if let Some(reverse) = &plan.reverse {
+            let rows = answered(rows, reverse, &mut self.answered);
+            appended.add_rows(&self.tables.append(reverse, rows, source, out));
+        }
+        (appended, bad)
     }
 
     /// Adds up what rows gave, whoever counts them as records.
@@ -300,11 +362,13 @@ impl Decoder {
     ) {
         outcome.delta_octets = outcome.delta_octets.saturating_add(appended.delta_octets);
         outcome.delta_packets = outcome.delta_packets.saturating_add(appended.delta_packets);
-        self.counters.records += u64::from(appended.rows);
+        outcome.rows += appended.rows;
+        self.counters.records += u64::from(appended.records);
+        self.counters.rows += u64::from(appended.rows);
         self.counters.unknown_rate_records += appended.unknown_rate;
         self.counters.ambiguous_rate_records += appended.ambiguous_rate;
         if let Some(exporter) = self.tables.exporter(source.exporter) {
-            exporter.figures.records += u64::from(appended.rows);
+            exporter.figures.records += u64::from(appended.records);
             exporter.figures.unknown_rate_records += appended.unknown_rate;
         }
     }
@@ -316,7 +380,15 @@ impl Decoder {
         plan: &OptionsPlan,
         set: &[u8],
     ) -> (u32, bool) {
-        plan.read(&template.definition.fields, set, |statement| {
+        let definition = &template.definition;
+        let layout = Layout {
+            fields: &definition.fields,
+            scope_fields: usize::from(definition.scope_fields.unwrap_or(0)),
+            netflow_v9: definition.netflow_v9,
+        };
+        let whose = (source.address.ip(), source.header.domain);
+        self.names.read(&layout, whose, set);
+        plan.read(&definition.fields, set, |statement| {
             self.handle_statement(source, &statement);
         })
     }
@@ -329,7 +401,8 @@ impl Decoder {
             system_init,
         } = *statement;
         if rate > 0 {
-            match self.tables.set_rate(source.address, domain, sampler, rate) {
+            let (address, at) = (source.address, source.received_at);
+            match self.tables.set_rate(address, domain, sampler, rate, at) {
                 Some(true) => self
                     .changes
                     .sampling_rate(source.address, domain, sampler, rate),
@@ -338,7 +411,7 @@ impl Decoder {
             }
         }
         if let Some(init) = system_init
-            && self.tables.set_system_init(source.address, domain, init)
+            && (self.tables).set_system_init(source.address, domain, init, source.received_at)
         {
             self.changes.system_init(source.address, domain, init);
         }
@@ -352,6 +425,7 @@ impl Source {
             port: self.port,
             domain: self.header.domain,
             protocol: self.header.protocol,
+            transport: self.transport,
         }
     }
 }
@@ -369,8 +443,7 @@ impl Tables {
             return Appended::default();
         }
         let header = &source.header;
-        let domain = self.domain(source.exporter, header.domain);
-        let system_init = domain.and_then(|domain| domain.system_init);
+        let (samplers, system_init) = self.domain(source.exporter, header.domain);
         let shared = Shared {
             clock: Clock {
                 export_time: header.export_time,
@@ -378,7 +451,7 @@ impl Tables {
                     .uptime
                     .or_else(|| system_init.map(|init| uptime_since(init, header.export_time))),
             },
-            samplers: domain.map_or(&NO_SAMPLERS, |domain| &domain.samplers),
+            samplers,
             header_rate: header.sampling_rate,
         };
         let start = out.len();

@@ -11,6 +11,9 @@ const SECOND: i64 = 1_000_000_000;
 /// From 1900 to 1970, in seconds (RFC 868).
 const NTP_EPOCH: i64 = 2_208_988_800;
 
+/// Milliseconds that are no uptime but a time since 1970: 2001-09-09, or up for 31 years.
+const FIRST_ABSOLUTE: u64 = 1_000_000_000_000;
+
 /// The exporter's clocks as its message header states them.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
@@ -26,6 +29,17 @@ impl Clock {
     fn at_uptime(self, uptime: u32, then: u32) -> i64 {
         let age = uptime.wrapping_sub(then) as i32;
         self.export_time - i64::from(age) * MILLISECOND
+    }
+
+    /// A sysUpTime of other than four octets. NX-OS has eight with the four at either end, others a time since 1970.
+    fn at_wide_uptime(self, uptime: u32, then: u64) -> i64 {
+        if then as u32 == 0 {
+            self.at_uptime(uptime, (then >> 32) as u32)
+        } else if then >= FIRST_ABSOLUTE {
+            self.absolute(then, MILLISECOND)
+        } else {
+            self.at_uptime(uptime, then as u32)
+        }
     }
 
     /// An absolute time; 0 stands for "not stated", which is the export time.
@@ -84,6 +98,14 @@ pub(crate) fn fill_times(
         let rows = starts.zip(ends.iter_mut().skip(start));
         complete(plan, records, rows, no_start, no_end);
     }
+    if let Some(offset) = plan.start_offset {
+        let rows = out.flow_start.iter_mut().zip(&out.flow_end).skip(start);
+        for ((start, end), offset) in rows.zip(records.unsigned(offset)) {
+            let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+            let later = start.saturating_add(offset.saturating_mul(MILLISECOND));
+            *start = later.min(*end).max(*start);
+        }
+    }
 }
 
 fn is_relative(plan: &RowPlan) -> bool {
@@ -108,7 +130,7 @@ fn column(column: &mut Vec<i64>, records: Records<'_>, clock: &Clock, field: Tim
             column.extend(
                 records
                     .unsigned(field)
-                    .map(|then| clock.at_uptime(uptime, then as u32)),
+                    .map(|then| clock.at_wide_uptime(uptime, then)),
             );
         }
         TimeField::Milliseconds(Field { at, width: 8 }) => column.extend(
@@ -202,6 +224,10 @@ fn relative_to_unknown(
                 };
                 (at(first), at(last))
             }
+            _ if first >= FIRST_ABSOLUTE && last >= FIRST_ABSOLUTE => (
+                clock.absolute(first, MILLISECOND),
+                clock.absolute(last, MILLISECOND),
+            ),
             _ => {
                 let lasted = (last as u32).wrapping_sub(first as u32) as i32;
                 let lasted = i64::from(lasted.max(0)) * MILLISECOND;
@@ -234,6 +260,15 @@ mod tests {
             CLOCK.at_uptime(100, 150),
             CLOCK.export_time + 50 * MILLISECOND
         );
+    }
+
+    #[test]
+    fn wide_uptimes_hold_four_octets_or_a_time_since_1970() {
+        let at = CLOCK.at_uptime(1_000, 400);
+        assert_eq!(CLOCK.at_wide_uptime(1_000, 400), at);
+        assert_eq!(CLOCK.at_wide_uptime(1_000, 400 << 32), at);
+        let absolute = CLOCK.at_wide_uptime(1_000, 1_699_999_990_000);
+        assert_eq!(absolute, CLOCK.export_time - 10 * SECOND);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::cursor::Cursor;
 use crate::plan::VARIABLE;
+use crate::section::{SLOT, copy_section};
 
 /// One step through a record.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +12,8 @@ enum Step {
     SkipVariable,
     /// Copies a field of variable length into so many octets, right-aligned; one that is longer counts as zero.
     CopyVariable(u16),
+    /// Copies the first octets of a packet section, behind their number.
+    CopySection,
 }
 
 /// The way through a record of variable length.
@@ -37,10 +40,10 @@ impl Normalizer {
     /// Adds a field that is kept in `slot` octets; returns where.
     pub(crate) fn copy(&mut self, length: u16, slot: u16) -> u32 {
         self.count(length);
-        self.steps.push(if length == VARIABLE {
-            Step::CopyVariable(slot)
-        } else {
-            Step::Copy(length)
+        self.steps.push(match (length, slot) {
+            (VARIABLE, SLOT) => Step::CopySection,
+            (VARIABLE, _) => Step::CopyVariable(slot),
+            _ => Step::Copy(length),
         });
         let at = self.stride;
         self.stride = at.saturating_add(u32::from(slot));
@@ -87,6 +90,7 @@ impl Normalizer {
                 Step::Skip(octets) => drop(cursor.take(octets as usize)?),
                 Step::Copy(octets) => out.extend_from_slice(cursor.take(usize::from(octets))?),
                 Step::SkipVariable => drop(cursor.variable_length()?),
+                Step::CopySection => copy_section(cursor.variable_length()?, out),
                 Step::CopyVariable(slot) => {
                     let (slot, value) = (usize::from(slot), cursor.variable_length()?);
                     let value = if value.len() <= slot { value } else { &[] };

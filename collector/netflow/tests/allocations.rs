@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{decode, decoder, export_time, from, received, rows};
+use common::{Bytes, decode, decoder, export_time, from, ipfix, received, rows, template_of};
 use weir_flow_record::{ColumnSet, FlowBatch, ObservationDomainId};
 use weir_netflow::encode::{Encoder, Format};
 
@@ -30,6 +30,35 @@ fn a_warm_decoder_allocates_nothing() {
         assert_eq!(used.count_total, 0, "{format:?}");
         assert!(batch.len() >= 500);
     }
+}
+
+#[test]
+fn neither_do_both_directions_variable_lengths_and_firewalls() {
+    let define = Bytes::default()
+        .set(
+            2,
+            &template_of(256, &[(0, 82, 65_535), (0, 1, 4), (29_305, 1, 4)]),
+        )
+        .set(
+            2,
+            &template_of(257, &[(0, 148, 4), (0, 233, 1), (0, 231, 4), (0, 232, 4)]),
+        );
+    let flow = |back: u32| Bytes::default().raw(b"\x02ab").u32(7).u32(back);
+    let event = |kind: u8| Bytes::default().u32(1).u8(kind).u32(5).u32(0);
+    let data = Bytes::default()
+        .set(256, &flow(0).raw(&flow(9).0))
+        .set(257, &event(5).raw(&event(2).0).raw(&event(1).0));
+    let (mut decoder, mut batch) = (decoder(), FlowBatch::default());
+    decode(&mut decoder, 0, 1, &ipfix(1, 0, &define));
+    let message = ipfix(1, 0, &data);
+    let mut round = || {
+        batch.clear();
+        let outcome = decoder.handle_datagram(received(0), from(1), &message, &mut batch);
+        assert_eq!((outcome.records, outcome.rows), (5, 5));
+    };
+    round();
+    let used = allocation_counter::measure(&mut round);
+    assert_eq!(used.count_total, 0);
 }
 
 #[test]

@@ -213,3 +213,38 @@ fn shared_data() -> Option<PathBuf> {
     }
     found.then_some(data)
 }
+
+#[test]
+fn captures_name_their_interfaces_and_applications() {
+    let Some(data) = shared_data() else { return };
+    let names = |file: &str| -> Vec<String> {
+        let mut decoder = Decoder::new(CheckedLimits::default(), ColumnSet::NONE);
+        let mut batch = FlowBatch::default();
+        for (at, from, payload) in datagrams(&std::fs::read(data.join(file)).unwrap()) {
+            decoder.handle_datagram(ReceivedAt::from_nanos(at), from, &payload, &mut batch);
+        }
+        let said = std::iter::from_fn(|| decoder.poll_name());
+        said.map(|said| serde_json::to_string(&said).unwrap())
+            .collect()
+    };
+    let has = |file: &str, count: usize, part: &str| {
+        let names = names(file);
+        assert_eq!(names.len(), count, "{file}");
+        assert!(names.iter().any(|name| name.contains(part)), "{names:?}");
+    };
+    has(
+        "flow/telegraf/cases/netflow_v9_options.pcap",
+        8,
+        r#""index":1,"name":"Te0/0/0","description":"TenGigabitEthernet0/0/0""#,
+    );
+    has(
+        "flow/netgauze/srv6.pcap",
+        20,
+        r#""index":67,"name":"TenGigE0_0_0_0.516""#,
+    );
+    has(
+        "flow/logstash/cases/Netflow_9_Cisco_NBAR_options_template_260.pcap",
+        15,
+        r#""application":16777305,"name":"ospf""#,
+    );
+}

@@ -35,6 +35,17 @@ fn seeds() -> Vec<Vec<u8>> {
         0,
         &Bytes::default().set(2, &variable).set(400, &data),
     ));
+    let both = [(0, 8, 4), (0, 12, 4), (0, 82, 65_535), (29_305, 1, 4)];
+    let answered = Bytes::default().u64(1).raw(b"\x03abc").u32(9);
+    let events = [(0, 148, 1), (0, 233, 1), (0, 231, 4), (0, 232, 2)];
+    let event = |kind: u8| Bytes::default().u8(1).u8(kind).u32(9).u16(8);
+    let weighed = event(5).raw(&event(2).0).raw(&event(1).0);
+    let sets = Bytes::default()
+        .set(2, &common::template_of(401, &both))
+        .set(2, &common::template_of(402, &events))
+        .set(401, &answered)
+        .set(402, &weighed);
+    datagrams.push(ipfix(0, 0, &sets));
     datagrams
 }
 

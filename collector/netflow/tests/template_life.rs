@@ -5,7 +5,7 @@ mod common;
 use common::{Bytes, decode, decoder, export_time, ipfix, received, rows, template, v9};
 use weir_flow_record::{ColumnSet, ObservationDomainId, ReceivedAt};
 use weir_netflow::encode::{Encoder, Format};
-use weir_netflow::{Decoder, Limits, StateChange};
+use weir_netflow::{Decoder, Limits};
 
 fn datagrams(format: Format, count: usize) -> Vec<Vec<u8>> {
     let mut encoder = Encoder::new(format, ObservationDomainId(5));
@@ -82,35 +82,6 @@ fn one_datagram_may_define_use_and_redefine() {
 }
 
 #[test]
-fn a_withdrawn_template_decodes_nothing() {
-    let mut encoder = Encoder::new(Format::Ipfix, ObservationDomainId(5));
-    let mut datagrams = Vec::new();
-    encoder.encode_templates(export_time(0), &mut datagrams);
-    encoder.encode_withdrawal(export_time(0), &mut datagrams);
-    encoder.encode_flows(export_time(0), &rows(1, false), &mut datagrams);
-    let mut decoder = decoder();
-    decode(&mut decoder, 0, 1, &datagrams[0]);
-    assert_eq!(decode(&mut decoder, 0, 1, &datagrams[1]).0.withdrawals, 2);
-    assert_eq!(
-        decode(&mut decoder, 0, 1, &datagrams[2]).0.held_back_sets,
-        1
-    );
-    assert_eq!(decoder.exporters().next().unwrap().templates, 0);
-}
-
-#[test]
-fn all_templates_can_be_withdrawn_at_once() {
-    let sets = Bytes::default()
-        .set(2, &template(256, &[(1, 4)]))
-        .set(2, &template(257, &[(1, 4)]));
-    let mut decoder = decoder();
-    decode(&mut decoder, 0, 1, &ipfix(1, 0, &sets));
-    let all = Bytes::default().set(2, &Bytes::default().u16(2).u16(0));
-    decode(&mut decoder, 0, 1, &ipfix(1, 0, &all));
-    assert_eq!(decoder.exporters().next().unwrap().templates, 0);
-}
-
-#[test]
 fn another_port_of_the_same_domain_helps_out() {
     let datagrams = datagrams(Format::NetflowV9, 10);
     let mut decoder = decoder();
@@ -161,21 +132,6 @@ fn a_restarted_decoder_goes_on_with_what_was_kept() {
     let (outcome, batch) = decode(&mut after, 0, 4_000, &datagrams[1]);
     assert_eq!(outcome.records, 3);
     assert_eq!(batch.sampling_rate, [64; 3]);
-}
-
-#[test]
-fn a_withdrawal_is_told() {
-    let mut decoder = decoder();
-    let sets = Bytes::default().set(2, &template(256, &[(1, 4)]));
-    decode(&mut decoder, 0, 1, &ipfix(1, 0, &sets));
-    let gone = Bytes::default().set(2, &Bytes::default().u16(256).u16(0));
-    decode(&mut decoder, 0, 1, &ipfix(1, 0, &gone));
-    let (first, second) = (
-        decoder.poll_change().unwrap(),
-        decoder.poll_change().unwrap(),
-    );
-    assert_eq!(first.key(), second.key());
-    assert!(matches!(second, StateChange::Withdrawn { id: 256, .. }));
 }
 
 #[test]

@@ -53,6 +53,26 @@ pub struct TopTalker {
     pub share: f64,
     /// Whether the sources look forged; `None` where nothing tells.
     pub spoofed: Option<bool>,
+    /// Where the source is, by databases: of forged sources it says nothing.
+    #[serde(flatten)]
+    pub origin: Origin,
+}
+
+/// Where a prefix is: each as far as a database or a table of networks knows, and for the whole of the prefix alike.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Origin {
+    /// Autonomous system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_name: Option<String>,
+    /// Country, two letters (ISO 3166-1 alpha-2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// Name of the network in the operator's own table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
 }
 
 /// A port's share of the traffic.

@@ -13,5 +13,5 @@ pub use catalogue::{Severity, VectorShare, description};
 pub use event::{
     AttackEvent, AttackId, BaselineRef, Coverage, EventKind, Gauge, Reason, Target, Traffic,
 };
-pub use findings::{DrillDown, Findings, PortShare, PortSide, ProtocolShare, TopTalker};
+pub use findings::{DrillDown, Findings, Origin, PortShare, PortSide, ProtocolShare, TopTalker};
 pub use mitigation::{MitigationReport, MitigationStatus};

@@ -4,8 +4,8 @@
 use serde_json::Value;
 use weir_attack_event::{
     AttackEvent, AttackId, Coverage, EventKind, Findings, Gauge, MitigationReport,
-    MitigationStatus, PortShare, PortSide, ProtocolShare, Reason, Severity, Target, TopTalker,
-    Traffic, VectorShare,
+    MitigationStatus, Origin, PortShare, PortSide, ProtocolShare, Reason, Severity, Target,
+    TopTalker, Traffic, VectorShare,
 };
 use weir_flow_record::{Direction, Timestamp, Vector};
 
@@ -56,6 +56,12 @@ fn event() -> AttackEvent {
                 packets_per_second: 6,
                 share: 0.5,
                 spoofed: None,
+                origin: Origin {
+                    asn: Some(64_496),
+                    as_name: Some("EXAMPLE".to_owned()),
+                    country: Some("DE".to_owned()),
+                    network: None,
+                },
             }],
             ports: vec![PortShare {
                 port: 53,
@@ -137,6 +143,12 @@ fn an_event_keeps_to_the_published_schema() {
         serde_json::json!([2, null])
     );
     assert_eq!(line["end_time"], Value::Null);
+    let talker = &line["top_talkers"][0];
+    assert_eq!(
+        (&talker["asn"], &talker["country"]),
+        (&64_496.into(), &"DE".into())
+    );
+    assert!(talker.get("network").is_none(), "unknown is left out");
 }
 
 #[test]

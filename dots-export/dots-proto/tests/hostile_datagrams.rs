@@ -1,6 +1,10 @@
 //! Random and mutated datagrams into the sessions: no panic, and no more memory than a session may have.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "any instant does: sessions only look at differences"
+)]
 
 use std::time::{Duration, Instant};
 

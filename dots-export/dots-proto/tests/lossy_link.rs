@@ -1,6 +1,10 @@
 //! Client and server sessions joined by a virtual clock and a seeded link that loses, doubles and re-orders.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "any instant does: sessions only look at differences"
+)]
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -98,6 +98,7 @@ pub(crate) fn findings(event: &AttackEvent, talkers: u8) -> Findings {
         packets_per_second: 7_000,
         share: 0.1,
         spoofed: Some(false),
+        origin: weir_attack_event::Origin::default(),
     };
     Findings {
         attack: event.id.clone(),

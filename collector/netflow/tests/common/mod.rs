@@ -153,3 +153,40 @@ pub(crate) fn template(id: u16, fields: &[(u16, u16)]) -> Bytes {
         |bytes, &(element, length)| bytes.u16(element).u16(length),
     )
 }
+
+/// An IPFIX template record: enterprise (0 = IANA), element, length.
+pub(crate) fn template_of(id: u16, fields: &[(u32, u16, u16)]) -> Bytes {
+    fields.iter().fold(
+        Bytes::default().u16(id).u16(fields.len() as u16),
+        |bytes, &field| specifier(bytes, field),
+    )
+}
+
+/// An IPFIX options template record, `scope` of its fields being the scope.
+pub(crate) fn options_template_of(id: u16, scope: u16, fields: &[(u32, u16, u16)]) -> Bytes {
+    fields.iter().fold(
+        Bytes::default().u16(id).u16(fields.len() as u16).u16(scope),
+        |bytes, &field| specifier(bytes, field),
+    )
+}
+
+fn specifier(bytes: Bytes, (enterprise, element, length): (u32, u16, u16)) -> Bytes {
+    match enterprise {
+        0 => bytes.u16(element).u16(length),
+        _ => bytes.u16(0x8000 | element).u16(length).u32(enterprise),
+    }
+}
+
+/// A v9 options template record: scope types and options, both with lengths.
+pub(crate) fn v9_options(id: u16, scope: &[(u16, u16)], options: &[(u16, u16)]) -> Bytes {
+    let header = Bytes::default()
+        .u16(id)
+        .u16(scope.len() as u16 * 4)
+        .u16(options.len() as u16 * 4);
+    scope
+        .iter()
+        .chain(options)
+        .fold(header, |bytes, &(element, length)| {
+            bytes.u16(element).u16(length)
+        })
+}

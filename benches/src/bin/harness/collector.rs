@@ -1,0 +1,167 @@
+//! Collectors under test, each a process of its own with a receive buffer of 32 MiB.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::process;
+
+/// A collector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// `weir run` with a number of shards: receive, decode, aggregate, detect.
+    Weir(u16),
+    /// The same with one shard, writing Parquet.
+    WeirParquet,
+    /// nfdump's collector: stores.
+    Nfcapd,
+    /// pmacct's collector: sums by destination host in memory.
+    Nfacctd,
+}
+
+impl ValueEnum for Kind {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Nfcapd, Self::Nfacctd]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(match self {
+            Self::Nfcapd => "nfcapd",
+            Self::Nfacctd => "nfacctd",
+            Self::Weir(_) | Self::WeirParquet => return None,
+        }))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Weir(shards) => write!(
+                f,
+                "weir, {shards} shard{}",
+                if *shards == 1 { "" } else { "s" }
+            ),
+            Self::WeirParquet => f.write_str("weir, Parquet"),
+            Self::Nfcapd => f.write_str("nfcapd"),
+            Self::Nfacctd => f.write_str("nfacctd"),
+        }
+    }
+}
+
+/// A running collector.
+pub(crate) struct Collector {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Collector {
+    /// Starts it on `cpus`.
+    pub(crate) fn start(kind: Kind, weir: &Path, cpus: &[String]) -> io::Result<Self> {
+        let folder = if Path::new("/dev/shm").is_dir() {
+            tempfile::tempdir_in("/dev/shm")?
+        } else {
+            tempfile::tempdir()?
+        };
+        let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+        let command = match kind {
+            Kind::Weir(shards) => run_weir(weir, folder.path(), address, shards, false)?,
+            Kind::WeirParquet => run_weir(weir, folder.path(), address, 1, true)?,
+            Kind::Nfcapd => run_nfcapd(folder.path(), address),
+            Kind::Nfacctd => run_nfacctd(folder.path(), address)?,
+        };
+        let child = on_cpus(&command, cpus)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let collector = Self {
+            child,
+            address,
+            _folder: folder,
+        };
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(collector)
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Datagrams dropped on its port so far.
+    pub(crate) fn drops(&self) -> io::Result<u64> {
+        process::drops(self.address.port())
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run_weir(
+    weir: &Path,
+    folder: &Path,
+    address: SocketAddr,
+    shards: u16,
+    parquet: bool,
+) -> io::Result<Command> {
+    let parquet_dir = if parquet { "parquet" } else { "" };
+    let config = folder.join("weir.toml");
+    std::fs::write(
+        &config,
+        format!(
+            "state_dir = \"state\"\n[log]\nlevel = \"error\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+             [collector]\nnetflow = [\"{address}\"]\nsflow = []\nshards = {shards}\n\
+             [store]\nparquet_dir = \"{parquet_dir}\"\n\
+             [[zone]]\nname = \"targets\"\nprefixes = [\"10.0.0.0/8\"]\n"
+        ),
+    )?;
+    let mut command = Command::new(weir);
+    command.arg("run").arg("--config").arg(config);
+    Ok(command)
+}
+
+fn run_nfcapd(folder: &Path, address: SocketAddr) -> Command {
+    let mut command = Command::new("nfcapd");
+    command.args(["-b", "127.0.0.1", "-B", "33554432", "-p"]);
+    command
+        .arg(address.port().to_string())
+        .arg("-w")
+        .arg(folder);
+    command
+}
+
+fn run_nfacctd(folder: &Path, address: SocketAddr) -> io::Result<Command> {
+    let config = folder.join("nfacctd.conf");
+    let pipe = folder.join("pipe");
+    std::fs::write(
+        &config,
+        format!(
+            "daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: {}\nnfacctd_pipe_size: 33554432\n\
+             plugins: memory[hosts]\naggregate[hosts]: dst_host\nimt_path[hosts]: {}\n\
+             plugin_pipe_size: 268435456\nplugin_buffer_size: 262144\n",
+            address.port(),
+            pipe.display()
+        ),
+    )?;
+    let mut command = Command::new("nfacctd");
+    command.arg("-f").arg(config);
+    Ok(command)
+}
+
+/// The same command on some CPUs.
+fn on_cpus(command: &Command, cpus: &[String]) -> Command {
+    let mut pinned = Command::new("taskset");
+    pinned.arg("-c").arg(cpus.join(","));
+    pinned.arg(command.get_program()).args(command.get_args());
+    pinned
+}

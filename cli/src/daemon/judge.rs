@@ -1,0 +1,171 @@
+//! The thread that owns detector and export policy.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::Duration;
+
+use weir_attack_event::{AttackEvent, Findings};
+use weir_collector::wall_clock;
+use weir_dots_export::{ClientCommand, ClientNotice};
+use weir_flow_aggregate::{WatchList, WindowSummary};
+use weir_flow_record::{Direction, Timestamp, ZoneId};
+
+use super::Story;
+use super::window::Ask;
+use crate::journal::Journal;
+use crate::judge::{Judge, Verdict};
+use crate::views::Views;
+
+/// What the judge thread takes in.
+pub(super) enum Input {
+    Summary(Box<WindowSummary>),
+    Findings(Findings),
+    Notice(ClientNotice),
+}
+
+/// Where all inputs come together.
+pub(super) struct JudgeThread {
+    pub(super) judge: Judge,
+    pub(super) inputs: Receiver<Input>,
+    pub(super) questions: SyncSender<Ask>,
+    /// To each shard.
+    pub(super) watches: Vec<Sender<WatchList>>,
+    pub(super) commands: BTreeMap<Arc<str>, tokio::sync::mpsc::Sender<ClientCommand>>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) views: Arc<Views>,
+    pub(super) events: Option<File>,
+    pub(super) story: Option<Sender<Story>>,
+    /// Octets of seconds that are not settled yet, for the story.
+    pub(super) levels: BTreeMap<(i64, ZoneId), u64>,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl JudgeThread {
+    /// Judges until nobody has anything to say any more.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.inputs.recv_timeout(self.patience()) {
+                Ok(input) => self.handle_input(input),
+                Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Timestamp::from_nanos(wall_clock());
+            if self.judge.poll_timeout().is_some_and(|due| due <= now) {
+                self.judge.handle_timeout(now);
+            }
+            self.carry_out();
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let now = Timestamp::from_nanos(wall_clock());
+        let due = self
+            .judge
+            .poll_timeout()
+            .map_or(Duration::MAX, |due| due.since(now));
+        due.clamp(Duration::from_millis(1), Duration::from_millis(100))
+    }
+
+    fn handle_input(&mut self, input: Input) {
+        match input {
+            Input::Summary(summary) => {
+                self.tell_level(&summary);
+                self.judge.handle_summary(*summary);
+            }
+            Input::Findings(findings) => self.judge.handle_findings(findings),
+            Input::Notice(notice) => self
+                .judge
+                .handle_notice(Timestamp::from_nanos(wall_clock()), &notice),
+        }
+    }
+
+    /// What must survive is durable before any command leaves that rests on it.
+    fn carry_out(&mut self) {
+        let mut commands = Vec::new();
+        let mut saved = Vec::new();
+        while let Some(verdict) = self.judge.poll_verdict() {
+            match verdict {
+                Verdict::Persist(attack) => saved.push(*attack),
+                Verdict::Event(event) => self.tell(event),
+                Verdict::Watch(shard, list) => {
+                    // A shard is gone only when everything stops.
+                    if let Some(watches) = self.watches.get(usize::from(shard)) {
+                        let _ = watches.send(list);
+                    }
+                }
+                Verdict::DrillDown(question) => {
+                    if self.questions.try_send(Ask::DrillDown(question)).is_err() {
+                        tracing::warn!("the recent window is behind: a drill-down was left out");
+                    }
+                }
+                Verdict::Command(upstream, command) => commands.push((upstream, *command)),
+            }
+        }
+        if !saved.is_empty()
+            && let Err(error) = self.journal.keep_attacks(&saved)
+        {
+            tracing::error!(%error, "attacks are not saved");
+        }
+        for (upstream, command) in commands {
+            let sent = self
+                .commands
+                .get(&upstream)
+                .map(|sender| sender.try_send(command));
+            if !matches!(sent, Some(Ok(()))) {
+                tracing::error!(%upstream, "the upstream's client does not take commands");
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Box<AttackEvent>) {
+        self.views.handle_event(&event);
+        tracing::info!(
+            event = ?event.kind,
+            id = %event.id,
+            target = %event.target.prefix,
+            zone = %event.target.zone,
+            severity = ?event.severity,
+            why = event.why.first().map_or("", |reason| reason.0.as_str()),
+            "attack"
+        );
+        if let Some(file) = &mut self.events {
+            let line = serde_json::to_vec(&event).map_err(std::io::Error::other);
+            let written = line.and_then(|mut line| {
+                line.push(b'\n');
+                file.write_all(&line)
+            });
+            if let Err(error) = written {
+                tracing::error!(%error, "an event is not in the file");
+            }
+        }
+        if let Some(story) = &self.story {
+            let _ = story.send(Story::Event(event));
+        }
+    }
+
+    /// Tells each second of the zones once it is settled.
+    fn tell_level(&mut self, summary: &WindowSummary) {
+        let Some(story) = &self.story else { return };
+        let inbound = summary
+            .zones
+            .iter()
+            .filter(|zone| zone.target.direction == Direction::In);
+        for zone in inbound {
+            for (second, bucket) in (zone.first_second..).zip(&zone.total) {
+                self.levels
+                    .insert((second, zone.target.zone), bucket.octets);
+            }
+        }
+        while let Some(((second, _), _)) = self.levels.first_key_value()
+            && *second < summary.settled_until
+            && let Some(((second, _), octets)) = self.levels.pop_first()
+        {
+            let _ = story.send(Story::Level { second, octets });
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The running pipeline: threads for packets, judgement and the recent window, one tokio runtime for DOTS and HTTP.
+//!
+//! ```text
+//! sockets → shard threads ── summaries ─→ judge thread ── commands ──→ upstream tasks (tokio)
+//!              │    ↑────── watch lists ───┘  │   ↑ └─ notices ←──────┘
+//!              └ batches → window thread ← drill-down, findings
+//!                             └ batches → store thread → Parquet
+//! ```
+
+mod judge;
+mod shard;
+mod window;
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, mpsc, watch};
+use weir_attack_event::{AttackEvent, AttackId};
+use weir_collector::{ReceiveBuffers, Receiver, Shard};
+use weir_detector::Detector;
+use weir_dots_export::{ClientNotice, Exporter};
+use weir_dots_server::Mitigator;
+use weir_enrichment::LearnedName;
+use weir_flow_aggregate::Merger;
+use weir_flow_store::RecentWindow;
+use weir_state::State;
+
+use self::judge::{Input, JudgeThread};
+use self::shard::ShardThread;
+use crate::admin::Admin;
+use crate::config::Settings;
+use crate::http;
+use crate::journal::Journal;
+use crate::judge::Judge;
+use crate::naming::Naming;
+use crate::store::{self, StoreWriter};
+use crate::upstreams;
+use crate::views::Views;
+
+/// Inputs that wait for the judge, batches and questions that wait for the window.
+const QUEUE: usize = 1024;
+
+/// What a caller wants to see or to replace: used by the demo and by tests.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    /// What filters for the embedded DOTS server; by default nothing does.
+    pub(crate) mitigator: Option<Box<dyn Mitigator>>,
+    /// Told of everything that happens.
+    pub(crate) story: Option<std::sync::mpsc::Sender<Story>>,
+}
+
+/// Something that happened.
+pub(crate) enum Story {
+    /// A zone's inbound traffic in a settled second.
+    Level { second: i64, octets: u64 },
+    /// An attack event.
+    Event(Box<AttackEvent>),
+    /// An upstream's word.
+    Notice(ClientNotice),
+}
+
+/// What a daemon hands to the one that follows it at once: sockets lose no datagram, and the state file stays locked.
+pub(crate) struct Kept {
+    receivers: Vec<Receiver>,
+    state: Arc<State>,
+    state_dir: PathBuf,
+}
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    /// Where it listens for exports.
+    pub(crate) collector: Vec<SocketAddr>,
+    /// Where its HTTP interface listens.
+    pub(crate) http: SocketAddr,
+    state: Arc<State>,
+    state_dir: PathBuf,
+    stop: Arc<AtomicBool>,
+    shutdown: watch::Sender<bool>,
+    shards: Vec<JoinHandle<Receiver>>,
+    judge: JoinHandle<()>,
+    window: JoinHandle<()>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Opens state, sockets and credentials, restores what an earlier run knew, and starts.
+    pub(crate) fn start(
+        runtime: &Handle,
+        settings: &Settings,
+        hooks: Hooks,
+        kept: Option<Kept>,
+        views: Arc<Views>,
+    ) -> anyhow::Result<Self> {
+        let (receivers, state) = match kept {
+            Some(kept) if kept.state_dir == settings.state_dir => {
+                (kept.receivers, Some(kept.state))
+            }
+            Some(kept) => (kept.receivers, None),
+            None => (Vec::new(), None),
+        };
+        let state = match state {
+            Some(state) => state,
+            None => Arc::new(State::open(&settings.state_dir)?),
+        };
+        let journal = Arc::new(Journal::new(Arc::clone(&state)));
+        let receivers = if is_bound_to(&receivers, settings) {
+            receivers
+        } else {
+            drop(receivers);
+            Receiver::bind_group(
+                &settings.collector.listen,
+                settings.collector.shards,
+                settings.collector.receive_buffer,
+            )?
+        };
+        let collector = log_sockets(&receivers, settings.collector.receive_buffer);
+        let mut shards = start_shards(settings, &journal)?;
+        let naming = Arc::new(load_naming(settings, &journal.names()?)?);
+        let mut detector = Detector::new(settings.detector.clone());
+        for attack in journal.attacks()? {
+            detector.restore(attack);
+        }
+        let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
+        let mut exporter = Exporter::new(settings.export.clone());
+        exporter.restore(open.iter().cloned());
+        let merger = Merger::new(settings.collector.shards, &settings.aggregation);
+        let judge = Judge::new(merger, detector, exporter);
+
+        let (shutdown, stopped) = watch::channel(false);
+        let (input, inputs) = sync_channel(QUEUE);
+        let (ask, asks) = sync_channel(QUEUE);
+        let questions = ask.clone();
+        let (notice, notices) = mpsc::channel(QUEUE);
+        let (heard, _) = broadcast::channel(QUEUE);
+        let mut tasks = Vec::new();
+
+        let _runtime = runtime.enter();
+        let mut commands = BTreeMap::new();
+        for upstream in upstreams::start(settings, &journal, &notice, &stopped)? {
+            for command in upstreams::left_over(&upstream.held, |attack| open.contains(attack)) {
+                upstream
+                    .commands
+                    .try_send(command)
+                    .context("too many mitigations are left over")?;
+            }
+            commands.insert(upstream.name, upstream.commands);
+            tasks.push(upstream.task);
+        }
+        drop(notice);
+        let first = settings
+            .export
+            .upstreams()
+            .first()
+            .map(|upstream| Arc::clone(&upstream.name));
+        let admin = Arc::new(Admin::new(
+            commands.clone(),
+            first,
+            heard.clone(),
+            Arc::clone(&views),
+        ));
+        tasks.push(tokio::spawn(forward(
+            notices,
+            input.clone(),
+            heard,
+            Arc::clone(&views),
+            hooks.story.clone(),
+        )));
+        if let Some(server) = &settings.dots_server {
+            let mitigator = hooks
+                .mitigator
+                .unwrap_or_else(|| Box::new(weir_dots_server::NoMitigator::default()));
+            tasks.push(upstreams::start_server(server, mitigator, stopped.clone())?);
+        }
+        let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
+
+        let parquet = settings.store.parquet.as_ref();
+        let parquet = parquet.map(store::open).transpose()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        let mut watches = Vec::new();
+        let mut spares = Vec::new();
+        views.set_shards(receivers.len());
+        for ((number, shard), receiver) in (0..).zip(shards.drain(..)).zip(receivers) {
+            let (watch, watched) = std::sync::mpsc::channel();
+            let (spare, spared) = sync_channel(QUEUE);
+            watches.push(watch);
+            spares.push(spare);
+            let thread = ShardThread {
+                number,
+                shard,
+                receiver,
+                buffers: ReceiveBuffers::default(),
+                input: input.clone(),
+                ask: ask.clone(),
+                spares: spared,
+                watched,
+                views: Arc::clone(&views),
+                journal: Arc::clone(&journal),
+                naming: Arc::clone(&naming),
+                last_view: 0,
+            };
+            let stop = Arc::clone(&stop);
+            threads.push(spawn(&format!("weir-shard-{number}"), move || {
+                thread.run(&stop)
+            })?);
+        }
+        drop(ask);
+        let window = spawn("weir-window", {
+            let limit = settings.store.recent_window;
+            let store = parquet
+                .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
+                .transpose()?;
+            let window = RecentWindow::new(limit);
+            move || window::run(window, &asks, &spares, &input, (&naming, store))
+        })?;
+        let judge = spawn("weir-judge", {
+            let thread = JudgeThread {
+                judge,
+                inputs,
+                questions,
+                watches,
+                commands,
+                journal,
+                views: Arc::clone(&views),
+                events: settings.events.as_deref().map(open_events).transpose()?,
+                story: hooks.story,
+                levels: BTreeMap::new(),
+                stop: Arc::clone(&stop),
+            };
+            move || thread.run()
+        })?;
+        Ok(Self {
+            state,
+            state_dir: settings.state_dir.clone(),
+            collector,
+            http,
+            stop,
+            shutdown,
+            shards: threads,
+            judge,
+            window,
+            tasks,
+        })
+    }
+
+    /// Drains what was received, saves, closes sessions without withdrawing anything, and gives back what a daemon that
+    /// follows at once goes on with.
+    pub(crate) fn stop(self, runtime: &Handle) -> Option<Kept> {
+        self.stop.store(true, Ordering::Relaxed);
+        let receivers = self.shards.into_iter().map(JoinHandle::join).collect();
+        // The judge ends when the shard's and the upstreams' channels are closed; it still handles what they sent.
+        let _ = self.shutdown.send(true);
+        runtime.block_on(async {
+            for task in self.tasks {
+                let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
+            }
+        });
+        let _ = self.judge.join();
+        let _ = self.window.join();
+        Some(Kept {
+            receivers: Result::ok(receivers)?,
+            state: self.state,
+            state_dir: self.state_dir,
+        })
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .context("cannot start a thread")
+}
+
+/// Names and networks, as the configuration and earlier runs know them.
+fn load_naming(settings: &Settings, learned: &[LearnedName]) -> anyhow::Result<Naming> {
+    let (config, exporters) = (&settings.enrichment, settings.collector.names());
+    Naming::load(config, exporters, learned).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", faults.join("; "))
+    })
+}
+
+/// Shards that know what those of an earlier run did, each of its own exporters.
+fn start_shards(settings: &Settings, journal: &Journal) -> anyhow::Result<Vec<Shard>> {
+    let count = settings.collector.shards;
+    let mut shards: Vec<Shard> = (0..count)
+        .map(|number| Shard::new(settings.shard(number)))
+        .collect();
+    for change in journal.decoder_state()? {
+        let number = weir_collector::shard_of(change.exporter(), count);
+        if let Some(shard) = shards.get_mut(usize::from(number)) {
+            shard.restore(change);
+        }
+    }
+    Ok(shards)
+}
+
+fn is_bound_to(receivers: &[Receiver], settings: &Settings) -> bool {
+    let collector = &settings.collector;
+    receivers.len() == usize::from(collector.shards)
+        && receivers.iter().all(|receiver| {
+            let bound = receiver.sockets().map(|socket| socket.address);
+            bound.eq(collector.listen.iter().copied())
+        })
+}
+
+fn log_sockets(receivers: &[Receiver], wanted: u64) -> Vec<SocketAddr> {
+    let shards = receivers.len();
+    let sockets = receivers.first().into_iter().flat_map(Receiver::sockets);
+    sockets
+        .map(|socket| {
+            let (address, granted) = (socket.address, socket.granted_buffer as u64);
+            if granted < wanted {
+                tracing::warn!(%address, shards, wanted, granted, "listening; the kernel granted less receive buffer: raise net.core.rmem_max");
+            } else {
+                tracing::info!(%address, shards, granted, "listening for NetFlow, IPFIX and sFlow");
+            }
+            address
+        })
+        .collect()
+}
+
+fn open_events(path: &Path) -> anyhow::Result<File> {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn serve_http(
+    settings: &Settings,
+    views: &Arc<Views>,
+    admin: &Arc<Admin>,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut Vec<tokio::task::JoinHandle<()>>,
+) -> anyhow::Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(settings.http)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .with_context(|| format!("cannot listen on {} for HTTP", settings.http))?;
+    let address = listener.local_addr()?;
+    tasks.push(tokio::spawn(http::serve(
+        TcpListener::from_std(listener)?,
+        Arc::clone(views),
+        stopped.clone(),
+    )));
+    let socket = settings.state_dir.join(crate::admin::SOCKET);
+    let listener = http::bind_admin(&socket)
+        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    tasks.push(tokio::spawn(http::serve_admin(
+        listener,
+        Arc::clone(views),
+        Arc::clone(admin),
+        stopped.clone(),
+    )));
+    tracing::info!(%address, admin = %socket.display(), "HTTP interface");
+    Ok(address)
+}
+
+/// Brings the upstreams' words to the judge and to whoever listens.
+async fn forward(
+    mut notices: mpsc::Receiver<ClientNotice>,
+    input: SyncSender<Input>,
+    heard: broadcast::Sender<ClientNotice>,
+    views: Arc<Views>,
+    story: Option<std::sync::mpsc::Sender<Story>>,
+) {
+    while let Some(notice) = notices.recv().await {
+        upstreams::note(&views, &notice);
+        // Nobody needs to listen.
+        let _ = heard.send(notice.clone());
+        if let Some(story) = &story {
+            let _ = story.send(Story::Notice(notice.clone()));
+        }
+        let mut waiting = Input::Notice(notice);
+        while let Err(error) = input.try_send(waiting) {
+            match error {
+                TrySendError::Full(input) => waiting = input,
+                TrySendError::Disconnected(_) => return,
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The threads that own sockets, decoders and aggregators.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::Duration;
+
+use weir_collector::{ReceiveBuffers, Receiver as Sockets, Shard, wall_clock};
+use weir_flow_aggregate::WatchList;
+use weir_flow_record::{FlowBatch, ReceivedAt};
+
+use super::judge::Input;
+use super::window::Ask;
+use crate::journal::Journal;
+use crate::naming::Naming;
+use crate::views::{ExporterRow, ShardView, Views};
+
+/// Longest wait for datagrams, so that ticks and a stop are seen in time.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// Pause after a drain: sleeping a little costs less than waking for every datagram.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// One shard's thread.
+pub(super) struct ShardThread {
+    pub(super) number: u16,
+    pub(super) shard: Shard,
+    pub(super) receiver: Sockets,
+    pub(super) buffers: ReceiveBuffers,
+    pub(super) input: SyncSender<Input>,
+    pub(super) ask: SyncSender<Ask>,
+    pub(super) spares: Receiver<FlowBatch>,
+    pub(super) watched: Receiver<WatchList>,
+    pub(super) views: Arc<Views>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) naming: Arc<Naming>,
+    pub(super) last_view: i64,
+}
+
+impl ShardThread {
+    /// Works until it is told to stop; gives the sockets back.
+    pub(super) fn run(mut self, stop: &AtomicBool) -> Sockets {
+        while !stop.load(Ordering::Relaxed) {
+            self.turn();
+        }
+        self.receiver
+    }
+
+    fn turn(&mut self) {
+        let shard = &mut self.shard;
+        let received = self
+            .receiver
+            .receive(&mut self.buffers, PATIENCE, |at, from, octets| {
+                shard.handle_datagram(at, from, octets);
+            });
+        match received {
+            Ok(0) => {}
+            Ok(_) => std::thread::sleep(PAUSE),
+            Err(error) => {
+                tracing::error!(%error, "cannot receive");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+        while let Ok(list) = self.watched.try_recv() {
+            self.shard.handle_watch(&list);
+        }
+        let now = wall_clock();
+        self.shard.handle_timeout(ReceivedAt::from_nanos(now));
+        while let Some(summary) = self.shard.poll_summary() {
+            if self
+                .input
+                .try_send(Input::Summary(Box::new(summary)))
+                .is_err()
+            {
+                self.views
+                    .counters
+                    .lost_summaries
+                    .fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.hand_over_batches();
+        while let Some(change) = self.shard.poll_change() {
+            self.journal.keep_decoder_state(change);
+        }
+        while let Some(statement) = self.shard.poll_name() {
+            if let Some(name) = self.naming.handle_statement(&statement) {
+                self.journal.keep_name(name);
+            }
+        }
+        if now - self.last_view >= 1_000_000_000 {
+            self.last_view = now;
+            self.publish();
+        }
+    }
+
+    fn hand_over_batches(&mut self) {
+        while let Some(batch) = self.shard.poll_batch() {
+            if let Err(
+                TrySendError::Full(Ask::Batch(_, batch))
+                | TrySendError::Disconnected(Ask::Batch(_, batch)),
+            ) = self.ask.try_send(Ask::Batch(self.number, batch))
+            {
+                let counters = &self.views.counters;
+                counters.lost_batches.fetch_add(1, Ordering::Relaxed);
+                let rows = batch.len() as u64;
+                counters
+                    .store_queue_full_rows
+                    .fetch_add(rows, Ordering::Relaxed);
+                self.shard.recycle(batch);
+            }
+        }
+        while let Ok(batch) = self.spares.try_recv() {
+            self.shard.recycle(batch);
+        }
+        let unpolled = self.shard.take_unpolled_rows();
+        if unpolled > 0 {
+            let counters = &self.views.counters;
+            counters
+                .store_queue_full_rows
+                .fetch_add(unpolled, Ordering::Relaxed);
+        }
+    }
+
+    fn publish(&self) {
+        let exporters = self.shard.exporters().map(|view| ExporterRow {
+            name: self
+                .shard
+                .exporter_name(view.address)
+                .map_or_else(|| view.address.to_string(), str::to_owned),
+            skew_seconds: view.skew_nanos as f64 / 1e9,
+            interfaces: self.naming.interfaces(view.address),
+            view,
+        });
+        self.views.set_shard(
+            self.number,
+            ShardView {
+                exporters: exporters.collect(),
+                sockets: self.receiver.sockets().collect(),
+                aggregate: self.shard.aggregate_counters(),
+                refused_datagrams: self.shard.refused_datagrams(),
+            },
+        );
+    }
+}

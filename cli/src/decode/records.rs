@@ -1,0 +1,82 @@
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use weir_flow_format::{csv, ndjson, protobuf};
+use weir_flow_record::FlowBatch;
+use weir_flow_store::ParquetEncoder;
+
+use crate::arguments::RecordFormat;
+
+/// Octets that are collected before they are written.
+const CHUNK: usize = 1 << 16;
+/// Rows of a Parquet row group: what readers take into memory at once.
+const ROWS_PER_GROUP: usize = 131_072;
+
+/// Writes flow records in one of the formats.
+pub(super) struct Records {
+    form: Form,
+    buffer: Vec<u8>,
+}
+
+enum Form {
+    Ndjson,
+    Csv,
+    Protobuf(Box<protobuf::Encoder>),
+    Parquet(Box<ParquetEncoder>),
+}
+
+impl Records {
+    pub(super) fn new(format: RecordFormat) -> io::Result<Self> {
+        let mut buffer = Vec::new();
+        let form = match format {
+            RecordFormat::Ndjson => Form::Ndjson,
+            RecordFormat::Csv => {
+                csv::append_header(&mut buffer);
+                Form::Csv
+            }
+            RecordFormat::Protobuf => Form::Protobuf(Box::default()),
+            RecordFormat::Parquet => {
+                let encoder = ParquetEncoder::new(ROWS_PER_GROUP).map_err(io::Error::other)?;
+                Form::Parquet(Box::new(encoder))
+            }
+        };
+        Ok(Self { form, buffer })
+    }
+
+    pub(super) fn write(&mut self, batch: &FlowBatch, out: &mut impl Write) -> io::Result<()> {
+        match &mut self.form {
+            Form::Ndjson => ndjson::append(batch, &mut self.buffer),
+            Form::Csv => csv::append(batch, &mut self.buffer),
+            Form::Protobuf(encoder) => encoder.append_delimited(batch, &mut self.buffer),
+            Form::Parquet(encoder) => {
+                encoder.push(batch).map_err(io::Error::other)?;
+                self.buffer.append(&mut encoder.take_octets());
+            }
+        }
+        if self.buffer.len() >= CHUNK {
+            self.write_buffer(out)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left; without it a Parquet file cannot be read.
+    pub(super) fn finish(mut self, out: &mut impl Write) -> io::Result<()> {
+        self.write_buffer(out)?;
+        if let Form::Parquet(encoder) = self.form {
+            out.write_all(&encoder.finish().map_err(io::Error::other)?)?;
+        }
+        Ok(())
+    }
+
+    fn write_buffer(&mut self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Whether octets that no terminal can show would go to one.
+pub(super) fn is_for_terminal(format: RecordFormat, output: Option<&Path>) -> bool {
+    let is_binary = matches!(format, RecordFormat::Parquet | RecordFormat::Protobuf);
+    is_binary && output.is_none() && io::stdout().is_terminal()
+}
