@@ -102,15 +102,15 @@ pub enum ClientNotice {
     },
     /// The server took a request (2.01).
     Granted(MitigationReport),
-    /// The server did not take a request.
+    /// The server did not take a request, or it could not be made.
     Refused {
         /// The attack.
         attack: AttackId,
         /// The upstream.
         upstream: Arc<str>,
-        /// The request's identifier.
+        /// The request's identifier, or the one it would have had.
         mid: u32,
-        /// Its code, as `4.09`.
+        /// Its code, as `4.09`; 4.13 or 5.03 of our own where it was not made.
         code: String,
         /// Its words.
         diagnostic: String,

@@ -445,6 +445,32 @@ fn the_end_of_a_replaced_mitigation_is_no_bad_news() {
 }
 
 #[test]
+fn a_request_that_fits_no_datagram_is_refused_here() {
+    let mut world = World::connected();
+    let scope = Scope {
+        target_prefix: (0..=255)
+            .map(|n| format!("203.0.113.{n}/32").parse().unwrap())
+            .collect(),
+        ..Scope::default()
+    };
+    world.command(ClientCommand::Request {
+        attack: attack("operator-1"),
+        scope: Box::new(scope),
+        lifetime: Lifetime::Seconds(600),
+    });
+    world.run_for(Duration::from_secs(30));
+    assert!(matches!(
+        world.notices.last(),
+        Some(ClientNotice::Refused { code, retry_in: None, .. }) if code == "4.13"
+    ));
+    assert_eq!(world.log(), ["GET mitigate/…"]);
+    assert!(world.client.mitigations().next().is_none());
+    // The next one is none the worse for it.
+    world.command(request("b", "203.0.113.8/32"));
+    assert_eq!(world.peer.active(), [Mid(1)]);
+}
+
+#[test]
 fn more_attacks_than_open_requests_are_told_in_turn() {
     let mut world = World::connected();
     world.deaf = true;

@@ -8,6 +8,7 @@ mod answers;
 mod journal;
 mod mitigation;
 mod reports;
+mod restore;
 mod told;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,14 +18,16 @@ use std::time::{Duration, Instant};
 use weir_attack_event::AttackId;
 use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::client::{Notice, Request, RequestId, Session};
+use weir_dots_proto::coap::Code;
 use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid};
 
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
 use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
-use crate::request::{mitigate, next_id};
+use crate::request::{mitigate, mitigation_body, next_id};
 use crate::scope::covers;
+use crate::telemetry::{MAX_BODY_OCTETS, fits};
 
 /// Mitigations and attacks told of that are held at once; further orders are counted and dropped.
 const MAX_HELD: usize = 4096;
@@ -71,7 +74,7 @@ impl ClientParameters {
 /// What happened so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ClientCounters {
-    /// Orders dropped because too much is held.
+    /// Orders not carried out: too much is held, or too large.
     pub refused_commands: u64,
     /// Notices dropped because nobody polled.
     pub lost_notices: u64,
@@ -168,97 +171,6 @@ impl Client {
             advanced_at: None,
             notices: VecDeque::new(),
             counters: ClientCounters::default(),
-        }
-    }
-
-    /// Takes back the rows of the journal, before anything else. What it held is reported as
-    /// [`ClientNotice::Held`], and the server is asked about it as soon as it is connected.
-    pub fn restore(&mut self, rows: impl IntoIterator<Item = StateChange>) {
-        let mut saved_cuid = None;
-        for row in rows {
-            if let SavedState::Identifiers { cuid, .. } = &row.state {
-                saved_cuid = Some(cuid.clone());
-            }
-            self.restore_row(row.state);
-        }
-        self.keep_cuid(saved_cuid);
-        let highest = self.mitigations.keys().next_back().map(|mid| mid.0);
-        self.last_mid = self.last_mid.max(highest);
-        let highest = self.telemetry.values().map(|told| told.tmid.0).max();
-        self.last_tmid = self.last_tmid.max(highest);
-        for (mid, held) in &self.mitigations {
-            if held.is_open() {
-                self.notices.push_back(ClientNotice::Held {
-                    upstream: self.upstream.clone(),
-                    attack: held.attack.clone(),
-                    mid: mid.0,
-                    scope: Box::new(held.scope.clone()),
-                });
-            }
-        }
-        self.note_mitigating();
-    }
-
-    fn restore_row(&mut self, state: SavedState) {
-        match state {
-            SavedState::Identifiers {
-                last_mid,
-                last_tmid,
-                ..
-            } => {
-                self.last_mid = last_mid;
-                self.last_tmid = last_tmid;
-            }
-            SavedState::Mitigation {
-                mid,
-                attack,
-                scope,
-                lifetime,
-                granted,
-                withdrawing,
-            } => {
-                let mut held = Held::new(attack, *scope, lifetime, ChangeId(0));
-                held.uncertain = true;
-                held.was_granted = granted;
-                held.put_sent = true;
-                if withdrawing {
-                    held.phase = Phase::Withdrawing;
-                }
-                self.mitigations.insert(mid, held);
-            }
-            SavedState::NoMitigation { mid } => {
-                self.mitigations.remove(&mid);
-            }
-            SavedState::Telemetry {
-                attack,
-                tmid,
-                target,
-            } => {
-                let mut told = Told::new(tmid, target, ChangeId(0));
-                // Until the attack is heard of again it counts for nothing.
-                told.ended = true;
-                self.telemetry.insert(attack, told);
-            }
-            SavedState::NoTelemetry { attack } => {
-                self.telemetry.remove(&attack);
-            }
-        }
-    }
-
-    /// A new certificate means a new `cuid`; but while mitigations stand it must not change (RFC 9132 §4.4.1.1): the
-    /// server would know none of them under the new one.
-    fn keep_cuid(&mut self, saved: Option<Cuid>) {
-        let Some(saved) = saved.filter(|saved| *saved != self.cuid) else {
-            return;
-        };
-        if !self.mitigations.is_empty() {
-            tracing::warn!(
-                upstream = &*self.upstream,
-                kept = %saved,
-                new = %self.cuid,
-                "the credentials have changed; the old cuid is kept until the next start without mitigations"
-            );
-            self.cuid = saved;
         }
     }
 
@@ -435,8 +347,12 @@ impl Client {
             return;
         }
         if self.mitigations.len() >= MAX_HELD {
-            self.counters.refused_commands += 1;
-            return;
+            let words = format!("{MAX_HELD} mitigations are held");
+            return self.refuse(attack, Code::SERVICE_UNAVAILABLE, words);
+        }
+        if !fits(&mitigation_body(&scope, lifetime), MAX_BODY_OCTETS) {
+            let words = "the targets do not fit one datagram".to_owned();
+            return self.refuse(attack, Code::REQUEST_ENTITY_TOO_LARGE, words);
         }
         // A narrower request that never left is not worth a datagram.
         let unsent = |mid: &Mid| self.mitigations.get(mid).is_some_and(|held| !held.put_sent);
@@ -451,6 +367,19 @@ impl Client {
         held.silent_at = Some(now + PATIENCE);
         held.waits_for = self.persist(held.saved(Mid(mid)));
         self.mitigations.insert(Mid(mid), held);
+    }
+
+    /// Answers in the server's place: what cannot be asked must not be waited for.
+    fn refuse(&mut self, attack: AttackId, code: Code, words: String) {
+        self.counters.refused_commands += 1;
+        self.notify(ClientNotice::Refused {
+            attack,
+            upstream: self.upstream.clone(),
+            mid: next_id(self.last_mid, false),
+            code: code.to_string(),
+            diagnostic: words,
+            retry_in: None,
+        });
     }
 
     fn withdraw(&mut self, mid: Mid) {

@@ -20,7 +20,7 @@ use relation::{Arrival, Relations};
 
 /// Requests that may be open at once; one more is answered with [`Notice::Unanswered`] at once.
 pub const MAX_OPEN_REQUESTS: usize = 256;
-/// Message ids of the peer's requests that are remembered against duplicates.
+/// Message ids of the peer's requests and Confirmable responses that are remembered against duplicates.
 const MAX_SEEN: usize = 128;
 /// Telemetry waits at most this long for a peer that does not answer, whatever the probing rate.
 const LONGEST_PROBING_WAIT: Duration = Duration::from_secs(247);
@@ -339,7 +339,10 @@ impl Session {
         if !matches!(message.kind, Kind::Confirmable | Kind::NonConfirmable) {
             return;
         }
-        let known = self.is_duplicate(now, message.message_id);
+        let known = self.is_seen(now, message.message_id);
+        if !known {
+            self.note_seen(now, message.message_id);
+        }
         let answer = match request::read(message) {
             Ok(asked) if asked.resource == Resource::Heartbeat => {
                 peer_hb_status(&asked).map_err(|text| (Code::BAD_REQUEST, text))
@@ -373,24 +376,32 @@ impl Session {
         self.transmit(Some(answer));
     }
 
-    fn is_duplicate(&mut self, now: Instant, message_id: u16) -> bool {
+    /// Whether that message of the peer came before.
+    fn is_seen(&mut self, now: Instant, message_id: u16) -> bool {
         let lifetime = self.parameters.non_lifetime();
         self.seen
             .retain(|(at, _)| now.duration_since(*at) <= lifetime);
-        let known = self.seen.iter().any(|(_, other)| *other == message_id);
-        if !known {
-            if self.seen.len() >= MAX_SEEN {
-                self.seen.pop_front();
-            }
-            self.seen.push_back((now, message_id));
+        self.seen.iter().any(|(_, other)| *other == message_id)
+    }
+
+    fn note_seen(&mut self, now: Instant, message_id: u16) {
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.pop_front();
         }
-        known
+        self.seen.push_back((now, message_id));
     }
 
     fn handle_response(&mut self, now: Instant, message: &Message) {
-        let taken = message.kind != Kind::Reset
-            && request::is_response_understood(message)
-            && self.take_response(now, message);
+        let confirmable = message.kind == Kind::Confirmable;
+        // RFC 7252 §4.5: a repetition of what was taken is acknowledged again, and not read again.
+        let repeated = confirmable && self.is_seen(now, message.message_id);
+        let taken = repeated
+            || message.kind != Kind::Reset
+                && request::is_response_understood(message)
+                && self.take_response(now, message);
+        if confirmable && taken && !repeated {
+            self.note_seen(now, message.message_id);
+        }
         // RFC 7252 §4.2; RFC 7641 §3.6: a Reset ends a relation that the client knows nothing of.
         let reply = match message.kind {
             Kind::Confirmable if taken => Some(Kind::Acknowledgement),

@@ -208,6 +208,7 @@ mod tests {
     use crate::{Cuid, Mid, Sid};
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "any instant does")]
     fn non_confirmable_requests_are_three_seconds_apart_at_least() {
         let waits = |resource| {
             let request = Request {
