@@ -1,11 +1,17 @@
 use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_enrichment::{ExporterNames, Interfaces};
-use weir_flow_record::{Address, ByteSize, ColumnSet, Period};
+use weir_flow_record::{Address, ByteSize, ColumnSet, Period, Quantity};
 
+use crate::allow::AllowList;
 use crate::decoders::DecoderLimits;
+use crate::silence::SilenceSettings;
+use crate::stream::{IpfixTlsConfig, StreamSettings};
+use crate::trust::{RateCaps, TrustSettings};
 
 /// The table `[collector]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +35,23 @@ pub struct CollectorConfig {
     pub held_back_for: Period,
     /// Prefixes of exporters that are heard; empty = any.
     pub allow: Vec<IpNet>,
+    /// Flow records that an exporter may send in a second; 0 = as many as it likes.
+    pub max_records_per_second: Quantity,
+    /// Datagrams that an exporter may send in a second; 0 = as many as it likes.
+    pub max_datagrams_per_second: Quantity,
+    /// Time after which an exporter that sends nothing is silent; 0s = never.
+    pub silent_after: Period,
+    /// Addresses for IPFIX over TCP.
+    pub ipfix_tcp: Vec<SocketAddr>,
+    /// Bound of connections over TCP and TLS; 64 KiB each.
+    pub max_streams: u32,
+    /// Bound of those from one address.
+    pub max_streams_per_address: u32,
+    /// Time without any octet after which such a session ends; 0s = never.
+    pub stream_idle: Period,
+    /// IPFIX over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipfix_tls: Option<IpfixTlsConfig>,
 }
 
 impl Default for CollectorConfig {
@@ -42,8 +65,16 @@ impl Default for CollectorConfig {
             max_exporters: 4096,
             max_templates_per_exporter: 4096,
             held_back: ByteSize(16 << 20),
-            held_back_for: Period(std::time::Duration::from_secs(300)),
+            held_back_for: Period(Duration::from_secs(300)),
             allow: Vec::new(),
+            max_records_per_second: Quantity(0),
+            max_datagrams_per_second: Quantity(0),
+            silent_after: Period(Duration::from_secs(300)),
+            ipfix_tcp: Vec::new(),
+            max_streams: 256,
+            max_streams_per_address: 16,
+            stream_idle: Period(Duration::from_secs(600)),
+            ipfix_tls: None,
         }
     }
 }
@@ -68,6 +99,15 @@ pub struct ExporterConfig {
     pub boundary_interfaces: Vec<u32>,
     /// Names of interfaces, by ifIndex; they win over those that the exporter states.
     pub interfaces: Interfaces,
+    /// In place of `collector.max_records_per_second`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_records_per_second: Option<Quantity>,
+    /// In place of `collector.max_datagrams_per_second`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_datagrams_per_second: Option<Quantity>,
+    /// In place of `collector.silent_after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_after: Option<Period>,
 }
 
 impl Default for ExporterConfig {
@@ -77,10 +117,13 @@ impl Default for ExporterConfig {
             name: String::new(),
             default_sampling_rate: 0,
             override_sampling_rate: 0,
-            active_timeout: Period(std::time::Duration::ZERO),
+            active_timeout: Period(Duration::ZERO),
             count: Count::All,
             boundary_interfaces: Vec::new(),
             interfaces: Interfaces::default(),
+            max_records_per_second: None,
+            max_datagrams_per_second: None,
+            silent_after: None,
         }
     }
 }
@@ -133,6 +176,14 @@ pub struct CollectorSettings {
     pub allow: Vec<IpNet>,
     /// Rules, longest prefix first.
     pub rules: Vec<ExporterRule>,
+    /// Exporters whose caps and silence are kept, per shard.
+    pub max_exporters: usize,
+    /// What exporters may send that no rule names.
+    pub caps: RateCaps,
+    /// When those are silent; zero = never.
+    pub silent_after: Duration,
+    /// IPFIX over TCP and TLS.
+    pub streams: StreamSettings,
 }
 
 /// A checked `[[exporter]]`.
@@ -147,16 +198,27 @@ pub struct ExporterRule {
     /// 0 = off.
     pub override_sampling_rate: u32,
     /// Zero = trust the start.
-    pub active_timeout: std::time::Duration,
+    pub active_timeout: Duration,
     /// Which records count.
     pub count: Count,
     /// Sorted; empty = all.
     pub boundary_interfaces: Vec<u32>,
     /// Names of interfaces.
     pub interfaces: Interfaces,
+    /// What it may send.
+    pub caps: RateCaps,
+    /// When it is silent; zero = never.
+    pub silent_after: Duration,
 }
 
 impl CollectorConfig {
+    /// Makes paths of files relative to `folder`, that of the configuration file.
+    pub fn resolve(&mut self, folder: &Path) {
+        if let Some(tls) = &mut self.ipfix_tls {
+            tls.resolve(folder);
+        }
+    }
+
     /// Checks the tables; all mistakes at once.
     pub fn check(
         &self,
@@ -187,22 +249,26 @@ impl CollectorConfig {
         });
         let mut rules = Vec::new();
         for (index, exporter) in exporters.iter().enumerate() {
-            match exporter.check() {
+            let path = |key: &str| format!("exporter[{index}].{key}");
+            check_silence(
+                path("silent_after"),
+                exporter.silent_after.unwrap_or_default().0,
+                &mut faults,
+            );
+            match exporter.check(self) {
                 Ok(rule) => rules.push(rule),
-                Err(message) => faults.push(ConfigFault::new(
-                    format!("exporter[{index}].address"),
-                    message,
-                )),
+                Err(message) => faults.push(ConfigFault::new(path("address"), message)),
             }
-            let names = exporter
-                .interfaces
-                .check(&format!("exporter[{index}].interfaces"));
+            let names = exporter.interfaces.check(&path("interfaces"));
             faults.extend(
                 names
                     .into_iter()
                     .map(|fault| ConfigFault::new(fault.path, fault.message)),
             );
         }
+        let silent_after = self.silent_after.0;
+        check_silence("collector.silent_after", silent_after, &mut faults);
+        let streams = StreamSettings::check(self, &mut faults);
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.prefix_len()));
         match (netflow, sflow) {
             (Ok(netflow), Ok(sflow)) if faults.is_empty() => Ok(CollectorSettings {
@@ -213,8 +279,19 @@ impl CollectorConfig {
                 columns,
                 allow: self.allow.clone(),
                 rules,
+                max_exporters: self.max_exporters as usize,
+                caps: self.caps(),
+                silent_after,
+                streams,
             }),
             _ => Err(faults),
+        }
+    }
+
+    fn caps(&self) -> RateCaps {
+        RateCaps {
+            records_per_second: self.max_records_per_second.0,
+            datagrams_per_second: self.max_datagrams_per_second.0,
         }
     }
 
@@ -231,7 +308,7 @@ impl CollectorConfig {
 }
 
 impl ExporterConfig {
-    fn check(&self) -> Result<ExporterRule, String> {
+    fn check(&self, defaults: &CollectorConfig) -> Result<ExporterRule, String> {
         let prefix = self
             .address
             .parse::<IpNet>()
@@ -248,7 +325,24 @@ impl ExporterConfig {
             count: self.count,
             boundary_interfaces,
             interfaces: self.interfaces.clone(),
+            caps: self.caps(defaults.caps()),
+            silent_after: self.silent_after.unwrap_or(defaults.silent_after).0,
         })
+    }
+
+    fn caps(&self, defaults: RateCaps) -> RateCaps {
+        let or = |own: Option<Quantity>, default| own.map_or(default, |own| own.0);
+        RateCaps {
+            records_per_second: or(self.max_records_per_second, defaults.records_per_second),
+            datagrams_per_second: or(self.max_datagrams_per_second, defaults.datagrams_per_second),
+        }
+    }
+}
+
+/// Whoever is asked once a second cannot be told of less.
+fn check_silence(path: impl Into<String>, after: Duration, faults: &mut Vec<ConfigFault>) {
+    if !after.is_zero() && after < Duration::from_secs(1) {
+        faults.push(ConfigFault::new(path, "must be 0s (never) or at least 1s"));
     }
 }
 
@@ -268,8 +362,115 @@ impl CollectorSettings {
         names.collect()
     }
 
+    /// What [`Trust`](crate::Trust) is built of.
+    pub fn trust(&self) -> TrustSettings {
+        let rules = self.rules.iter().map(|rule| (rule.prefix, rule.caps));
+        TrustSettings {
+            allow: AllowList::new(&self.allow),
+            default: self.caps,
+            rules: rules.collect(),
+            max_exporters: self.max_exporters,
+        }
+    }
+
+    /// What [`Silence`](crate::Silence) is built of.
+    pub fn silence(&self) -> SilenceSettings {
+        let rules = self
+            .rules
+            .iter()
+            .map(|rule| (rule.prefix, rule.silent_after));
+        SilenceSettings {
+            default: self.silent_after,
+            rules: rules.collect(),
+            max_exporters: self.max_exporters,
+        }
+    }
+
     /// Whether datagrams of an exporter are heard.
     pub fn allows(&self, exporter: Address) -> bool {
         self.allow.is_empty() || self.allow.iter().any(|prefix| exporter.is_in(prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(collector: &str, exporters: &[&str]) -> Result<CollectorSettings, Vec<String>> {
+        let collector: CollectorConfig = toml::from_str(collector).expect("TOML");
+        let exporters: Vec<ExporterConfig> = exporters
+            .iter()
+            .map(|text| toml::from_str(text).expect("TOML"))
+            .collect();
+        collector
+            .check(&exporters, ColumnSet::NONE)
+            .map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
+    }
+
+    #[test]
+    fn exporters_inherit_caps_and_silence_and_override_them() {
+        let settings = check(
+            "max_records_per_second = \"100k\"\nmax_datagrams_per_second = 5000",
+            &[
+                "address = \"192.0.2.1\"\nmax_records_per_second = 0\nsilent_after = \"30s\"",
+                "address = \"192.0.2.0/24\"\nmax_datagrams_per_second = \"1k\"",
+            ],
+        )
+        .unwrap();
+        let of = |rule: &ExporterRule| {
+            let RateCaps {
+                records_per_second,
+                datagrams_per_second,
+            } = rule.caps;
+            (records_per_second, datagrams_per_second, rule.silent_after)
+        };
+        assert_eq!(of(&settings.rules[0]), (0, 5_000, Duration::from_secs(30)));
+        assert_eq!(
+            of(&settings.rules[1]),
+            (100_000, 1_000, Duration::from_secs(300))
+        );
+        assert_eq!(settings.trust().default.records_per_second, 100_000);
+        assert_eq!(settings.silence().default, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_path() {
+        let faults = check(
+            "max_streams = 0\nmax_streams_per_address = 0\nstream_idle = \"1s\"\nsilent_after = \"1ms\"\n\
+             ipfix_tcp = [\"[::]:4739\", \"[::]:4739\"]\n[ipfix_tls]\nlisten = [\"[::]:4739\"]\nca = \"ca.pem\"",
+            &["address = \"192.0.2.1\"\nsilent_after = \"1ms\"", "address = \"here\""],
+        )
+        .unwrap_err();
+        assert_eq!(
+            faults,
+            [
+                "exporter[0].silent_after",
+                "exporter[1].address",
+                "collector.silent_after",
+                "collector.max_streams",
+                "collector.max_streams_per_address",
+                "collector.stream_idle",
+                "collector.ipfix_tcp",
+                "collector.ipfix_tls",
+                "collector.ipfix_tls",
+                "collector.ipfix_tls.listen",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_table_for_tls_is_read_and_its_files_are_found_beside_the_configuration() {
+        let text = "[ipfix_tls]\nlisten = [\"[::]:4740\"]\nca = \"ca.pem\"\n\
+                    certificate = \"/etc/weir/server.pem\"\nkey = \"server.key\"";
+        let mut config: CollectorConfig = toml::from_str(text).unwrap();
+        config.resolve(Path::new("/etc/weir"));
+        let settings = config.check(&[], ColumnSet::NONE).unwrap();
+        let tls = settings.streams.tls.unwrap();
+        assert_eq!(tls.ca, Path::new("/etc/weir/ca.pem"));
+        assert_eq!(tls.certificate, Path::new("/etc/weir/server.pem"));
+        // What is printed is read again.
+        let dumped = toml::to_string(&config).unwrap();
+        let again: CollectorConfig = toml::from_str(&dumped).unwrap();
+        assert_eq!(again.ipfix_tls, config.ipfix_tls);
     }
 }

@@ -26,6 +26,22 @@ impl Outcome {
             Self::Sflow(outcome) => outcome.duplicate,
         }
     }
+
+    /// Flow records decoded now, also those that had waited for a template.
+    pub fn records(&self) -> u32 {
+        match self {
+            Self::Netflow(outcome) => outcome.records.saturating_add(outcome.released_records),
+            Self::Sflow(outcome) => outcome.records,
+        }
+    }
+
+    /// Whether it, or its end, could not be used: a message of a stream ends its session then (RFC 7011 §10.4).
+    pub fn is_malformed(&self) -> bool {
+        match self {
+            Self::Netflow(outcome) => outcome.malformed.is_some(),
+            Self::Sflow(outcome) => outcome.malformed.is_some(),
+        }
+    }
 }
 
 /// Bounds of the decoders.
@@ -60,6 +76,22 @@ impl Decoders {
         } else {
             Outcome::Netflow(self.netflow.handle_datagram(at, from, octets, out))
         }
+    }
+
+    /// Decodes one whole IPFIX message of a TCP or TLS session, which `from` names, and appends its records to `out`.
+    pub fn handle_message(
+        &mut self,
+        at: ReceivedAt,
+        from: SocketAddr,
+        octets: &[u8],
+        out: &mut FlowBatch,
+    ) -> Outcome {
+        Outcome::Netflow(self.netflow.handle_message(at, from, octets, out))
+    }
+
+    /// Forgets the templates of a session that ended.
+    pub fn handle_session_closed(&mut self, from: SocketAddr) {
+        self.netflow.handle_session_closed(from);
     }
 
     /// Lets go of what has waited too long. Call about once a second.

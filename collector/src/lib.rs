@@ -4,22 +4,36 @@
 //! it datagrams with the kernel's time stamps; in replay, a [`Capture`] does, with the capture's. What comes out are
 //! `WindowSummary`s and, for the recent window, the batches themselves.
 
+mod allow;
 mod capture;
 mod config;
 mod coverage;
 mod decoders;
+pub mod fuzzing;
+mod mirror;
 mod overlap;
 mod receive;
 mod shard;
+mod silence;
 mod steer;
+mod stream;
+mod trust;
 
+pub use allow::AllowList;
 pub use capture::{Capture, CaptureError, CapturedDatagram};
 pub use config::{
     CollectorConfig, CollectorSettings, ConfigFault, Count, ExporterConfig, ExporterRule,
 };
 pub use coverage::Coverage;
 pub use decoders::{DecoderLimits, Decoders, Outcome};
+pub use mirror::{MirrorConfig, MirrorCounters, MirrorError, MirrorSettings, Mirrors};
 pub use overlap::{DoubleCount, Overlap, Reporter};
 pub use receive::{BindError, ReceiveBuffers, Receiver, SocketView, wall_clock};
 pub use shard::{Shard, ShardSettings};
+pub use silence::{Silence, SilenceEdge, SilenceEvent, SilenceSettings};
 pub use steer::shard_of;
+pub use stream::{
+    CloseReason, IpfixTlsConfig, Refusal, StreamCounters, StreamError, StreamEvent, StreamFeed,
+    StreamInlet, StreamSettings, StreamTransport, Streams, Taken, TlsError, Verdict, stream_feed,
+};
+pub use trust::{Admission, RateCaps, Trust, TrustCounters, TrustSettings, TrustView};

@@ -96,6 +96,31 @@ impl Shard {
         Some(outcome)
     }
 
+    /// Decodes a message of a TCP or TLS session like a datagram; an outcome that is malformed ends the session.
+    pub fn handle_message(
+        &mut self,
+        at: ReceivedAt,
+        from: SocketAddr,
+        octets: &[u8],
+    ) -> Option<Outcome> {
+        if !self.collector.allows(Address::from(from.ip())) {
+            self.refused_datagrams += 1;
+            return None;
+        }
+        let outcome = self
+            .decoders
+            .handle_message(at, from, octets, &mut self.batch);
+        if self.batch.len() >= ROWS {
+            self.flush();
+        }
+        Some(outcome)
+    }
+
+    /// Forgets the templates of a session that ended.
+    pub fn handle_session_closed(&mut self, from: SocketAddr) {
+        self.decoders.handle_session_closed(from);
+    }
+
     /// Takes in records that were decoded before, of one datagram of `batch`: what a Parquet file holds. Exporters are numbered
     /// by who read them, so a shard takes either these or datagrams.
     pub fn handle_records(&mut self, batch: &FlowBatch, datagram: &DatagramInfo) {
