@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use weir_attack_event::{AttackId, MitigationReport};
 use weir_collector::wall_clock;
-use weir_dots_export::{ClientCommand, ClientNotice, OPERATOR_PREFIX};
+use weir_dots_export::{ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX};
 use weir_dots_proto::body::{Lifetime, PortRange, Scope};
 
 use crate::views::Views;
@@ -38,6 +38,9 @@ pub(crate) struct MitigationRequest {
     pub(crate) ports: Vec<(u16, Option<u16>)>,
     /// Seconds.
     pub(crate) lifetime: u32,
+    /// Whether it is refreshed until it is withdrawn.
+    #[serde(default)]
+    pub(crate) keep: bool,
 }
 
 /// What an operator ends.
@@ -69,7 +72,12 @@ impl MitigationRequest {
 
     /// The command, and the name under which its answers come back.
     pub(crate) fn command(&self) -> (AttackId, ClientCommand) {
-        let attack = AttackId(format!("{OPERATOR_PREFIX}{:x}", wall_clock()).into());
+        let prefix = if self.keep {
+            OPERATOR_KEPT_PREFIX
+        } else {
+            OPERATOR_PREFIX
+        };
+        let attack = AttackId(format!("{prefix}{:x}", wall_clock()).into());
         let command = ClientCommand::Request {
             attack: attack.clone(),
             scope: Box::new(self.scope()),

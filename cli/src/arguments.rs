@@ -79,6 +79,10 @@ pub(crate) struct DecodeArguments {
     /// Where to write; standard output by default.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Adds names and networks (countries, sites, interfaces …) that this configuration's [enrichment] and [[exporter]] tables
+    /// know, and AS numbers where the exporter states none; to ndjson and csv.
+    #[arg(long, value_name = "CONFIG", conflicts_with_all = ["summary", "all_fields"])]
+    pub(crate) enrich: Option<PathBuf>,
     /// Prints one JSON object of figures for each file instead of records.
     #[arg(long, conflicts_with_all = ["all_fields", "format"])]
     pub(crate) summary: bool,
@@ -172,6 +176,9 @@ pub(crate) struct RequestArguments {
     /// How long it is to last, such as 30m.
     #[arg(long, default_value = "1h")]
     pub(crate) lifetime: String,
+    /// Refreshes it before its lifetime ends, until `weir dots withdraw`; the daemon does, so one must run.
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 #[derive(Args, Debug)]

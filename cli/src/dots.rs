@@ -70,6 +70,7 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
     let task = upstreams::start_server(
         server,
         Box::new(weir_dots_server::NoMitigator::default()),
+        Arc::new(State::open(&settings.state_dir)?),
         stopped,
     )?;
     runtime.block_on(async {
@@ -93,6 +94,7 @@ fn request(arguments: &RequestArguments) -> anyhow::Result<()> {
         protocols: arguments.protocol.clone(),
         ports: each(&arguments.port, arguments::ports)?,
         lifetime: u32::try_from(lifetime.0.as_secs()).context("the lifetime is too long")?,
+        keep: arguments.keep,
     };
     if wanted.lifetime == 0 {
         bail!("the lifetime must be at least a second");
@@ -101,6 +103,7 @@ fn request(arguments: &RequestArguments) -> anyhow::Result<()> {
         let path = "/api/v1/dots/request";
         match admin::ask(&settings.state_dir, Method::POST, path, Some(&wanted)).await? {
             Some(octets) => Ok::<MitigationReport, anyhow::Error>(serde_json::from_slice(&octets)?),
+            None if wanted.keep => bail!("no daemon runs, and none else keeps a mitigation"),
             None => {
                 let mut session = OwnSession::open(&settings, wanted.upstream.as_deref())?;
                 let (attack, command) = wanted.command();

@@ -50,60 +50,7 @@ impl Naming {
 
     /// Takes in what an exporter says; what is news is to be kept over a restart.
     pub(crate) fn handle_statement(&self, statement: &NameStatement) -> Option<LearnedName> {
-        let mut names = self.lock();
-        let (exporter, subject, name, description, is_news) = match statement {
-            NameStatement::Interface {
-                exporter,
-                index,
-                name,
-                description,
-            } => {
-                let said = InterfaceName {
-                    exporter: Address::from(*exporter),
-                    index: *index,
-                    name,
-                    description,
-                };
-                let subject = Subject::Interface(*index);
-                let is_news = names.handle_interface(&said);
-                (exporter, subject, name, description.as_str(), is_news)
-            }
-            NameStatement::Domain {
-                exporter,
-                domain,
-                name,
-            } => {
-                let said = DomainName {
-                    exporter: Address::from(*exporter),
-                    domain: ObservationDomainId(*domain),
-                    name,
-                };
-                let subject = Subject::Domain(*domain);
-                (exporter, subject, name, "", names.handle_domain(&said))
-            }
-            NameStatement::Application {
-                exporter,
-                application,
-                name,
-                description,
-            } => {
-                let said = ApplicationName {
-                    exporter: Address::from(*exporter),
-                    application: *application,
-                    name,
-                    description,
-                };
-                let subject = Subject::Application(*application);
-                let is_news = names.handle_application(&said);
-                (exporter, subject, name, description.as_str(), is_news)
-            }
-        };
-        is_news.then(|| LearnedName {
-            exporter: *exporter,
-            subject,
-            name: name.clone(),
-            description: description.to_owned(),
-        })
+        handle_statement(&mut self.lock(), statement)
     }
 
     /// The interfaces of an exporter that have names, by ifIndex.
@@ -124,4 +71,70 @@ impl Naming {
     fn lock(&self) -> std::sync::MutexGuard<'_, NameTable> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Takes in what an exporter says; what is news is to be kept over a restart.
+pub(crate) fn handle_statement(
+    names: &mut NameTable,
+    statement: &NameStatement,
+) -> Option<LearnedName> {
+    let (exporter, subject, name, description, is_news) = match statement {
+        NameStatement::Interface {
+            exporter,
+            index,
+            name,
+            description,
+        } => {
+            let said = InterfaceName {
+                exporter: Address::from(*exporter),
+                index: *index,
+                name,
+                description,
+            };
+            let subject = Subject::Interface(*index);
+            let is_news = names.handle_interface(&said);
+            (exporter, subject, name, description.as_str(), is_news)
+        }
+        NameStatement::Domain {
+            exporter,
+            domain,
+            name,
+        } => {
+            let said = DomainName {
+                exporter: Address::from(*exporter),
+                domain: ObservationDomainId(*domain),
+                name,
+            };
+            let subject = Subject::Domain(*domain);
+            (exporter, subject, name, "", names.handle_domain(&said))
+        }
+        NameStatement::Application {
+            exporter,
+            application,
+            name,
+            description,
+        } => {
+            let said = ApplicationName {
+                exporter: Address::from(*exporter),
+                application: *application,
+                name,
+                description,
+            };
+            let subject = Subject::Application(*application);
+            let is_news = names.handle_application(&said);
+            (exporter, subject, name, description.as_str(), is_news)
+        }
+    };
+    is_news.then(|| LearnedName {
+        exporter: *exporter,
+        subject,
+        name: name.clone(),
+        description: description.to_owned(),
+    })
+}
+
+/// All mistakes in one line.
+pub(crate) fn listed(faults: &[Fault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
 }

@@ -11,6 +11,7 @@ use weir_dots_export::{
 };
 use weir_dots_proto::Cuid;
 use weir_dots_server::{BoundServer, DotsServerSettings, Mitigator};
+use weir_state::State;
 
 use crate::config::Settings;
 use crate::journal::{ClientJournal, Journal};
@@ -106,9 +107,10 @@ fn launch(
 pub(crate) fn start_server(
     settings: &DotsServerSettings,
     mitigator: Box<dyn Mitigator>,
+    state: Arc<State>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<JoinHandle<()>> {
-    let server = BoundServer::bind(settings, mitigator)?;
+    let server = BoundServer::bind(settings, mitigator)?.with_state(state)?;
     for address in server.addresses() {
         tracing::info!(%address, "listening for DOTS");
     }

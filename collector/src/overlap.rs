@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use weir_flow_record::{Address, FlowBatch, ReceivedAt};
 
-/// One flow in so many is looked at; always the same ones.
-const ONE_IN: u64 = 256;
+/// One flow in 2⁸ is looked at; always the same ones.
+const CHOSEN_BITS: u32 = 8;
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Flows that are remembered at once.
 const MOST_FLOWS: usize = 16_384;
 /// Reporters that are told apart.
@@ -70,14 +71,15 @@ impl Overlap {
             self.handle_time(datagram.received_at);
             for row in datagram.rows.clone() {
                 let row = row as usize;
-                let flow = flow(batch, row);
-                if flow.is_multiple_of(ONE_IN) && batch.packets[row] > 0 {
-                    let reporter = Reporter {
-                        exporter: datagram.exporter_address,
-                        direction: batch.direction[row],
-                    };
-                    self.see(flow, reporter);
+                if !is_chosen(batch, row) || batch.packets[row] == 0 {
+                    continue;
                 }
+                let flow = flow(batch, row);
+                let reporter = Reporter {
+                    exporter: datagram.exporter_address,
+                    direction: batch.direction[row],
+                };
+                self.see(flow, reporter);
             }
         }
     }
@@ -163,9 +165,18 @@ impl Overlap {
     }
 }
 
+/// Whether a flow is looked at, by its addresses and the source port: for most records this is all that is done.
+#[inline]
+fn is_chosen(batch: &FlowBatch, row: usize) -> bool {
+    let (_, source) = batch.source_address[row].words();
+    let (_, destination) = batch.destination_address[row].words();
+    let port = u64::from(batch.source_port[row]);
+    let mixed = (source ^ destination.rotate_left(17) ^ port << 40).wrapping_mul(MIX);
+    mixed >> (64 - CHOSEN_BITS) == 0
+}
+
 /// A number of the flow's key.
 fn flow(batch: &FlowBatch, row: usize) -> u64 {
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
     let (source_high, source_low) = batch.source_address[row].words();
     let (destination_high, destination_low) = batch.destination_address[row].words();
     let ports = u64::from(batch.source_port[row]) << 32

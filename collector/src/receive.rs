@@ -105,6 +105,9 @@ impl Receiver {
         })
     }
 
+    /// So many datagrams at least are handed over where more may be waiting: whoever sleeps between two drains should not now.
+    pub const TURN: usize = BATCH * CALLS;
+
     /// Waits at most `patience` for datagrams and hands over what is there: time stamp, sender, payload. Returns the
     /// number handed over. A call handles a bounded number of datagrams; what is left stays in the kernel's buffer.
     pub fn receive(

@@ -42,7 +42,7 @@ use crate::config::Settings;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
-use crate::naming::Naming;
+use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
 use crate::upstreams;
 use crate::views::Views;
@@ -179,7 +179,9 @@ impl Daemon {
             let mitigator = hooks
                 .mitigator
                 .unwrap_or_else(|| Box::new(weir_dots_server::NoMitigator::default()));
-            tasks.push(upstreams::start_server(server, mitigator, stopped.clone())?);
+            let started =
+                upstreams::start_server(server, mitigator, Arc::clone(&state), stopped.clone());
+            tasks.push(started?);
         }
         let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
 
@@ -291,10 +293,8 @@ fn spawn<T: Send + 'static>(
 /// Names and networks, as the configuration and earlier runs know them.
 fn load_naming(settings: &Settings, learned: &[LearnedName]) -> anyhow::Result<Naming> {
     let (config, exporters) = (&settings.enrichment, settings.collector.names());
-    Naming::load(config, exporters, learned).map_err(|faults| {
-        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{}", faults.join("; "))
-    })
+    Naming::load(config, exporters, learned)
+        .map_err(|faults| anyhow::anyhow!(naming::listed(&faults)))
 }
 
 /// Shards that know what those of an earlier run did, each of its own exporters.

@@ -1,6 +1,7 @@
 //! `weir decode`: export datagrams in captures → flow records, figures, or every field by name.
 
 mod all_fields;
+mod enriched;
 mod records;
 mod summary;
 
@@ -12,9 +13,11 @@ use anyhow::Context;
 use weir_collector::{Capture, DecoderLimits, Decoders};
 use weir_flow_record::{ColumnSet, FlowBatch};
 
-use crate::arguments::DecodeArguments;
+use crate::arguments::{DecodeArguments, RecordFormat};
+use crate::config;
 use crate::progress::Progress;
 use all_fields::AllFields;
+use enriched::Enriched;
 use records::{Records, is_for_terminal};
 use summary::Summary;
 
@@ -32,7 +35,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         None => Box::new(BufWriter::new(io::stdout().lock())),
     };
     let progress = Progress::of_files("decode", &arguments.files);
-    let mut records = Records::new(arguments.format)?;
+    let mut records = Records::new(arguments.format, enriched(arguments)?)?;
     let mut octets = 0;
     for path in &arguments.files {
         let mut capture = Capture::open(path)?;
@@ -67,6 +70,22 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
     }
 }
 
+/// What the configuration knows of names and networks, where one is given.
+fn enriched(arguments: &DecodeArguments) -> anyhow::Result<Option<Enriched>> {
+    let Some(path) = &arguments.enrich else {
+        return Ok(None);
+    };
+    let as_csv = match arguments.format {
+        RecordFormat::Ndjson => false,
+        RecordFormat::Csv => true,
+        RecordFormat::Parquet | RecordFormat::Protobuf => {
+            anyhow::bail!("names and networks have a place in ndjson and csv alone")
+        }
+    };
+    let settings = config::load(path, ColumnSet::ALL)?;
+    Ok(Some(Enriched::load(&settings, as_csv)?))
+}
+
 fn write_records(
     capture: &mut Capture,
     records: &mut Records,
@@ -78,6 +97,9 @@ fn write_records(
     while let Some(datagram) = capture.next() {
         batch.clear();
         decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+        while let Some(statement) = decoders.poll_name() {
+            records.handle_name(&statement);
+        }
         records.write(&batch, out)?;
         tell(capture);
     }

@@ -4,7 +4,9 @@ use std::path::Path;
 use weir_flow_format::{csv, ndjson, protobuf};
 use weir_flow_record::FlowBatch;
 use weir_flow_store::ParquetEncoder;
+use weir_netflow::NameStatement;
 
+use super::enriched::Enriched;
 use crate::arguments::RecordFormat;
 
 /// Octets that are collected before they are written.
@@ -21,13 +23,22 @@ pub(super) struct Records {
 enum Form {
     Ndjson,
     Csv,
+    /// JSON lines and CSV with what is known besides.
+    Enriched(Box<Enriched>),
     Protobuf(Box<protobuf::Encoder>),
     Parquet(Box<ParquetEncoder>),
 }
 
 impl Records {
-    pub(super) fn new(format: RecordFormat) -> io::Result<Self> {
+    /// Records without more than the exporter said, or with what `enriched` knows: JSON lines and CSV alone have a place
+    /// for that.
+    pub(super) fn new(format: RecordFormat, enriched: Option<Enriched>) -> io::Result<Self> {
         let mut buffer = Vec::new();
+        if let Some(enriched) = enriched {
+            enriched.append_header(&mut buffer);
+            let form = Form::Enriched(Box::new(enriched));
+            return Ok(Self { form, buffer });
+        }
         let form = match format {
             RecordFormat::Ndjson => Form::Ndjson,
             RecordFormat::Csv => {
@@ -43,10 +54,18 @@ impl Records {
         Ok(Self { form, buffer })
     }
 
+    /// Takes in what an exporter says that something of its is called.
+    pub(super) fn handle_name(&mut self, statement: &NameStatement) {
+        if let Form::Enriched(enriched) = &mut self.form {
+            enriched.handle_name(statement);
+        }
+    }
+
     pub(super) fn write(&mut self, batch: &FlowBatch, out: &mut impl Write) -> io::Result<()> {
         match &mut self.form {
             Form::Ndjson => ndjson::append(batch, &mut self.buffer),
             Form::Csv => csv::append(batch, &mut self.buffer),
+            Form::Enriched(enriched) => enriched.append(batch, &mut self.buffer),
             Form::Protobuf(encoder) => encoder.append_delimited(batch, &mut self.buffer),
             Form::Parquet(encoder) => {
                 encoder.push(batch).map_err(io::Error::other)?;

@@ -24,4 +24,4 @@ pub mod protobuf;
 mod record;
 pub mod text;
 
-pub use record::{COLUMNS, Record, protocol_keyword, records};
+pub use record::{COLUMNS, Inner, Record, protocol_keyword, records, rows};

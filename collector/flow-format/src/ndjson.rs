@@ -3,16 +3,46 @@
 use weir_flow_record::FlowBatch;
 
 use crate::cells::{Cells, tell};
-use crate::record::{COLUMNS, Record, records};
-use crate::text::{push_signed, push_unsigned};
+use crate::record::{COLUMNS, Inner, Record, rows};
+use crate::text::{push_address, push_protocol, push_signed, push_unsigned};
 
 /// No record is longer: the names take some 420 octets, and no value more than 43.
 const LONGEST: usize = 1280;
 
 /// Appends all records of a batch, a line each.
 pub fn append(batch: &FlowBatch, out: &mut Vec<u8>) {
-    for record in records(batch) {
+    for (row, record) in rows(batch) {
         append_record(&record, out);
+        append_inner(batch, row, out);
+    }
+}
+
+/// Adds what is inside a tunnel (`inner_src_addr` and so on) to the record that was appended last, if its row has that.
+pub fn append_inner(batch: &FlowBatch, row: usize, out: &mut Vec<u8>) {
+    let Some(inner) = Inner::of(batch, row) else {
+        return;
+    };
+    reopen(out);
+    for (name, address) in [("src", inner.src_addr), ("dst", inner.dst_addr)] {
+        out.extend_from_slice(b",\"inner_");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"_addr\":\"");
+        push_address(out, address);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b",\"inner_proto\":\"");
+    push_protocol(out, inner.proto);
+    out.extend_from_slice(b"\",\"inner_src_port\":");
+    push_unsigned(out, inner.src_port.into());
+    out.extend_from_slice(b",\"inner_dst_port\":");
+    push_unsigned(out, inner.dst_port.into());
+    out.extend_from_slice(b"}\n");
+}
+
+/// Takes the end off the object that was appended last, so that more fields can follow; [`append_record`]'s end is theirs.
+pub fn reopen(out: &mut Vec<u8>) {
+    if out.ends_with(b"}\n") {
+        out.truncate(out.len() - 2);
     }
 }
 

@@ -126,17 +126,56 @@ impl Record {
         self.src_addr.is_v4() && self.dst_addr.is_v4()
     }
 
-    /// The layer-3 protocol as text.
+    /// The layer-3 protocol as text; empty where the frame had none that we read.
     pub fn etype(&self) -> &'static str {
-        if self.is_v4() { "IPv4" } else { "IPv6" }
+        let none = Address::UNSPECIFIED;
+        if self.is_v4() {
+            "IPv4"
+        } else if (self.src_addr, self.dst_addr, self.proto) == (none, none, 0) {
+            ""
+        } else {
+            "IPv6"
+        }
+    }
+}
+
+/// The packet inside a tunnel, for records that have one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the fields are named as the columns")]
+pub struct Inner {
+    pub src_addr: Address,
+    pub dst_addr: Address,
+    pub proto: u8,
+    pub src_port: u16,
+    pub dst_port: u16,
+}
+
+impl Inner {
+    /// What is inside the record at `row`; `None` where nothing is, or the columns are not projected.
+    pub fn of(batch: &FlowBatch, row: usize) -> Option<Self> {
+        let extra = &batch.extra;
+        let inner = Self {
+            src_addr: at(&extra.inner_source_address, row),
+            dst_addr: at(&extra.inner_destination_address, row),
+            proto: at(&extra.inner_protocol, row),
+            src_port: at(&extra.inner_source_port, row),
+            dst_port: at(&extra.inner_destination_port, row),
+        };
+        let none = Address::UNSPECIFIED;
+        ((inner.src_addr, inner.dst_addr) != (none, none)).then_some(inner)
     }
 }
 
 /// All records of a batch, datagram by datagram.
 pub fn records(batch: &FlowBatch) -> impl Iterator<Item = Record> + '_ {
+    rows(batch).map(|(_, record)| record)
+}
+
+/// All records of a batch with their rows.
+pub fn rows(batch: &FlowBatch) -> impl Iterator<Item = (usize, Record)> + '_ {
     batch.datagrams.iter().flat_map(move |datagram| {
         let rows = datagram.rows.start as usize..(datagram.rows.end as usize).min(batch.len());
-        rows.map(move |row| Record::of(batch, datagram, row))
+        rows.map(move |row| (row, Record::of(batch, datagram, row)))
     })
 }
 
