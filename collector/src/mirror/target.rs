@@ -1,5 +1,5 @@
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,11 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn open(to: SocketAddr, spoof: bool) -> Result<Self, MirrorError> {
-        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        // A link-local address keeps its scope.
+        let to = match to.ip().to_canonical() {
+            IpAddr::V4(v4) => SocketAddr::from((v4, to.port())),
+            IpAddr::V6(_) => to,
+        };
         let socket = open(to, spoof).map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => MirrorError::NotPermitted { to },
             _ => MirrorError::Socket { to, source },

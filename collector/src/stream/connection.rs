@@ -1,15 +1,13 @@
-use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use nix::poll::PollFlags;
-use openssl::nid::Nid;
-use openssl::ssl::{Error, ErrorCode, SslStream};
-use openssl::x509::X509VerifyResult;
+use openssl::ssl::SslStream;
 use weir_flow_record::ReceivedAt;
 use weir_netflow::DatagramError;
 
+use super::channel::{Channel, ReadOutcome};
 use super::counters::{CloseReason, Refusal, StreamCounters};
 use super::framing::Framer;
 use super::settings::StreamSettings;
@@ -18,8 +16,6 @@ use crate::receive::wall_clock;
 
 /// Reads of one connection before the others have their turn.
 const READS: usize = 8;
-/// Octets of a certificate's name that are told.
-const LONGEST_NAME: usize = 128;
 
 /// One connection, from its TLS handshake to the moment at which its end has been told.
 pub(super) struct Connection {
@@ -41,11 +37,6 @@ pub(super) struct Connection {
     received_at: ReceivedAt,
 }
 
-enum Channel {
-    Tcp(TcpStream),
-    Tls(Box<SslStream<TcpStream>>),
-}
-
 enum Phase {
     Handshake,
     /// A session whose beginning is not told yet.
@@ -53,13 +44,6 @@ enum Phase {
     Open(Framer),
     /// A session whose end is not told yet.
     Closing(CloseReason),
-}
-
-/// What one read gave.
-enum ReadOutcome {
-    Octets(usize),
-    Wait(PollFlags),
-    End(CloseReason),
 }
 
 impl Connection {
@@ -97,10 +81,7 @@ impl Connection {
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        match &self.channel {
-            Channel::Tcp(stream) => stream.as_fd(),
-            Channel::Tls(stream) => stream.get_ref().as_fd(),
-        }
+        self.channel.fd()
     }
 
     pub(super) fn is_half_open(&self) -> bool {
@@ -125,9 +106,15 @@ impl Connection {
     ) -> bool {
         self.more = false;
         if let Phase::Handshake = self.phase {
-            match self.shake_hands() {
-                Ok(true) => self.phase = Phase::Opening(Framer::new()),
-                Ok(false) => return true,
+            match self.channel.shake_hands() {
+                Ok(None) => {
+                    self.wants = PollFlags::POLLIN;
+                    self.phase = Phase::Opening(Framer::new());
+                }
+                Ok(Some(wants)) => {
+                    self.wants = wants;
+                    return true;
+                }
                 Err(refusal) => {
                     counters.count_refused(refusal);
                     return false;
@@ -184,28 +171,6 @@ impl Connection {
             self.close(CloseReason::Idle);
         }
         true
-    }
-
-    fn shake_hands(&mut self) -> Result<bool, Refusal> {
-        let Channel::Tls(stream) = &mut self.channel else {
-            return Ok(true);
-        };
-        let Err(error) = stream.accept() else {
-            self.wants = PollFlags::POLLIN;
-            return Ok(true);
-        };
-        match error.code() {
-            ErrorCode::WANT_READ => self.wants = PollFlags::POLLIN,
-            ErrorCode::WANT_WRITE => self.wants = PollFlags::POLLOUT,
-            _ if stream.ssl().verify_result() != X509VerifyResult::OK => {
-                return Err(Refusal::BadCertificate);
-            }
-            _ if says(&error, "peer did not return a certificate") => {
-                return Err(Refusal::NoCertificate);
-            }
-            _ => return Err(Refusal::Handshake),
-        }
-        Ok(false)
     }
 
     /// Tells everything that is there to tell.
@@ -310,49 +275,9 @@ impl Connection {
 impl Drop for Connection {
     /// Tells a TLS peer that this is the end, if the socket takes it.
     fn drop(&mut self) {
-        if let Channel::Tls(stream) = &mut self.channel
-            && !matches!(self.phase, Phase::Handshake)
-        {
-            let _ = stream.shutdown();
+        if !self.is_half_open() {
+            self.channel.say_goodbye();
         }
-    }
-}
-
-impl Channel {
-    fn read(&mut self, room: &mut [u8]) -> ReadOutcome {
-        match self {
-            Self::Tcp(stream) => match stream.read(room) {
-                Ok(0) => ReadOutcome::End(CloseReason::Peer),
-                Ok(count) => ReadOutcome::Octets(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ReadOutcome::Wait(PollFlags::POLLIN)
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    ReadOutcome::Wait(PollFlags::POLLIN)
-                }
-                Err(_) => ReadOutcome::End(CloseReason::Lost),
-            },
-            Self::Tls(stream) => match stream.ssl_read(room) {
-                Ok(count) => ReadOutcome::Octets(count),
-                Err(error) => match error.code() {
-                    ErrorCode::WANT_READ => ReadOutcome::Wait(PollFlags::POLLIN),
-                    ErrorCode::WANT_WRITE => ReadOutcome::Wait(PollFlags::POLLOUT),
-                    ErrorCode::ZERO_RETURN => ReadOutcome::End(CloseReason::Peer),
-                    _ => ReadOutcome::End(CloseReason::Lost),
-                },
-            },
-        }
-    }
-
-    /// The common name of the client's certificate.
-    fn certificate_name(&self) -> Option<String> {
-        let Self::Tls(stream) = self else {
-            return None;
-        };
-        let certificate = stream.ssl().peer_certificate()?;
-        let mut names = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
-        let name = names.next()?.data().to_string().ok()?;
-        Some(name.chars().take(LONGEST_NAME).collect())
     }
 }
 
@@ -362,9 +287,4 @@ fn reason_of(error: DatagramError) -> CloseReason {
         DatagramError::Length { .. } => CloseReason::Length,
         _ => CloseReason::Malformed,
     }
-}
-
-fn says(error: &Error, text: &str) -> bool {
-    let stack = error.ssl_error().map_or(&[][..], |stack| stack.errors());
-    stack.iter().any(|error| error.reason() == Some(text))
 }

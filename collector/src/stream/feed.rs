@@ -1,4 +1,6 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use weir_flow_record::ReceivedAt;
@@ -6,8 +8,12 @@ use weir_flow_record::ReceivedAt;
 use super::{CloseReason, StreamEvent, StreamTransport, Taken};
 use crate::steer::shard_of;
 
-/// Events on their way to one shard: at most 4 MiB of messages.
-const QUEUE: usize = 64;
+/// Events on their way to one shard: what an exporter of a million records a second sends in 20 ms.
+const QUEUE: usize = 1024;
+/// Octets of messages among them.
+const OCTETS: usize = 4 << 20;
+/// Messages whose memory is kept for the next ones.
+const SPARE: usize = 64;
 /// Sessions at fault on their way back.
 const FAULTS: usize = 64;
 
@@ -30,6 +36,7 @@ pub struct StreamFeed {
 /// The end at which a shard takes the events of its exporters out.
 pub struct StreamInlet {
     events: Receiver<Queued>,
+    octets: Arc<AtomicUsize>,
     spare: SyncSender<Vec<u8>>,
     faults: SyncSender<SocketAddr>,
     /// Sessions that are to end: nothing of theirs is used any more.
@@ -39,6 +46,8 @@ pub struct StreamInlet {
 
 struct Outlet {
     events: SyncSender<Queued>,
+    /// Octets of messages that are on their way; the two ends keep it together.
+    octets: Arc<AtomicUsize>,
     /// Memory of messages that came back.
     spare: Receiver<Vec<u8>>,
     at_hand: Option<Vec<u8>>,
@@ -61,14 +70,17 @@ pub fn stream_feed(shards: u16) -> (StreamFeed, Vec<StreamInlet>) {
     let (outlets, inlets) = (0..shards.max(1))
         .map(|_| {
             let (sender, events) = sync_channel(QUEUE);
-            let (spare, spares) = sync_channel(QUEUE);
+            let (spare, spares) = sync_channel(SPARE);
+            let octets = Arc::new(AtomicUsize::new(0));
             let outlet = Outlet {
                 events: sender,
+                octets: Arc::clone(&octets),
                 spare: spares,
                 at_hand: None,
             };
             let inlet = StreamInlet {
                 events,
+                octets,
                 spare,
                 faults: fault.clone(),
                 faulty: Vec::new(),
@@ -116,10 +128,15 @@ impl Outlet {
                 transport,
                 octets,
             } => {
+                let waiting = self.octets.load(Ordering::Relaxed);
+                if waiting > 0 && waiting + octets.len() > OCTETS {
+                    return Taken::Full;
+                }
                 let spare = self.at_hand.take().or_else(|| self.spare.try_recv().ok());
                 let mut copy = spare.unwrap_or_default();
                 copy.clear();
                 copy.extend_from_slice(octets);
+                self.octets.fetch_add(octets.len(), Ordering::Relaxed);
                 Queued::Message(at, peer, transport, copy)
             }
             StreamEvent::Closed {
@@ -133,6 +150,7 @@ impl Outlet {
             // A shard that is gone takes nothing either: the daemon stops.
             Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => {
                 if let Queued::Message(_, _, _, memory) = back {
+                    self.octets.fetch_sub(memory.len(), Ordering::Relaxed);
                     self.at_hand = Some(memory);
                 }
                 Taken::Full
@@ -163,6 +181,7 @@ impl StreamInlet {
                     self.note(peer, verdict);
                 }
                 Queued::Message(at, peer, transport, octets) => {
+                    self.octets.fetch_sub(octets.len(), Ordering::Relaxed);
                     let verdict = if self.faulty.iter().any(|faulty| faulty.peer == peer) {
                         self.skipped += 1;
                         Verdict::Malformed

@@ -38,7 +38,7 @@
 //!     // Each shard's thread, at every turn after its datagrams.
 //!     for (mut inlet, mut shard) in inlets.into_iter().zip(shards()) {
 //!         scope.spawn(move || {
-//!             inlet.take(256, |event| match event {
+//!             inlet.take(1_024, |event| match event {
 //!                 StreamEvent::Opened { peer, name, .. } => {
 //!                     tracing::info!(%peer, name, "IPFIX session opened");
 //!                     Verdict::Good
@@ -62,6 +62,7 @@
 //! # }
 //! ```
 
+mod channel;
 mod connection;
 mod counters;
 mod feed;

@@ -415,36 +415,41 @@ fn a_decoders_verdict_ends_the_session_by_way_of_the_feed() {
 
 #[test]
 fn a_full_feed_takes_nothing_and_gives_everything_in_order() {
-    let mut streams = Streams::bind(tcp_settings()).unwrap();
-    let (mut feed, mut inlets) = stream_feed(1);
-    let mut client = TcpStream::connect(streams.listeners[0].address).unwrap();
-    let octets: Vec<u8> = (0..200).flat_map(|fill| message(1_000, fill)).collect();
-    client.write_all(&octets).unwrap();
-    drop(client);
-    for _ in 0..50 {
-        let turn = streams.turn(Duration::from_millis(1), |event| feed.handle_event(event));
-        turn.unwrap();
-    }
-    assert!(
-        streams.counters().messages < 100,
-        "{:?}",
-        streams.counters()
-    );
-    let (mut fills, mut ended, begin) = (Vec::new(), false, Instant::now());
-    while !ended {
-        assert!(begin.elapsed() < PATIENCE);
-        inlets[0].take(7, |event| {
-            match event {
-                StreamEvent::Message { octets, .. } => fills.push(octets[4]),
-                StreamEvent::Closed { .. } => ended = true,
-                StreamEvent::Opened { .. } => {}
+    // Full by the octets of messages, and by their number.
+    for (count, length, most) in [(200, 50_000, 100), (3_000, 20, 1_024)] {
+        let mut streams = Streams::bind(tcp_settings()).unwrap();
+        let (mut feed, mut inlets) = stream_feed(1);
+        let mut client = TcpStream::connect(streams.listeners[0].address).unwrap();
+        let writer = thread::spawn(move || {
+            for number in 0..count {
+                client.write_all(&message(length, number as u8)).unwrap();
             }
-            Verdict::Good
         });
-        let turn = streams.turn(Duration::ZERO, |event| feed.handle_event(event));
-        turn.unwrap();
+        let (mut before, begin) = (1, Instant::now());
+        while streams.counters().stalls == 0 || before != streams.counters().messages {
+            assert!(begin.elapsed() < PATIENCE, "{:?}", streams.counters());
+            before = streams.counters().messages;
+            let turn = streams.turn(Duration::from_millis(5), |event| feed.handle_event(event));
+            turn.unwrap();
+        }
+        assert!(before > 0 && before <= most, "{before}");
+        let (mut fills, mut ended) = (Vec::new(), false);
+        while !ended {
+            assert!(begin.elapsed() < PATIENCE);
+            inlets[0].take(7, |event| {
+                match event {
+                    StreamEvent::Message { octets, .. } => fills.push(octets[4]),
+                    StreamEvent::Closed { .. } => ended = true,
+                    StreamEvent::Opened { .. } => {}
+                }
+                Verdict::Good
+            });
+            let turn = streams.turn(Duration::ZERO, |event| feed.handle_event(event));
+            turn.unwrap();
+        }
+        writer.join().unwrap();
+        assert!(fills == (0..count).map(|number| number as u8).collect::<Vec<u8>>());
     }
-    assert_eq!(fills, (0..200).collect::<Vec<u8>>());
 }
 
 #[test]
