@@ -153,10 +153,10 @@ impl ShardThread {
                 .map_or_else(|| event.exporter.to_string(), str::to_owned);
             match event.edge {
                 SilenceEdge::Silent => {
-                    tracing::warn!(exporter, since = %event.since.0, "an exporter is silent");
+                    tracing::warn!(exporter, address = %event.exporter, since = %event.since.0, "an exporter is silent");
                 }
                 SilenceEdge::Back => {
-                    tracing::info!(exporter, since = %event.since.0, "an exporter is back");
+                    tracing::info!(exporter, address = %event.exporter, since = %event.since.0, "an exporter is back");
                 }
             }
         }
