@@ -79,8 +79,8 @@ pub(crate) struct DecodeArguments {
     /// Where to write; standard output by default.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Adds names and networks (countries, sites, interfaces …) that this configuration's [enrichment] and [[exporter]] tables
-    /// know, and AS numbers where the exporter states none; to ndjson and csv.
+    /// Adds names and networks (countries, sites, interfaces …) that the tables `enrichment` and `exporter` of this
+    /// configuration know, and AS numbers where the exporter states none; to ndjson and csv.
     #[arg(long, value_name = "CONFIG", conflicts_with_all = ["summary", "all_fields"])]
     pub(crate) enrich: Option<PathBuf>,
     /// Prints one JSON object of figures for each file instead of records.
