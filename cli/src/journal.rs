@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use anyhow::Context;
+use weir_collector::DecoderState;
 use weir_detector::SavedAttack;
 use weir_dots_export::StateChange as ClientChange;
 use weir_enrichment::LearnedName;
-use weir_netflow::StateChange as DecoderChange;
 use weir_state::{Batch, Stage, State};
 
 /// Changes that wait to be written.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 16_384;
 
 /// What exporters stated. It is written soon, and by a thread of its own: the packet path waits for no disk.
 enum Learned {
-    Decoder(DecoderChange),
+    Decoder(DecoderState),
     Name(LearnedName),
 }
 
@@ -46,13 +46,20 @@ impl Journal {
         Self { state, learned }
     }
 
-    /// Templates and sampling rates of earlier runs.
-    pub(crate) fn decoder_state(&self) -> anyhow::Result<Vec<DecoderChange>> {
-        self.read(Stage::Templates)
+    /// Templates, sampling rates and sequences of earlier runs. Sequences are taken out: those of exporters that are still there
+    /// come back within a second, and the others are gone.
+    pub(crate) fn decoder_state(&self) -> anyhow::Result<Vec<DecoderState>> {
+        let rows: Vec<DecoderState> = self.read(Stage::Templates)?;
+        let mut batch = Batch::new();
+        for row in rows.iter().filter(|row| row.is_sequence()) {
+            batch.delete(Stage::Templates, &row.key());
+        }
+        self.state.write(&batch)?;
+        Ok(rows)
     }
 
-    /// Keeps a template or sampling rate, soon.
-    pub(crate) fn keep_decoder_state(&self, change: DecoderChange) {
+    /// Keeps a template, a sampling rate or a sequence, soon.
+    pub(crate) fn keep_decoder_state(&self, change: DecoderState) {
         self.learn(Learned::Decoder(change));
     }
 

@@ -1,5 +1,6 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use weir_flow_record::{ColumnSet, ExporterId, ExporterView, FlowBatch, ReceivedAt};
 use weir_netflow::{NameStatement, StateChange};
 
@@ -16,6 +17,47 @@ pub enum Outcome {
     Netflow(weir_netflow::DatagramOutcome),
     /// sFlow v5.
     Sflow(weir_sflow::DatagramOutcome),
+}
+
+/// What of the decoders' state must survive a restart.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum DecoderState {
+    /// Templates, sampling rates and sequences of NetFlow and IPFIX.
+    Netflow(StateChange),
+    /// Sequences of sFlow.
+    Sflow(weir_sflow::SequenceState),
+}
+
+impl DecoderState {
+    /// What it is about; a later one with the same key replaces this one.
+    pub fn key(&self) -> Vec<u8> {
+        match self {
+            Self::Netflow(change) => change.key(),
+            Self::Sflow(state) => state.key(),
+        }
+    }
+
+    /// Whose datagrams it is about: the address they come from.
+    pub fn source(&self) -> IpAddr {
+        match self {
+            Self::Netflow(change) => change.exporter(),
+            Self::Sflow(state) => state.source,
+        }
+    }
+
+    /// Whether what is stored under [`key`](Self::key) is to be forgotten.
+    pub fn is_removal(&self) -> bool {
+        matches!(self, Self::Netflow(change) if change.is_removal())
+    }
+
+    /// Whether it says where a sequence stood: that is stored again and again as long as something comes.
+    pub fn is_sequence(&self) -> bool {
+        matches!(
+            self,
+            Self::Sflow(_) | Self::Netflow(StateChange::Sequence { .. })
+        )
+    }
 }
 
 impl Outcome {
@@ -100,14 +142,23 @@ impl Decoders {
     }
 
     /// Brings back a change of an earlier run. Call before the first datagram.
-    pub fn restore(&mut self, change: StateChange) {
-        self.netflow.restore(change);
+    pub fn restore(&mut self, state: DecoderState) {
+        match state {
+            DecoderState::Netflow(change) => self.netflow.restore(change),
+            DecoderState::Sflow(state) => self.sflow.restore(&state),
+        }
+    }
+
+    /// Where the sequences of exporters stand that sent something since `since`.
+    pub fn sequences(&self, since: ReceivedAt) -> impl Iterator<Item = DecoderState> + '_ {
+        let netflow = self.netflow.sequences(since).map(DecoderState::Netflow);
+        netflow.chain(self.sflow.sequences(since).map(DecoderState::Sflow))
     }
 
     /// What must survive a restart. Poll after `handle_datagram` until `None`.
     #[must_use]
-    pub fn poll_change(&mut self) -> Option<StateChange> {
-        self.netflow.poll_change()
+    pub fn poll_change(&mut self) -> Option<DecoderState> {
+        self.netflow.poll_change().map(DecoderState::Netflow)
     }
 
     /// What an exporter says that something of its is called.

@@ -25,7 +25,7 @@ pub use config::{
     CollectorConfig, CollectorSettings, ConfigFault, Count, ExporterConfig, ExporterRule,
 };
 pub use coverage::Coverage;
-pub use decoders::{DecoderLimits, Decoders, Outcome};
+pub use decoders::{DecoderLimits, DecoderState, Decoders, Outcome};
 pub use mirror::{MirrorConfig, MirrorCounters, MirrorError, MirrorSettings, Mirrors};
 pub use overlap::{DoubleCount, Overlap, Reporter};
 pub use receive::{BindError, ReceiveBuffers, Receiver, SocketView, wall_clock};

@@ -7,11 +7,11 @@ use weir_flow_aggregate::{
 use weir_flow_record::{
     Address, DatagramInfo, ExporterId, ExporterView, FlowBatch, ReceivedAt, ZoneId,
 };
-use weir_netflow::{NameStatement, StateChange};
+use weir_netflow::NameStatement;
 
 use crate::config::{CollectorSettings, Count, ExporterRule};
 use crate::coverage::Coverage;
-use crate::decoders::{Decoders, Outcome};
+use crate::decoders::{DecoderState, Decoders, Outcome};
 
 /// Rows after which a batch goes to aggregation without waiting for a tick: small enough to stay in the cache.
 const ROWS: usize = 1024;
@@ -66,8 +66,8 @@ impl Shard {
     }
 
     /// Brings back a template or sampling rate of an earlier run. Call before the first datagram.
-    pub fn restore(&mut self, change: StateChange) {
-        self.decoders.restore(change);
+    pub fn restore(&mut self, state: DecoderState) {
+        self.decoders.restore(state);
     }
 
     /// Decodes a datagram; its records wait for the next tick or for a full batch.
@@ -187,8 +187,14 @@ impl Shard {
 
     /// A template or sampling rate to be kept over a restart.
     #[must_use]
-    pub fn poll_change(&mut self) -> Option<StateChange> {
+    pub fn poll_change(&mut self) -> Option<DecoderState> {
         self.decoders.poll_change()
+    }
+
+    /// Where the sequences of exporters stand that sent something since `since`: to be kept now and then, so that what is lost
+    /// while nobody listens is told after a restart.
+    pub fn sequences(&self, since: ReceivedAt) -> impl Iterator<Item = DecoderState> + '_ {
+        self.decoders.sequences(since)
     }
 
     /// What an exporter says that something of its is called. Exporters repeat themselves.

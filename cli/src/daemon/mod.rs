@@ -321,7 +321,7 @@ fn start_shards(settings: &Settings, journal: &Journal) -> anyhow::Result<Vec<Sh
         .map(|number| Shard::new(settings.shard(number)))
         .collect();
     for change in journal.decoder_state()? {
-        let number = weir_collector::shard_of(change.exporter(), count);
+        let number = weir_collector::shard_of(change.source(), count);
         if let Some(shard) = shards.get_mut(usize::from(number)) {
             shard.restore(change);
         }

@@ -45,6 +45,7 @@ impl ShardThread {
         while !stop.load(Ordering::Relaxed) {
             self.turn();
         }
+        self.keep_sequences();
         self.intake.receiver
     }
 
@@ -84,6 +85,7 @@ impl ShardThread {
             }
         }
         if now - self.last_view >= 1_000_000_000 {
+            self.keep_sequences();
             self.last_view = now;
             self.publish();
             self.tell_silence(ReceivedAt::from_nanos(now));
@@ -134,6 +136,13 @@ impl ShardThread {
                 refused_datagrams: self.shard.refused_datagrams(),
             },
         );
+    }
+
+    /// Keeps the sequences that moved since the last time.
+    fn keep_sequences(&self) {
+        for state in self.shard.sequences(ReceivedAt::from_nanos(self.last_view)) {
+            self.journal.keep_decoder_state(state);
+        }
     }
 
     /// Says who fell silent, and who is back.

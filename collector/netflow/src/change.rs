@@ -59,6 +59,37 @@ pub enum StateChange {
         /// Milliseconds since 1970-01-01 UTC, by the exporter's clock.
         milliseconds: u64,
     },
+    /// Where a session's sequence stood: what is lost while nobody listens is told after a restart. Not polled as a change, but
+    /// asked for now and then: see [`Decoder::sequences`](crate::Decoder::sequences).
+    Sequence {
+        /// Exporter.
+        exporter: IpAddr,
+        /// Its UDP port.
+        port: u16,
+        /// Its observation domain.
+        domain: u32,
+        /// What stood in the newest datagram.
+        sequence: SequenceState,
+    },
+}
+
+/// What the newest datagram of a session said of its place in the sequence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SequenceState {
+    /// The version of its protocol: 1, 5, 7, 9 or 10.
+    pub version: u16,
+    /// What the exporter was found to count: 0 data records, 1 flow records, 2 datagrams.
+    pub counts: u8,
+    /// The header's sequence number.
+    pub number: u32,
+    /// The data records that followed it; `None` where they could not be counted.
+    pub records: Option<u32>,
+    /// Of those, options data.
+    pub options: u32,
+    /// sysUpTime in ms.
+    pub uptime: Option<u32>,
+    /// The exporter's clock, ns.
+    pub export_time: i64,
 }
 
 /// The wire form of a template.
@@ -116,6 +147,12 @@ impl StateChange {
             Self::SystemInit {
                 exporter, domain, ..
             } => format!("{exporter}/{domain}/system-init"),
+            Self::Sequence {
+                exporter,
+                port,
+                domain,
+                sequence,
+            } => format!("{exporter}/{domain}/sequence/{}/{port}", sequence.version),
         };
         text.into_bytes()
     }
@@ -126,7 +163,8 @@ impl StateChange {
             Self::Template { exporter, .. }
             | Self::Withdrawn { exporter, .. }
             | Self::SamplingRate { exporter, .. }
-            | Self::SystemInit { exporter, .. } => *exporter,
+            | Self::SystemInit { exporter, .. }
+            | Self::Sequence { exporter, .. } => *exporter,
         }
     }
 

@@ -200,7 +200,22 @@ impl Decoder {
                 self.tables
                     .set_system_init(address, domain, milliseconds, NEVER);
             }
+            StateChange::Sequence {
+                exporter,
+                port,
+                domain,
+                sequence,
+            } => {
+                let from = SocketAddr::new(exporter, port);
+                self.tables.restore_sequence(from, domain, &sequence, NEVER);
+            }
         }
+    }
+
+    /// Where the sequences of exporters stand that sent something since `since`: store them now and then, and after a restart
+    /// what was lost meanwhile is told. What came after the last storing counts as lost then, too.
+    pub fn sequences(&self, since: ReceivedAt) -> impl Iterator<Item = StateChange> + '_ {
+        self.tables.sequences(since)
     }
 
     /// Who exports, in the order of [`ExporterId`].

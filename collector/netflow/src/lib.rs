@@ -60,7 +60,7 @@ mod times;
 mod variable;
 mod view;
 
-pub use change::{FieldSpecifier, StateChange, TemplateDefinition};
+pub use change::{FieldSpecifier, SequenceState, StateChange, TemplateDefinition};
 pub use decoder::Decoder;
 pub use limits::{CheckedLimits, Limits, LimitsError};
 pub use message::message_length;

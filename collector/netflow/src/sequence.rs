@@ -1,6 +1,8 @@
 //! What sequence numbers say about loss. v5 and v7 count flows, v9 datagrams (RFC 3954 §5.1), IPFIX the data records of its
 //! domain before this message, those of options included (RFC 7011 §3.1). Exporters that count otherwise are found out.
 
+use crate::change::SequenceState;
+
 /// Larger skips are a restart, in records and in datagrams.
 const LARGEST_GAP: [u32; 2] = [1 << 22, 1 << 17];
 /// Datagrams that come later than this are a restart.
@@ -83,6 +85,41 @@ impl Sequence {
             turn: 0,
             after_late: None,
         }
+    }
+
+    /// Goes on where an earlier run stood.
+    pub(crate) fn restore(&mut self, state: &SequenceState) {
+        self.counts = match state.counts {
+            0 => Counts::Records,
+            1 => Counts::FlowRecords,
+            _ => Counts::Datagrams,
+        };
+        self.newest = Some(Position {
+            sequence: state.number,
+            records: state.records,
+            options: state.options,
+            uptime: state.uptime,
+            export_time: state.export_time,
+            templates: false,
+        });
+    }
+
+    /// Where it stands, if anything came.
+    pub(crate) fn state(&self, version: u16) -> Option<SequenceState> {
+        let newest = self.newest?;
+        Some(SequenceState {
+            version,
+            counts: match self.counts {
+                Counts::Records => 0,
+                Counts::FlowRecords => 1,
+                Counts::Datagrams => 2,
+            },
+            number: newest.sequence,
+            records: newest.records,
+            options: newest.options,
+            uptime: newest.uptime,
+            export_time: newest.export_time,
+        })
     }
 
     /// What the exporter was found to count.

@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use weir_flow_record::{Address, ExportProtocol, ReceivedAt, Timestamp};
 
+use crate::change::{SequenceState, StateChange};
 use crate::limits::Limits;
 use crate::sampling::Samplers;
 use crate::sequence::{Counts, Sequence, Tally};
@@ -104,6 +105,29 @@ pub(crate) struct Session {
     last_seen: ReceivedAt,
     pub(crate) records: u64,
     pub(crate) datagrams: u64,
+}
+
+/// The version word of a protocol that has sequences of ours.
+fn version_of(protocol: ExportProtocol) -> Option<u16> {
+    Some(match protocol {
+        ExportProtocol::NetflowV1 => 1,
+        ExportProtocol::NetflowV5 => 5,
+        ExportProtocol::NetflowV7 => 7,
+        ExportProtocol::NetflowV9 => 9,
+        ExportProtocol::Ipfix => 10,
+        ExportProtocol::SflowV5 | ExportProtocol::Xdp => return None,
+    })
+}
+
+fn protocol_of(version: u16) -> Option<ExportProtocol> {
+    Some(match version {
+        1 => ExportProtocol::NetflowV1,
+        5 => ExportProtocol::NetflowV5,
+        7 => ExportProtocol::NetflowV7,
+        9 => ExportProtocol::NetflowV9,
+        10 => ExportProtocol::Ipfix,
+        _ => return None,
+    })
 }
 
 /// A template of a session.
@@ -308,6 +332,42 @@ impl Tables {
             self.remove_session(slot);
         }
         closed
+    }
+
+    /// Where the sequences of sessions over UDP stand in which something came since `since`.
+    pub(crate) fn sequences(&self, since: ReceivedAt) -> impl Iterator<Item = StateChange> + '_ {
+        let sessions = self.by_key.values();
+        let sessions = sessions.filter_map(|&slot| self.sessions.get(slot as usize));
+        sessions.filter_map(move |session| {
+            let key = session.key;
+            let is_wanted = key.transport == Transport::Datagram && session.last_seen >= since;
+            let version = version_of(key.protocol).filter(|_| is_wanted)?;
+            Some(StateChange::Sequence {
+                exporter: key.address.ip(),
+                port: key.port,
+                domain: key.domain,
+                sequence: session.sequence.state(version)?,
+            })
+        })
+    }
+
+    /// Brings back where a session's sequence stood.
+    pub(crate) fn restore_sequence(
+        &mut self,
+        from: SocketAddr,
+        domain: u32,
+        state: &SequenceState,
+        at: ReceivedAt,
+    ) {
+        let Some(protocol) = protocol_of(state.version) else {
+            return;
+        };
+        let key = SessionKey::new(from, domain, protocol, Transport::Datagram);
+        if let Some(slot) = self.find_or_add(key, at, &mut None)
+            && let Some(session) = self.sessions.get_mut(slot as usize)
+        {
+            session.sequence.restore(state);
+        }
     }
 
     fn add_session(&mut self, exporter: u32, key: SessionKey, at: ReceivedAt) -> Option<u32> {

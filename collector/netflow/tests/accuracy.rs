@@ -259,3 +259,24 @@ fn domains_nobody_speaks_for_give_way() {
     assert!(removed.is_removal());
     assert_eq!(removed.key(), b"192.0.2.1/7/sampler");
 }
+
+#[test]
+fn what_is_lost_while_nobody_listens_is_told_after_a_restart() {
+    let mut before = with_template();
+    decode(&mut before, 1, 1, &message(0, 10, 0));
+    let mut kept: Vec<StateChange> = before.sequences(ReceivedAt::from_nanos(0)).collect();
+    assert_eq!(kept.len(), 1);
+    kept.extend(std::iter::from_fn(|| before.poll_change()));
+    // As it is stored.
+    let stored = serde_json::to_vec(&kept).unwrap();
+    let kept: Vec<StateChange> = serde_json::from_slice(&stored).unwrap();
+    let mut after = decoder();
+    for change in kept {
+        after.restore(change);
+    }
+    let (outcome, _) = decode(&mut after, 9, 1, &message(250, 10, 9));
+    assert!(outcome.sequence_gap && !outcome.restarted);
+    assert_eq!((outcome.records, outcome.missing_records), (10, 240));
+    // Nothing came since: nothing is stored again.
+    assert_eq!(after.sequences(received(10)).count(), 0);
+}

@@ -13,6 +13,7 @@ use crate::outcome::{DatagramError, DatagramOutcome, DecoderCounters};
 use crate::record::Frame;
 use crate::sample::{DataSource, FlowHeader, counter_records, discarded_packet, format, next};
 use crate::sequence::Verdict;
+use crate::state::SequenceState;
 use crate::tables::{Key, SourceKey, Tables};
 
 /// Generic interface counters.
@@ -102,6 +103,16 @@ impl Decoder {
     #[must_use]
     pub fn poll_counters(&mut self) -> Option<CounterReport> {
         self.reports.poll()
+    }
+
+    /// Where the sequences of sub-agents stand that sent something since `since`: store them now and then.
+    pub fn sequences(&self, since: ReceivedAt) -> impl Iterator<Item = SequenceState> + '_ {
+        self.tables.sequences(since)
+    }
+
+    /// Brings back a sequence of an earlier run. Call before the first datagram.
+    pub fn restore(&mut self, state: &SequenceState) {
+        self.tables.restore(state, ReceivedAt::from_nanos(0));
     }
 
     /// Who exports, in the order of [`ExporterId`].

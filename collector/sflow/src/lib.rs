@@ -38,12 +38,14 @@ mod outcome;
 mod record;
 mod sample;
 mod sequence;
+mod state;
 mod tables;
 
 pub use counters::{CounterReport, InterfaceCounters};
 pub use decoder::Decoder;
 pub use limits::{CheckedLimits, Limits, LimitsError};
 pub use outcome::{DatagramError, DatagramOutcome, DecoderCounters};
+pub use state::SequenceState;
 
 /// Whether a datagram is sFlow v5, by its first word: NetFlow and IPFIX have their version in the first two octets, where
 /// sFlow has zeros.

@@ -33,6 +33,17 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
+    /// Goes on where an earlier run stood: what came before was never missing.
+    pub(crate) fn restore(&mut self, newest: u32, uptime: u32) {
+        self.seen = u64::MAX;
+        self.advance(newest, uptime);
+    }
+
+    /// The newest number and the uptime with it, if anything came.
+    pub(crate) fn newest(&self) -> Option<(u32, u32)> {
+        Some((self.newest?, self.uptime))
+    }
+
     /// Takes in a datagram's number and the agent's uptime in ms.
     pub(crate) fn observe(&mut self, sequence: u32, uptime: u32) -> Verdict {
         let verdict = self.judge(sequence, uptime);

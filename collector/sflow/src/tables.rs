@@ -6,6 +6,7 @@ use weir_flow_record::{Address, ExportProtocol, ExporterId, ExporterView, Receiv
 use crate::limits::Limits;
 use crate::sample::DataSource;
 use crate::sequence::Sequence;
+use crate::state::SequenceState;
 
 /// An exporter that was silent for so long gives way to a new one, in ns.
 const SILENCE: i64 = 3_600_000_000_000;
@@ -127,6 +128,41 @@ impl Tables {
     #[inline]
     pub(crate) fn exporter(&mut self, number: u32) -> Option<&mut Exporter> {
         self.exporters.get_mut(number as usize)
+    }
+
+    /// Where the sequences of sub-agents stand that sent something since `since`.
+    pub(crate) fn sequences(&self, since: ReceivedAt) -> impl Iterator<Item = SequenceState> + '_ {
+        self.exporters.iter().flat_map(move |exporter| {
+            let sub_agents = exporter.sub_agents.iter();
+            let wanted = sub_agents.filter(move |sub_agent| sub_agent.last_seen >= since);
+            wanted.filter_map(|sub_agent| {
+                let (number, uptime) = sub_agent.sequence.newest()?;
+                Some(SequenceState {
+                    source: exporter.key.source.ip(),
+                    agent: exporter.key.agent.ip(),
+                    sub_agent: sub_agent.id,
+                    number,
+                    uptime,
+                    datagrams: sub_agent.datagrams,
+                    records: sub_agent.records,
+                })
+            })
+        })
+    }
+
+    /// Brings back where a sequence stood.
+    pub(crate) fn restore(&mut self, state: &SequenceState, at: ReceivedAt) {
+        let key = Key {
+            source: Address::from(state.source),
+            agent: Address::from(state.agent),
+        };
+        let most = self.limits.max_sub_agents_per_exporter;
+        let number = self.find_or_add(key, at);
+        let exporter = number.and_then(|number| self.exporter(number));
+        if let Some(sub_agent) = exporter.and_then(|e| e.sub_agent(state.sub_agent, at, most)) {
+            sub_agent.sequence.restore(state.number, state.uptime);
+            (sub_agent.datagrams, sub_agent.records) = (state.datagrams, state.records);
+        }
     }
 
     /// Counts a datagram that cannot be used for the first agent known behind its source.

@@ -107,3 +107,20 @@ fn a_restarted_agent_is_no_loss() {
     assert_eq!((counters.sequence_resets, counters.missing_records), (1, 0));
     assert_eq!(counters.agent_drops, 0);
 }
+
+#[test]
+fn what_is_lost_while_nobody_listens_is_told_after_a_restart() {
+    let (mut encoder, mut before) = (encoder(), decoder());
+    for datagram in datagrams(&mut encoder, &flows(40)) {
+        decode(&mut before, 1, &datagram);
+    }
+    let kept: Vec<_> = before
+        .sequences(weir_flow_record::ReceivedAt::from_nanos(0))
+        .collect();
+    assert_eq!(kept.len(), 1);
+    let mut after = decoder();
+    after.restore(&kept[0]);
+    encoder.lose_datagrams(10);
+    let (outcome, _) = decode(&mut after, 1, &datagrams(&mut encoder, &flows(1))[0]);
+    assert!(outcome.sequence_gap && outcome.missing_records > 0);
+}
