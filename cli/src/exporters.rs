@@ -47,17 +47,18 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
+        let figure = |name: &str| exporter[name].as_u64().unwrap_or(0);
         println!(
             "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9.3} {:>8.2}%",
             exporter["name"].as_str().unwrap_or(""),
             protocols.join(","),
-            exporter["datagrams"],
-            exporter["records"],
-            exporter["templates"],
-            exporter["sequence_gaps"],
-            exporter["missing_records"],
-            exporter["duplicate_datagrams"],
-            exporter["undecodable_sets"],
+            figure("datagrams"),
+            figure("records"),
+            figure("templates"),
+            figure("sequence_gaps"),
+            figure("missing_records"),
+            figure("duplicate_datagrams"),
+            figure("undecodable_sets"),
             exporter["skew_seconds"].as_f64().unwrap_or(0.0),
             exporter["coverage_share"].as_f64().unwrap_or(1.0) * 100.0,
         );

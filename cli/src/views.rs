@@ -1,14 +1,17 @@
 //! What the daemon shows: snapshots that the stages publish, and HTTP, metrics and the admin socket read.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
-use weir_collector::{Coverage, SocketView};
+use weir_collector::{
+    Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
+};
 use weir_flow_aggregate::AggregateCounters;
-use weir_flow_record::ExporterView;
+use weir_flow_record::{Address, ExporterView, ReceivedAt};
 use weir_flow_store::{DropReason, StoreCounters};
 
 use crate::naming::InterfaceRow;
@@ -20,6 +23,8 @@ const CLOSED_ATTACKS: usize = 1_000;
 #[derive(Debug, Default)]
 pub(crate) struct Views {
     shards: Mutex<Vec<ShardView>>,
+    streams: Mutex<StreamView>,
+    silent: Mutex<Vec<(Address, ReceivedAt)>>,
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
@@ -37,6 +42,13 @@ pub(crate) struct Counters {
     pub(crate) reload_failures: AtomicU64,
 }
 
+/// IPFIX over TCP and TLS.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StreamView {
+    pub(crate) connections: usize,
+    pub(crate) counters: StreamCounters,
+}
+
 /// A shard's figures, or all shards', at the newest tick.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShardView {
@@ -44,6 +56,12 @@ pub(crate) struct ShardView {
     pub(crate) sockets: Vec<SocketView>,
     pub(crate) aggregate: AggregateCounters,
     pub(crate) refused_datagrams: u64,
+    /// Datagrams refused by rate caps and the allow list.
+    pub(crate) trust: TrustCounters,
+    /// The same by exporter.
+    pub(crate) refused: Vec<TrustView>,
+    /// What went to each mirror.
+    pub(crate) mirrors: Vec<(SocketAddr, MirrorCounters)>,
     /// Records by zone and exporter, an estimate; the coverage is the exporter's.
     pub(crate) shares: Vec<(String, Coverage, u64)>,
 }
@@ -68,6 +86,23 @@ impl ShardView {
         self.aggregate = self.aggregate.plus(&other.aggregate);
         self.refused_datagrams += other.refused_datagrams;
         self.shares.extend_from_slice(&other.shares);
+        self.trust.strangers += other.trust.strangers;
+        self.trust.too_many_datagrams += other.trust.too_many_datagrams;
+        self.trust.too_many_records += other.trust.too_many_records;
+        self.trust.evicted_exporters += other.trust.evicted_exporters;
+        self.refused.extend_from_slice(&other.refused);
+        for (to, counters) in &other.mirrors {
+            match self.mirrors.iter_mut().find(|(known, _)| known == to) {
+                Some((_, sum)) => {
+                    sum.sent += counters.sent;
+                    sum.octets += counters.octets;
+                    sum.full += counters.full;
+                    sum.failed += counters.failed;
+                    sum.other_family += counters.other_family;
+                }
+                None => self.mirrors.push((*to, *counters)),
+            }
+        }
     }
 
     /// The coverage of each zone: that of its exporters, by their records.
@@ -140,6 +175,26 @@ impl Views {
         }
         all.exporters.sort_by_key(|row| row.view.address);
         all
+    }
+
+    /// Replaces the figures of IPFIX sessions.
+    pub(crate) fn set_streams(&self, view: StreamView) {
+        *lock(&self.streams) = view;
+    }
+
+    /// The figures of IPFIX sessions.
+    pub(crate) fn streams(&self) -> StreamView {
+        *lock(&self.streams)
+    }
+
+    /// Replaces the list of silent exporters: who, and since when.
+    pub(crate) fn set_silent(&self, silent: Vec<(Address, ReceivedAt)>) {
+        *lock(&self.silent) = silent;
+    }
+
+    /// Exporters that are silent now.
+    pub(crate) fn silent(&self) -> Vec<(Address, ReceivedAt)> {
+        lock(&self.silent).clone()
     }
 
     /// Takes in an event.

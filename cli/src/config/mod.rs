@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use weir_collector::{CollectorConfig, CollectorSettings, ExporterConfig, ShardSettings};
+use weir_collector::{
+    CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
+};
 use weir_detector::{DetectorConfig, DetectorSettings, ThresholdConfig, ZoneConfig};
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
@@ -32,6 +34,8 @@ pub(crate) struct Config {
     events: EventsConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
+    #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
+    mirrors: Vec<MirrorConfig>,
     #[serde(rename = "threshold")]
     thresholds: Vec<ThresholdConfig>,
     #[serde(rename = "zone", skip_serializing_if = "Vec::is_empty")]
@@ -102,6 +106,7 @@ pub(crate) struct Settings {
     pub(crate) log: LogConfig,
     pub(crate) http: SocketAddr,
     pub(crate) collector: CollectorSettings,
+    pub(crate) mirrors: Vec<MirrorSettings>,
     pub(crate) aggregation: AggregationConfig,
     pub(crate) store: StoreSettings,
     /// Files, not read yet.
@@ -209,6 +214,7 @@ fn parse(
         detector: document.take("detector"),
         events: document.take("events"),
         exporters: document.take_array("exporter").unwrap_or_default(),
+        mirrors: document.take_array("mirror").unwrap_or_default(),
         thresholds: document
             .take_array("threshold")
             .unwrap_or_else(|| vec![ThresholdConfig::built_in()]),
@@ -247,6 +253,7 @@ impl Config {
         };
         absolute(&mut self.state_dir);
         absolute(&mut self.events.file);
+        self.collector.resolve(folder);
         absolute(&mut self.enrichment.asn_database);
         absolute(&mut self.enrichment.country_database);
         absolute(&mut self.enrichment.networks);
@@ -272,6 +279,12 @@ impl Config {
         let collector = noted(
             document,
             collector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
+        let listen = collector.as_ref().map(|collector| collector.listen.clone());
+        let mirrors = MirrorConfig::check(&self.mirrors, &listen.unwrap_or_default());
+        let mirrors = noted(
+            document,
+            mirrors.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
         let aggregation = self.aggregation.check();
         let aggregation = noted(
@@ -314,6 +327,7 @@ impl Config {
             log: self.log.clone(),
             http: self.http.listen,
             collector: collector?,
+            mirrors: mirrors?,
             aggregation: {
                 aggregation?;
                 self.aggregation.clone()

@@ -7,8 +7,10 @@
 //!                             └ batches → store thread → Parquet
 //! ```
 
+mod intake;
 mod judge;
 mod shard;
+mod streams;
 mod window;
 
 use std::collections::BTreeMap;
@@ -26,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use weir_attack_event::{AttackEvent, AttackId};
-use weir_collector::{ReceiveBuffers, Receiver, Shard};
+use weir_collector::{Receiver, Shard, Silence};
 use weir_detector::Detector;
 use weir_dots_export::{ClientNotice, Exporter};
 use weir_dots_server::Mitigator;
@@ -35,6 +37,7 @@ use weir_flow_aggregate::Merger;
 use weir_flow_store::RecentWindow;
 use weir_state::State;
 
+use self::intake::Intake;
 use self::judge::{Input, JudgeThread};
 use self::shard::ShardThread;
 use crate::admin::Admin;
@@ -89,6 +92,8 @@ pub(crate) struct Daemon {
     shards: Vec<JoinHandle<Receiver>>,
     judge: JoinHandle<()>,
     window: JoinHandle<()>,
+    /// IPFIX over TCP and TLS.
+    sessions: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -191,6 +196,9 @@ impl Daemon {
         let mut threads = Vec::new();
         let mut watches = Vec::new();
         let mut spares = Vec::new();
+        let sessions = streams::start(&settings.collector, Arc::clone(&views), Arc::clone(&stop))?;
+        let (inlets, sessions) = sessions.unzip();
+        let mut inlets = inlets.into_iter().flatten();
         views.set_shards(receivers.len());
         let zones = settings.detector.zones.iter();
         let zones: Arc<[String]> = zones.map(|zone| zone.name.to_string()).collect();
@@ -202,8 +210,13 @@ impl Daemon {
             let thread = ShardThread {
                 number,
                 shard,
-                receiver,
-                buffers: ReceiveBuffers::default(),
+                intake: Intake::open(
+                    receiver,
+                    &settings.collector,
+                    &settings.mirrors,
+                    inlets.next(),
+                )?,
+                silence: (number == 0).then(|| Silence::new(settings.collector.silence())),
                 input: input.clone(),
                 ask: ask.clone(),
                 spares: spared,
@@ -254,6 +267,7 @@ impl Daemon {
             shards: threads,
             judge,
             window,
+            sessions,
             tasks,
         })
     }
@@ -270,6 +284,9 @@ impl Daemon {
                 let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
             }
         });
+        if let Some(sessions) = self.sessions {
+            let _ = sessions.join();
+        }
         let _ = self.judge.join();
         let _ = self.window.join();
         Some(Kept {

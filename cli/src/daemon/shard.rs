@@ -5,18 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
-use weir_collector::{Coverage, ReceiveBuffers, Receiver as Sockets, Shard, wall_clock};
+use weir_collector::{Coverage, Receiver as Sockets, Shard, Silence, SilenceEdge, wall_clock};
 use weir_flow_aggregate::WatchList;
 use weir_flow_record::{ExporterView, FlowBatch, ReceivedAt};
 
+use super::intake::{Intake, Turn};
 use super::judge::Input;
 use super::window::Ask;
 use crate::journal::Journal;
 use crate::naming::Naming;
 use crate::views::{ExporterRow, ShardView, Views};
 
-/// Longest wait for datagrams, so that ticks and a stop are seen in time.
-const PATIENCE: Duration = Duration::from_millis(10);
 /// Pause after a drain: sleeping a little costs less than waking for every datagram. Receive buffers of 4 MiB take five times
 /// as long to fill at five million records a second.
 const PAUSE: Duration = Duration::from_millis(3);
@@ -25,8 +24,9 @@ const PAUSE: Duration = Duration::from_millis(3);
 pub(super) struct ShardThread {
     pub(super) number: u16,
     pub(super) shard: Shard,
-    pub(super) receiver: Sockets,
-    pub(super) buffers: ReceiveBuffers,
+    pub(super) intake: Intake,
+    /// Of all shards' exporters; one shard's thread looks.
+    pub(super) silence: Option<Silence>,
     pub(super) input: SyncSender<Input>,
     pub(super) ask: SyncSender<Ask>,
     pub(super) spares: Receiver<FlowBatch>,
@@ -45,20 +45,13 @@ impl ShardThread {
         while !stop.load(Ordering::Relaxed) {
             self.turn();
         }
-        self.receiver
+        self.intake.receiver
     }
 
     fn turn(&mut self) {
-        let shard = &mut self.shard;
-        let received = self
-            .receiver
-            .receive(&mut self.buffers, PATIENCE, |at, from, octets| {
-                shard.handle_datagram(at, from, octets);
-            });
-        match received {
-            Ok(0) => {}
-            Ok(Sockets::TURN..) => {}
-            Ok(_) => std::thread::sleep(PAUSE),
+        match self.intake.turn(&mut self.shard) {
+            Ok(Turn::Nothing | Turn::More) => {}
+            Ok(Turn::All) => std::thread::sleep(PAUSE),
             Err(error) => {
                 tracing::error!(%error, "cannot receive");
                 std::thread::sleep(Duration::from_millis(100));
@@ -93,6 +86,7 @@ impl ShardThread {
         if now - self.last_view >= 1_000_000_000 {
             self.last_view = now;
             self.publish();
+            self.tell_silence(ReceivedAt::from_nanos(now));
         }
     }
 
@@ -132,11 +126,41 @@ impl ShardThread {
             ShardView {
                 shares: self.shares(&exporters),
                 exporters,
-                sockets: self.receiver.sockets().collect(),
+                sockets: self.intake.receiver.sockets().collect(),
+                trust: *self.intake.trust.counters(),
+                refused: self.intake.trust.exporters().collect(),
+                mirrors: self.intake.mirrors.counters().collect(),
                 aggregate: self.shard.aggregate_counters(),
                 refused_datagrams: self.shard.refused_datagrams(),
             },
         );
+    }
+
+    /// Says who fell silent, and who is back.
+    fn tell_silence(&mut self, now: ReceivedAt) {
+        let Some(silence) = &mut self.silence else {
+            return;
+        };
+        let exporters = self.views.shard().exporters;
+        let heard = exporters
+            .iter()
+            .map(|row| (row.view.address, row.view.last_seen));
+        silence.handle_exporters(now, heard);
+        while let Some(event) = silence.poll_event() {
+            let exporter = self
+                .shard
+                .exporter_name(event.exporter)
+                .map_or_else(|| event.exporter.to_string(), str::to_owned);
+            match event.edge {
+                SilenceEdge::Silent => {
+                    tracing::warn!(exporter, address = %event.exporter, since = %event.since.0, "an exporter is silent");
+                }
+                SilenceEdge::Back => {
+                    tracing::info!(exporter, address = %event.exporter, since = %event.since.0, "an exporter is back");
+                }
+            }
+        }
+        self.views.set_silent(silence.silent().collect());
     }
 
     fn row(&self, view: ExporterView) -> ExporterRow {

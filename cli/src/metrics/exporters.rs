@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use weir_collector::Coverage;
 use weir_flow_record::ExporterView;
 
-use crate::views::ExporterRow;
+use crate::views::{ExporterRow, ShardView};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByExporter {
@@ -209,6 +209,46 @@ pub(super) fn encode_zones(
     for (zone, coverage) in zones {
         let labels = ByZone { zone: zone.clone() };
         ConstGauge::new(coverage.share()).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// Datagrams that were not decoded, by reason; those of capped exporters by name too.
+pub(super) fn encode_refused(
+    encoder: &mut DescriptorEncoder<'_>,
+    shard: &ShardView,
+) -> fmt::Result {
+    let reasons = [
+        ("allow-list", shard.trust.strangers),
+        ("datagram-cap", shard.trust.too_many_datagrams),
+        ("record-cap", shard.trust.too_many_records),
+    ];
+    let mut family = encoder.encode_descriptor(
+        "weir_collector_refused_datagrams",
+        "Datagrams that were not decoded, by reason",
+        None,
+        MetricType::Counter,
+    )?;
+    for (reason, value) in reasons {
+        let labels = [("reason", reason)];
+        ConstCounter::<u64>::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "weir_collector_capped_datagrams",
+        "Datagrams that an exporter sent beyond its caps",
+        None,
+        MetricType::Counter,
+    )?;
+    let mut sums = BTreeMap::<String, u64>::new();
+    for view in &shard.refused {
+        let known = shard.exporters.iter();
+        let known = known.filter(|row| row.view.address == view.exporter);
+        let name = known.map(|row| row.name.clone()).next();
+        let name = name.unwrap_or_else(|| view.exporter.to_string());
+        *sums.entry(name).or_default() += view.too_many_datagrams + view.too_many_records;
+    }
+    for (exporter, sum) in &sums {
+        ConstCounter::<u64>::new(*sum).encode(family.encode_family(&labels(exporter))?)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
 
 mod exporters;
+mod sources;
 
 use std::fmt;
 
@@ -55,6 +56,15 @@ impl Scrape {
         let shard = self.0.shard();
         exporters::encode(encoder, &shard.exporters)?;
         exporters::encode_zones(encoder, &shard.zones())?;
+        exporters::encode_refused(encoder, &shard)?;
+        gauge(
+            encoder,
+            "weir_collector_silent_exporters",
+            "Exporters that sent nothing for their time",
+            self.0.silent().len() as u64,
+        )?;
+        sources::encode_mirrors(encoder, &shard.mirrors)?;
+        sources::encode_streams(encoder, &self.0.streams())?;
         let mut family = encoder.encode_descriptor(
             "weir_collector_socket_drops",
             "Datagrams that the kernel dropped because the receive buffer was full",
@@ -80,12 +90,7 @@ impl Scrape {
             ConstGauge::new(i64::try_from(socket.granted_buffer).unwrap_or(i64::MAX))
                 .encode(family.encode_family(&labels)?)?;
         }
-        counter(
-            encoder,
-            "weir_collector_refused_datagrams",
-            "Datagrams of exporters outside the allow list",
-            shard.refused_datagrams,
-        )
+        Ok(())
     }
 
     fn encode_aggregate(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
