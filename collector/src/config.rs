@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weir_enrichment::{ExporterNames, Interfaces};
+use weir_enrichment::ExporterNames;
 use weir_flow_record::{Address, ByteSize, ColumnSet, Period, Quantity};
 
 use crate::allow::AllowList;
 use crate::decoders::DecoderLimits;
+use crate::exporter::{ExporterConfig, ExporterRule};
 use crate::silence::SilenceSettings;
 use crate::stream::{IpfixTlsConfig, StreamSettings};
 use crate::trust::{RateCaps, TrustSettings};
@@ -79,67 +80,6 @@ impl Default for CollectorConfig {
     }
 }
 
-/// One `[[exporter]]` table: what is known of the exporters in a prefix. The longest match holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ExporterConfig {
-    /// An address or prefix.
-    pub address: String,
-    /// Name in metrics and listings.
-    pub name: String,
-    /// Sampling rate where the exporter states none; 0 = none.
-    pub default_sampling_rate: u32,
-    /// Sampling rate that wins over all; 0 = off.
-    pub override_sampling_rate: u32,
-    /// Clips the spread of records; 0 = trust the start.
-    pub active_timeout: Period,
-    /// `ingress`, `egress` or `all`.
-    pub count: Count,
-    /// Interfaces (ifIndex) whose flows count; empty = all.
-    pub boundary_interfaces: Vec<u32>,
-    /// Names of interfaces, by ifIndex; they win over those that the exporter states.
-    pub interfaces: Interfaces,
-    /// In place of `collector.max_records_per_second`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_records_per_second: Option<Quantity>,
-    /// In place of `collector.max_datagrams_per_second`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_datagrams_per_second: Option<Quantity>,
-    /// In place of `collector.silent_after`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub silent_after: Option<Period>,
-}
-
-impl Default for ExporterConfig {
-    fn default() -> Self {
-        Self {
-            address: String::new(),
-            name: String::new(),
-            default_sampling_rate: 0,
-            override_sampling_rate: 0,
-            active_timeout: Period(Duration::ZERO),
-            count: Count::All,
-            boundary_interfaces: Vec::new(),
-            interfaces: Interfaces::default(),
-            max_records_per_second: None,
-            max_datagrams_per_second: None,
-            silent_after: None,
-        }
-    }
-}
-
-/// Which records of an exporter count, by IE 61 flowDirection: against double counting.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Count {
-    /// Records that do not say `egress`.
-    Ingress,
-    /// Records that do not say `ingress`.
-    Egress,
-    /// All.
-    All,
-}
-
 /// A mistake in the configuration: where, as a path such as `collector.shards` or `exporter[1].address`, and what.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ConfigFault {
@@ -184,31 +124,6 @@ pub struct CollectorSettings {
     pub silent_after: Duration,
     /// IPFIX over TCP and TLS.
     pub streams: StreamSettings,
-}
-
-/// A checked `[[exporter]]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ExporterRule {
-    /// Exporters that it holds for.
-    pub prefix: IpNet,
-    /// Name; empty = the address.
-    pub name: String,
-    /// 0 = none.
-    pub default_sampling_rate: u32,
-    /// 0 = off.
-    pub override_sampling_rate: u32,
-    /// Zero = trust the start.
-    pub active_timeout: Duration,
-    /// Which records count.
-    pub count: Count,
-    /// Sorted; empty = all.
-    pub boundary_interfaces: Vec<u32>,
-    /// Names of interfaces.
-    pub interfaces: Interfaces,
-    /// What it may send.
-    pub caps: RateCaps,
-    /// When it is silent; zero = never.
-    pub silent_after: Duration,
 }
 
 impl CollectorConfig {
@@ -288,7 +203,7 @@ impl CollectorConfig {
         }
     }
 
-    fn caps(&self) -> RateCaps {
+    pub(crate) fn caps(&self) -> RateCaps {
         RateCaps {
             records_per_second: self.max_records_per_second.0,
             datagrams_per_second: self.max_datagrams_per_second.0,
@@ -304,45 +219,6 @@ impl CollectorConfig {
         u16::try_from(cpus.saturating_sub(1))
             .unwrap_or(u16::MAX)
             .max(1)
-    }
-}
-
-impl ExporterConfig {
-    fn check(&self, defaults: &CollectorConfig) -> Result<ExporterRule, String> {
-        let prefix = self
-            .address
-            .parse::<IpNet>()
-            .or_else(|_| self.address.parse::<std::net::IpAddr>().map(IpNet::from))
-            .map_err(|_| format!("`{}` is neither an address nor a prefix", self.address))?;
-        let mut boundary_interfaces = self.boundary_interfaces.clone();
-        boundary_interfaces.sort_unstable();
-        Ok(ExporterRule {
-            prefix: prefix.trunc(),
-            name: self.name.clone(),
-            default_sampling_rate: self.default_sampling_rate,
-            override_sampling_rate: self.override_sampling_rate,
-            active_timeout: self.active_timeout.0,
-            count: self.count,
-            boundary_interfaces,
-            interfaces: self.interfaces.clone(),
-            caps: self.caps(defaults.caps()),
-            silent_after: self.silent_after.unwrap_or(defaults.silent_after).0,
-        })
-    }
-
-    fn caps(&self, defaults: RateCaps) -> RateCaps {
-        let or = |own: Option<Quantity>, default| own.map_or(default, |own| own.0);
-        RateCaps {
-            records_per_second: or(self.max_records_per_second, defaults.records_per_second),
-            datagrams_per_second: or(self.max_datagrams_per_second, defaults.datagrams_per_second),
-        }
-    }
-}
-
-/// Whoever is asked once a second cannot be told of less.
-fn check_silence(path: impl Into<String>, after: Duration, faults: &mut Vec<ConfigFault>) {
-    if !after.is_zero() && after < Duration::from_secs(1) {
-        faults.push(ConfigFault::new(path, "must be 0s (never) or at least 1s"));
     }
 }
 
@@ -392,85 +268,12 @@ impl CollectorSettings {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(collector: &str, exporters: &[&str]) -> Result<CollectorSettings, Vec<String>> {
-        let collector: CollectorConfig = toml::from_str(collector).expect("TOML");
-        let exporters: Vec<ExporterConfig> = exporters
-            .iter()
-            .map(|text| toml::from_str(text).expect("TOML"))
-            .collect();
-        collector
-            .check(&exporters, ColumnSet::NONE)
-            .map_err(|faults| faults.into_iter().map(|fault| fault.path).collect())
-    }
-
-    #[test]
-    fn exporters_inherit_caps_and_silence_and_override_them() {
-        let settings = check(
-            "max_records_per_second = \"100k\"\nmax_datagrams_per_second = 5000",
-            &[
-                "address = \"192.0.2.1\"\nmax_records_per_second = 0\nsilent_after = \"30s\"",
-                "address = \"192.0.2.0/24\"\nmax_datagrams_per_second = \"1k\"",
-            ],
-        )
-        .unwrap();
-        let of = |rule: &ExporterRule| {
-            let RateCaps {
-                records_per_second,
-                datagrams_per_second,
-            } = rule.caps;
-            (records_per_second, datagrams_per_second, rule.silent_after)
-        };
-        assert_eq!(of(&settings.rules[0]), (0, 5_000, Duration::from_secs(30)));
-        assert_eq!(
-            of(&settings.rules[1]),
-            (100_000, 1_000, Duration::from_secs(300))
-        );
-        assert_eq!(settings.trust().default.records_per_second, 100_000);
-        assert_eq!(settings.silence().default, Duration::from_secs(300));
-    }
-
-    #[test]
-    fn every_mistake_is_told_with_its_path() {
-        let faults = check(
-            "max_streams = 0\nmax_streams_per_address = 0\nstream_idle = \"1s\"\nsilent_after = \"1ms\"\n\
-             ipfix_tcp = [\"[::]:4739\", \"[::]:4739\"]\n[ipfix_tls]\nlisten = [\"[::]:4739\"]\nca = \"ca.pem\"",
-            &["address = \"192.0.2.1\"\nsilent_after = \"1ms\"", "address = \"here\""],
-        )
-        .unwrap_err();
-        assert_eq!(
-            faults,
-            [
-                "exporter[0].silent_after",
-                "exporter[1].address",
-                "collector.silent_after",
-                "collector.max_streams",
-                "collector.max_streams_per_address",
-                "collector.stream_idle",
-                "collector.ipfix_tcp",
-                "collector.ipfix_tls",
-                "collector.ipfix_tls",
-                "collector.ipfix_tls.listen",
-            ]
-        );
-    }
-
-    #[test]
-    fn the_table_for_tls_is_read_and_its_files_are_found_beside_the_configuration() {
-        let text = "[ipfix_tls]\nlisten = [\"[::]:4740\"]\nca = \"ca.pem\"\n\
-                    certificate = \"/etc/weir/server.pem\"\nkey = \"server.key\"";
-        let mut config: CollectorConfig = toml::from_str(text).unwrap();
-        config.resolve(Path::new("/etc/weir"));
-        let settings = config.check(&[], ColumnSet::NONE).unwrap();
-        let tls = settings.streams.tls.unwrap();
-        assert_eq!(tls.ca, Path::new("/etc/weir/ca.pem"));
-        assert_eq!(tls.certificate, Path::new("/etc/weir/server.pem"));
-        // What is printed is read again.
-        let dumped = toml::to_string(&config).unwrap();
-        let again: CollectorConfig = toml::from_str(&dumped).unwrap();
-        assert_eq!(again.ipfix_tls, config.ipfix_tls);
+/// Whoever is asked once a second cannot be told of less.
+fn check_silence(path: impl Into<String>, after: Duration, faults: &mut Vec<ConfigFault>) {
+    if !after.is_zero() && after < Duration::from_secs(1) {
+        faults.push(ConfigFault::new(path, "must be 0s (never) or at least 1s"));
     }
 }
+
+#[cfg(test)]
+mod tests;

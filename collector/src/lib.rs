@@ -9,6 +9,7 @@ mod capture;
 mod config;
 mod coverage;
 mod decoders;
+mod exporter;
 pub mod fuzzing;
 mod mirror;
 mod overlap;
@@ -21,11 +22,10 @@ mod trust;
 
 pub use allow::AllowList;
 pub use capture::{Capture, CaptureError, CapturedDatagram};
-pub use config::{
-    CollectorConfig, CollectorSettings, ConfigFault, Count, ExporterConfig, ExporterRule,
-};
+pub use config::{CollectorConfig, CollectorSettings, ConfigFault};
 pub use coverage::Coverage;
 pub use decoders::{DecoderLimits, DecoderState, Decoders, Outcome};
+pub use exporter::{Count, ExporterConfig, ExporterRule};
 pub use mirror::{MirrorConfig, MirrorCounters, MirrorError, MirrorSettings, Mirrors};
 pub use overlap::{DoubleCount, Overlap, Reporter};
 pub use receive::{BindError, ReceiveBuffers, Receiver, SocketView, wall_clock};

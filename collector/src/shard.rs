@@ -9,9 +9,10 @@ use weir_flow_record::{
 };
 use weir_netflow::NameStatement;
 
-use crate::config::{CollectorSettings, Count, ExporterRule};
+use crate::config::CollectorSettings;
 use crate::coverage::Coverage;
 use crate::decoders::{DecoderState, Decoders, Outcome};
+use crate::exporter::{Count, ExporterRule};
 
 /// Rows after which a batch goes to aggregation without waiting for a tick: small enough to stay in the cache.
 const ROWS: usize = 1024;

