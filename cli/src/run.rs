@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_flow_record::ColumnSet;
 
@@ -27,24 +29,52 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     };
     let views = Arc::new(Views::default());
     let mut kept = None;
+    let mut before: Option<Settings> = None;
     loop {
-        let daemon = Daemon::start(
+        let started = Daemon::start(
             runtime.handle(),
             &settings,
             Hooks::default(),
             kept.take(),
             Arc::clone(&views),
-        )?;
+        );
+        let daemon = match (started, before.take()) {
+            (Ok(daemon), _) => daemon,
+            (Err(error), None) => return Err(error),
+            // What no check finds, such as a port that another program has.
+            (Err(error), Some(old)) => {
+                refused(&views, &error);
+                settings = old;
+                start_again(&runtime, &settings, &views)?
+            }
+        };
         let next = runtime.block_on(wait(&mut signals, path, &views));
         kept = daemon.stop(runtime.handle());
         match next {
-            Some(new) => settings = *new,
+            Some(new) => before = Some(std::mem::replace(&mut settings, *new)),
             None => break,
         }
         tracing::info!("configuration reloaded");
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts what ran before. What the refused configuration had started already ends by itself, and holds the state file until
+/// then.
+fn start_again(
+    runtime: &Runtime,
+    settings: &Settings,
+    views: &Arc<Views>,
+) -> anyhow::Result<Daemon> {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        let hooks = Hooks::default();
+        match Daemon::start(runtime.handle(), settings, hooks, None, Arc::clone(views)) {
+            Err(_) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(100)),
+            started => return started,
+        }
+    }
 }
 
 fn load(path: &Path) -> anyhow::Result<Settings> {
@@ -81,11 +111,16 @@ async fn wait(signals: &mut Signals, path: &Path, views: &Views) -> Option<Box<S
             _ = signals.interrupt.recv() => return None,
             _ = signals.reload.recv() => match load(path) {
                 Ok(settings) => return Some(Box::new(settings)),
-                Err(error) => {
-                    views.counters.reload_failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!("the new configuration is refused and the old one kept: {error:#}");
-                }
+                Err(error) => refused(views, &error),
             },
         }
     }
+}
+
+fn refused(views: &Views, error: &anyhow::Error) {
+    views
+        .counters
+        .reload_failures
+        .fetch_add(1, Ordering::Relaxed);
+    tracing::error!("the new configuration is refused and the old one kept: {error:#}");
 }

@@ -31,6 +31,16 @@ fn an_attack_survives_a_reload() {
     attack_for(Duration::from_secs(1));
     assert!(daemon.is_running());
 
+    // No mistake that a check finds: another program has the port.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = format!("listen = \"{}\"", taken.local_addr().unwrap());
+    let unusable = good.replace("listen = \"127.0.0.1:0\"", &elsewhere);
+    assert_ne!(unusable, good);
+    std::fs::write(&lab.config, unusable).unwrap();
+    daemon.reload();
+    attack_for(Duration::from_secs(3));
+    assert!(daemon.is_running());
+
     std::fs::write(
         &lab.config,
         good.replace("clear_for = \"3s\"", "clear_for = \"2s\""),

@@ -173,10 +173,16 @@ pub(crate) fn read(path: &Path, columns: ColumnSet) -> Result<(Config, Settings)
 
 /// Reads the files that the configuration names, to say their mistakes.
 pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
-    let Err(faults) = Snapshot::load(&settings.enrichment) else {
+    let mut lines = Vec::new();
+    if let Err(faults) = Snapshot::load(&settings.enrichment) {
+        lines.extend(faults.iter().map(ToString::to_string));
+    }
+    if let Err(error) = settings.collector.streams.check_files() {
+        lines.push(format!("collector.ipfix_tls: {error}"));
+    }
+    if lines.is_empty() {
         return Ok(());
-    };
-    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    }
     Err(ConfigError::Mistakes(lines.join("\n")))
 }
 

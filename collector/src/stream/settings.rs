@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::tls::{TlsError, server_context};
 use crate::allow::AllowList;
 use crate::config::{CollectorConfig, ConfigFault};
 
@@ -56,6 +57,19 @@ pub struct StreamSettings {
     pub message_time: Duration,
     /// Time without any octet after which a session ends; zero = never.
     pub idle: Duration,
+}
+
+impl StreamSettings {
+    /// Reads the files of the TLS configuration, if there is one, to say what is wrong with them.
+    ///
+    /// # Errors
+    ///
+    /// One is missing or does not hold what it should.
+    pub fn check_files(&self) -> Result<(), TlsError> {
+        self.tls
+            .as_ref()
+            .map_or(Ok(()), |tls| server_context(tls).map(drop))
+    }
 }
 
 impl Default for StreamSettings {
