@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
             .collect();
         let figure = |name: &str| exporter[name].as_u64().unwrap_or(0);
         println!(
-            "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9.3} {:>8.2}%",
+            "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9.3} {:>8.2}%{}",
             exporter["name"].as_str().unwrap_or(""),
             protocols.join(","),
             figure("datagrams"),
@@ -61,6 +61,10 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
             figure("undecodable_sets"),
             exporter["skew_seconds"].as_f64().unwrap_or(0.0),
             exporter["coverage_share"].as_f64().unwrap_or(1.0) * 100.0,
+            exporter["silent_since"]
+                .as_str()
+                .map(|since| format!("  silent since {since}"))
+                .unwrap_or_default(),
         );
     }
     Ok(())

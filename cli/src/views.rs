@@ -11,7 +11,7 @@ use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
 use weir_flow_aggregate::AggregateCounters;
-use weir_flow_record::{Address, ExporterView, ReceivedAt};
+use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, StoreCounters};
 
 use crate::naming::InterfaceRow;
@@ -128,6 +128,9 @@ pub(crate) struct ExporterRow {
     /// Share of what it reported that was seen, of 1, and why not all.
     pub(crate) coverage_share: f64,
     pub(crate) coverage: Coverage,
+    /// Since when nothing has come of it, if that is too long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) silent_since: Option<Timestamp>,
     /// Those that have names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) interfaces: Vec<InterfaceRow>,
@@ -174,6 +177,10 @@ impl Views {
             all.add(shard);
         }
         all.exporters.sort_by_key(|row| row.view.address);
+        let silent: BTreeMap<_, _> = self.silent().into_iter().collect();
+        for row in &mut all.exporters {
+            row.silent_since = silent.get(&row.view.address).map(|since| since.0);
+        }
         all
     }
 

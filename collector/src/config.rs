@@ -261,11 +261,6 @@ impl CollectorSettings {
             max_exporters: self.max_exporters,
         }
     }
-
-    /// Whether datagrams of an exporter are heard.
-    pub fn allows(&self, exporter: Address) -> bool {
-        self.allow.is_empty() || self.allow.iter().any(|prefix| exporter.is_in(prefix))
-    }
 }
 
 /// Whoever is asked once a second cannot be told of less.

@@ -9,6 +9,7 @@ use weir_flow_record::{
 };
 use weir_netflow::NameStatement;
 
+use crate::allow::AllowList;
 use crate::config::CollectorSettings;
 use crate::coverage::Coverage;
 use crate::decoders::{DecoderState, Decoders, Outcome};
@@ -23,6 +24,7 @@ const SPARE_BATCHES: usize = 64;
 
 /// One set of decoders and one aggregator: datagrams in, summaries and batches out. No I/O and no clock.
 pub struct Shard {
+    allow: AllowList,
     collector: CollectorSettings,
     decoders: Decoders,
     aggregator: Aggregator,
@@ -62,6 +64,7 @@ impl Shard {
             coverage: Vec::new(),
             covered_until: i64::MIN,
             refused_datagrams: 0,
+            allow: AllowList::new(&settings.collector.allow),
             collector: settings.collector,
         }
     }
@@ -78,7 +81,7 @@ impl Shard {
         from: SocketAddr,
         octets: &[u8],
     ) -> Option<Outcome> {
-        if !self.collector.allows(Address::from(from.ip())) {
+        if !self.allow.allows(Address::from(from.ip())) {
             self.refused_datagrams += 1;
             return None;
         }
@@ -104,7 +107,7 @@ impl Shard {
         from: SocketAddr,
         octets: &[u8],
     ) -> Option<Outcome> {
-        if !self.collector.allows(Address::from(from.ip())) {
+        if !self.allow.allows(Address::from(from.ip())) {
             self.refused_datagrams += 1;
             return None;
         }
@@ -125,7 +128,7 @@ impl Shard {
     /// Takes in records that were decoded before, of one datagram of `batch`: what a Parquet file holds. Exporters are numbered
     /// by who read them, so a shard takes either these or datagrams.
     pub fn handle_records(&mut self, batch: &FlowBatch, datagram: &DatagramInfo) {
-        if !self.collector.allows(datagram.exporter_address) {
+        if !self.allow.allows(datagram.exporter_address) {
             self.refused_datagrams += 1;
             return;
         }

@@ -179,6 +179,7 @@ impl ShardThread {
                 .shard
                 .exporter_name(view.address)
                 .map_or_else(|| view.address.to_string(), str::to_owned),
+            silent_since: None,
             skew_seconds: view.skew_nanos as f64 / 1e9,
             coverage_share: coverage.share(),
             coverage,
