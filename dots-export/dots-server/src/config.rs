@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_dots_proto::body::Redirect;
 
 /// The table `[dots_server]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,8 +93,15 @@ pub struct ServerPolicy {
     pub max_lifetime: Duration,
     /// How long a withdrawn mitigation stays active (RFC 9132 §4.4.4).
     pub terminating: Duration,
-    /// Least time between two notifications of one mitigation's counters; a new status is told at once.
+    /// Least time between two notifications of one mitigation's counters; a new status is told as soon as the path's
+    /// round-trip time allows.
     pub notify_interval: Duration,
+    /// A mitigation without news is told again after this, since notifications get lost under attack.
+    pub repeat_interval: Duration,
+    /// Sessions of one client at once; the oldest gives way to a new one.
+    pub max_sessions_per_client: usize,
+    /// Another server that clients are sent to, and for how many seconds (RFC 9132 §4.6).
+    pub redirect: Option<(Redirect, u32)>,
     /// Mitigations of one client.
     pub max_mitigations: usize,
     /// Telemetry items of one client, and of its telemetry setup.
@@ -106,7 +114,10 @@ impl Default for ServerPolicy {
             clients: Vec::new(),
             max_lifetime: Duration::from_secs(86_400),
             terminating: Duration::from_secs(120),
-            notify_interval: Duration::from_secs(1),
+            notify_interval: Duration::from_secs(3),
+            repeat_interval: Duration::from_secs(30),
+            max_sessions_per_client: 16,
+            redirect: None,
             max_mitigations: 1_000,
             max_telemetry: 1_000,
         }

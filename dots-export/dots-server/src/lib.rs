@@ -2,12 +2,15 @@
 //! [`Mitigator`], and reports what that measured.
 //!
 //! [`Server`] is the machine: data of sessions in, datagrams out, `now` as an argument. [`BoundServer`] is the shell around
-//! it: sockets, DTLS, a clock, and the state file through which mitigations outlive a restart. What is not here yet: aliases and filters (the data channel), preconfigured requests
-//! (`trigger-mitigation` false), requests in several blocks; they get an honest error.
+//! it: sockets, DTLS, a clock, and the state file through which mitigations outlive a restart. Aliases and filters are those of
+//! a [`DataChannel`]. Targets are prefixes and aliases; names and URIs get an honest error.
 
 mod config;
+mod data;
 pub mod fuzzing;
+mod held;
 mod mitigator;
+mod query;
 mod registry;
 mod saved;
 mod server;
@@ -17,6 +20,7 @@ mod shell;
 mod telemetry;
 
 pub use config::{ClientConfig, DotsServerConfig, DotsServerSettings, Fault, ServerPolicy};
+pub use data::DataChannel;
 pub use mitigator::{MitigationId, Mitigator, MitigatorReport, NoMitigator};
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;

@@ -244,7 +244,7 @@ impl BoundServer {
                             .handle_data(now, numbered(index, session), &data)
                     }
                     ListenerEvent::Closed { session } => {
-                        self.server.handle_closed(numbered(index, session))
+                        self.server.handle_closed(now, numbered(index, session))
                     }
                 }
             }
@@ -256,6 +256,12 @@ impl BoundServer {
                 && let Err(error) = listener.handle_send(session, &datagram)
             {
                 tracing::debug!(%error, "a DOTS message is not sent");
+            }
+        }
+        while let Some(session) = self.server.poll_close() {
+            let (index, session) = listener_of(session);
+            if let Some(listener) = self.listeners.get_mut(index) {
+                listener.handle_close(session);
             }
         }
         for (listener, socket) in self.listeners.iter_mut().zip(&self.sockets) {

@@ -9,7 +9,9 @@ use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::Response;
 use weir_dots_proto::{BodyKind, Cuid, Method, Tmid};
 
-use crate::registry::{Registry, overlap};
+use crate::held::overlap;
+use crate::query::Query;
+use crate::registry::Registry;
 use crate::saved::{Changed, RowKey, SavedRow};
 use crate::server::{checked, entitled};
 
@@ -27,7 +29,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) method: Method,
     pub(crate) cuid: &'a Cuid,
     pub(crate) tmid: Option<Tmid>,
-    pub(crate) query: &'a [String],
     pub(crate) body: Option<&'a Value>,
 }
 
@@ -42,7 +43,7 @@ impl TelemetryStore {
         self.of_client(cuid).next().is_some()
     }
 
-    /// Answers a request of a client that may speak for `prefixes`.
+    /// Answers a PUT or a DELETE of a client that may speak for `prefixes`.
     pub(crate) fn answer(
         &mut self,
         asked: &Asked<'_>,
@@ -51,8 +52,7 @@ impl TelemetryStore {
         most: usize,
     ) -> Response {
         match asked.method {
-            Method::Get => self.get(asked),
-            Method::Delete => {
+            Method::Get | Method::Delete => {
                 let tmids: Vec<Tmid> = self
                     .of_client(asked.cuid)
                     .map(|((_, tmid), _)| *tmid)
@@ -79,17 +79,11 @@ impl TelemetryStore {
         }
     }
 
-    fn get(&self, asked: &Asked<'_>) -> Response {
-        // RFC 9244 §8.3: no type of query is supported here, as /tm-setup tells.
-        if let Some(query) = asked.query.first() {
-            return Response::error(
-                Code::BAD_REQUEST,
-                format!("query `{query}` is not supported"),
-            );
-        }
+    /// What the client has told or asked to be told of, as far as it wants to see it; `None` where there is none.
+    pub(crate) fn shown(&self, cuid: &Cuid, tmid: Option<Tmid>, query: &Query) -> Option<Value> {
         let items: Vec<_> = self
-            .of_client(asked.cuid)
-            .filter(|((_, tmid), _)| asked.tmid.is_none_or(|asked| asked == *tmid))
+            .of_client(cuid)
+            .filter(|((_, other), _)| tmid.is_none_or(|tmid| tmid == *other))
             .flat_map(|((_, tmid), telemetry)| {
                 telemetry.pre_or_ongoing_mitigation.iter().map(|item| {
                     let mut item = item.clone();
@@ -97,14 +91,13 @@ impl TelemetryStore {
                     item
                 })
             })
+            .filter(|item| query.takes_telemetry(item))
+            .map(|item| query.cut_telemetry(item))
             .collect();
-        if items.is_empty() {
-            return Response::error(Code::NOT_FOUND, "no such telemetry");
-        }
         let body = Telemetry {
             pre_or_ongoing_mitigation: items,
         };
-        Response::with_body(Code::CONTENT, body.to_json())
+        (!body.pre_or_ongoing_mitigation.is_empty()).then(|| body.to_json())
     }
 
     /// Of two items with a common target the one of the higher tmid stands (RFC 9244 §8.2): it deletes the lower, and a lower

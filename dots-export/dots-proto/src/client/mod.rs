@@ -434,7 +434,7 @@ impl Session {
                 true
             }
             Some(Arrival::Stale) => true,
-            None => self.heartbeats.handle_response(message.token),
+            None => self.heartbeats.handle_response(now, message.token),
         }
     }
 
