@@ -24,4 +24,4 @@ pub use data::DataChannel;
 pub use mitigator::{MitigationId, Mitigator, MitigatorReport, NoMitigator};
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;
-pub use shell::{BoundServer, StartError};
+pub use shell::{BoundServer, Observation, StartError};
