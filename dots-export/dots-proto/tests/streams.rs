@@ -53,6 +53,7 @@ impl World {
         let request = Request {
             method: Method::Get,
             resource,
+            query: Vec::new(),
             body: None,
             observe,
             if_match: false,

@@ -19,7 +19,7 @@ const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
 
 /// First retransmission of a flight, and the longest wait between two.
 const FIRST_TIMEOUT: c_uint = 400_000;
-const LONGEST_TIMEOUT: c_uint = 2_000_000;
+const LONGEST_TIMEOUT: c_uint = 1_000_000;
 
 /// Opaque `BIO_ADDR` of OpenSSL.
 #[repr(C)]
@@ -108,7 +108,7 @@ pub(crate) fn handle_timeout(ssl: &SslRef) -> bool {
     result >= 0
 }
 
-/// Sets the waits between retransmissions: 400 ms, doubling to 2 s. OpenSSL's own begin at 1 s and go to a minute.
+/// Sets the waits between retransmissions: 400 ms, doubling to 1 s. OpenSSL's own begin at 1 s and go to a minute.
 pub(crate) fn set_timer(ssl: &SslRef) {
     extern "C" fn next(_: *mut SSL, micros: c_uint) -> c_uint {
         match micros {

@@ -233,6 +233,11 @@ impl Client {
         self.notify_session(SessionState::Failed(reason.to_owned()));
     }
 
+    /// The transport that is about to be up has measured its path.
+    pub fn handle_round_trip(&mut self, measured: Duration) {
+        self.session.handle_round_trip(measured);
+    }
+
     /// Certificate and revocation lists were read.
     pub fn handle_validity(&mut self, validity: Validity) {
         self.notify(ClientNotice::Credentials {

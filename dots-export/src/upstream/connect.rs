@@ -170,6 +170,7 @@ async fn shake_in_rounds(attempt: Arc<Attempt>, path: Path) -> Result<Link, Stri
 
 async fn shake(attempt: &Attempt, path: Path, round: u32) -> Result<Link, String> {
     let mut link = begin(attempt, path, round).await?;
+    let began = Instant::now();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         link.flush().await;
@@ -195,7 +196,9 @@ async fn shake(attempt: &Attempt, path: Path, round: u32) -> Result<Link, String
             received = receive(Some(&link), &mut buffer) => match received {
                 Ok(Ready::Read(length)) => {
                     let octets = buffer.get(..length).unwrap_or_default();
-                    link.handle_received(Instant::now(), octets);
+                    let now = Instant::now();
+                    link.round_trip.get_or_insert(now.duration_since(began));
+                    link.handle_received(now, octets);
                 }
                 Ok(Ready::Writable) => {}
                 Err(error) => return Err(error.to_string()),

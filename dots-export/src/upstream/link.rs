@@ -19,6 +19,8 @@ pub(super) struct Link {
     wire: Wire,
     pub(super) path: Path,
     pub(super) resumed: bool,
+    /// From our first word to the first answer: too long where one of them was lost, never too short.
+    pub(super) round_trip: Option<Duration>,
 }
 
 enum Wire {
@@ -67,6 +69,7 @@ impl Link {
             },
             path,
             resumed: false,
+            round_trip: None,
         }
     }
 
@@ -87,6 +90,7 @@ impl Link {
             })),
             path,
             resumed: false,
+            round_trip: None,
         }
     }
 

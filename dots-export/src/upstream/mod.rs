@@ -38,8 +38,8 @@ const HEAD_START_UNDER_ATTACK: Duration = Duration::from_secs(1);
 /// Handshakes of one attempt, beside one another, and the time between them.
 const ROUNDS: u32 = 2;
 const ROUND: Duration = Duration::from_secs(10);
-const ROUNDS_UNDER_ATTACK: u32 = 4;
-const ROUND_UNDER_ATTACK: Duration = Duration::from_secs(5);
+const ROUNDS_UNDER_ATTACK: u32 = 6;
+const ROUND_UNDER_ATTACK: Duration = Duration::from_secs(3);
 /// A session over TCP looks whether UDP works by now, in peace: first after this, then after twice that, up to a day (RFC
 /// 9132 §4.3: never more often than every 5 minutes, and once a day where there is no hope).
 const FIRST_PROBE: Duration = Duration::from_secs(300);
@@ -294,6 +294,9 @@ impl Driver {
         }
         self.probe_at = may_move.then(|| now + self.probe_wait);
         self.tickets.note(&link);
+        if let Some(measured) = link.round_trip {
+            self.client.handle_round_trip(measured);
+        }
         self.link = Some(link);
         self.client.handle_connected(now);
     }
