@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_dots_proto::body::Redirect;
 
+use crate::mitigator::{MitigatorConfig, MitigatorSettings, check_all};
+
 /// The table `[dots_server]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -27,6 +29,9 @@ pub struct DotsServerConfig {
     /// Who may ask, and for what.
     #[serde(rename = "client")]
     pub clients: Vec<ClientConfig>,
+    /// What filters; all of them get every mitigation.
+    #[serde(rename = "mitigator", skip_serializing_if = "Vec::is_empty")]
+    pub mitigators: Vec<MitigatorConfig>,
 }
 
 impl Default for DotsServerConfig {
@@ -42,6 +47,7 @@ impl Default for DotsServerConfig {
             max_sessions: 10_000,
             max_half_open: 1024,
             clients: Vec::new(),
+            mitigators: Vec::new(),
         }
     }
 }
@@ -82,6 +88,8 @@ pub struct DotsServerSettings {
     pub max_half_open: usize,
     /// What the registry goes by.
     pub policy: ServerPolicy,
+    /// What filters, for [`start_mitigators`](crate::start_mitigators).
+    pub mitigators: Vec<MitigatorSettings>,
 }
 
 /// What requests are judged by.
@@ -170,6 +178,7 @@ impl DotsServerConfig {
                 fault(path, "a client without prefixes may ask for nothing");
             }
         }
+        let mitigators = check_all(&self.mitigators, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -187,6 +196,7 @@ impl DotsServerConfig {
                     .collect(),
                 ..ServerPolicy::default()
             },
+            mitigators,
         })
     }
 }
