@@ -54,6 +54,17 @@ pub enum RequestMode {
     Never,
 }
 
+/// How the upstreams of a policy are asked.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// One after another: the next where one refuses, does not answer, or cannot do enough.
+    #[default]
+    Fallback,
+    /// All at the same time, as RFC 9284 §5 wants it of provider-independent prefixes.
+    Parallel,
+}
+
 /// `[[upstream]]`: a DOTS server.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -127,6 +138,8 @@ pub struct PolicyConfig {
     pub name: String,
     /// Upstreams in the order in which they are asked. Empty: all, in the order of the file.
     pub upstreams: Vec<String>,
+    /// Whether they are asked one after another or all at once.
+    pub order: Order,
     /// Attacks below it are told to nobody.
     pub minimum_severity: Severity,
     /// Who asks.
@@ -141,6 +154,12 @@ pub struct PolicyConfig {
     pub max_prefix: [u8; 2],
     /// Most mitigations that are asked for at once.
     pub max_requests: usize,
+    /// Most requests, wider scopes and other upstreams included, within a minute.
+    pub max_requests_per_minute: usize,
+    /// A mitigation that drops nothing for this long while the attack goes on has no effect: the next upstream is asked too.
+    pub effect_after: Period,
+    /// When all upstreams were tried in vain, they are tried again after this.
+    pub retry_after: Period,
 }
 
 impl Default for PolicyConfig {
@@ -148,6 +167,7 @@ impl Default for PolicyConfig {
         Self {
             name: "default".to_owned(),
             upstreams: Vec::new(),
+            order: Order::Fallback,
             minimum_severity: Severity::Medium,
             request: RequestMode::Automatic,
             lifetime: Period(Duration::from_secs(3600)),
@@ -155,6 +175,9 @@ impl Default for PolicyConfig {
             never: Vec::new(),
             max_prefix: [24, 48],
             max_requests: 100,
+            max_requests_per_minute: 60,
+            effect_after: Period(Duration::from_secs(120)),
+            retry_after: Period(Duration::from_secs(60)),
         }
     }
 }
@@ -235,6 +258,25 @@ pub struct PolicySettings {
     pub max_prefix_v6: u8,
     /// Most mitigations that are asked for at once.
     pub max_requests: usize,
+    /// Most requests within a minute.
+    pub max_requests_per_minute: usize,
+    /// How long a mitigation may drop nothing.
+    pub effect_after: Duration,
+    /// Time until all upstreams are tried again.
+    pub retry_after: Duration,
+    /// Whether upstreams are asked one after another.
+    pub order: Order,
+}
+
+impl PolicySettings {
+    /// Upstreams that are asked at the same time, each with those that follow it if it does not help.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<Vec<Arc<str>>> {
+        match self.order {
+            Order::Fallback => vec![self.upstreams.clone()],
+            Order::Parallel => self.upstreams.iter().map(|one| vec![one.clone()]).collect(),
+        }
+    }
 }
 
 /// What [`check`] found good.
@@ -448,6 +490,13 @@ fn check_policy(
         let message = "0 asks for nothing: write request = \"never\"";
         faults.add(table, "max_requests", message);
     }
+    if config.max_requests_per_minute == 0 {
+        let message = "0 asks for nothing: write request = \"never\"";
+        faults.add(table, "max_requests_per_minute", message);
+    }
+    if config.retry_after.0 < Duration::from_secs(1) {
+        faults.add(table, "retry_after", "must be at least 1s");
+    }
     let names: Vec<&String> = match config.upstreams.as_slice() {
         [] => upstreams.iter().map(|upstream| &upstream.name).collect(),
         named => named.iter().collect(),
@@ -463,6 +512,10 @@ fn check_policy(
         max_prefix_v4: v4,
         max_prefix_v6: v6,
         max_requests: config.max_requests,
+        max_requests_per_minute: config.max_requests_per_minute,
+        effect_after: config.effect_after.0,
+        retry_after: config.retry_after.0,
+        order: config.order,
     }
 }
 

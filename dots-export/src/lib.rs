@@ -24,6 +24,7 @@
 mod client;
 mod command;
 mod config;
+mod decision;
 mod exporter;
 mod followed;
 mod recorder;
@@ -40,9 +41,10 @@ pub use command::{
     ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX, SessionState, is_operators,
 };
 pub use config::{
-    ExportSettings, Fault, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
+    ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
     UpstreamConfig, UpstreamSettings, check,
 };
+pub use decision::{Action, Decision};
 pub use exporter::Exporter;
 pub use recorder::{Record, Recorder, placeholder_cuid};
 pub use scope::mitigation_scope;

@@ -80,11 +80,8 @@ pub(crate) fn mitigate(cuid: &Cuid, mid: Mid) -> Resource {
 
 fn request(method: Method, resource: Resource, body: Option<Value>) -> Request {
     Request {
-        method,
-        resource,
         body,
-        observe: None,
-        if_match: false,
+        ..Request::new(method, resource)
     }
 }
 

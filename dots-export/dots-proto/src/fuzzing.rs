@@ -87,6 +87,7 @@ pub fn fuzz_client_session(data: &[u8]) {
             body: None,
             observe: Some(true),
             if_match: false,
+            query: Vec::new(),
         };
         session.handle_request(now, request);
     }

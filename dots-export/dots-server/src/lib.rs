@@ -28,4 +28,4 @@ pub use mitigator::{
 };
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;
-pub use shell::{BoundServer, StartError};
+pub use shell::{BoundServer, Observation, StartError};

@@ -171,8 +171,8 @@ impl Query {
             && self.aliases.is_empty();
         let named = || {
             overlap(&self.prefixes, shown.prefixes)
-                || any(&self.names, shown.names, Name::takes)
-                || any(&self.uris, shown.uris, Name::takes)
+                || any(&self.names, shown.names, |name, shown| name.takes(shown))
+                || any(&self.uris, shown.uris, |name, shown| name.takes(shown))
                 || any(&self.aliases, shown.aliases, String::eq)
         };
         (unnamed || named())
@@ -325,7 +325,7 @@ impl Name {
         (text.len() > 1 && !text.contains('*')).then_some(name)
     }
 
-    fn takes(&self, name: &String) -> bool {
+    fn takes(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         match self {
             Self::Exact(exact) => name == *exact,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dtls::{Credentials, DtlsError, Listener, ListenerEvent, ListenerLimits, ServerContext};
 
 use weir_state::{Batch, Stage, State, StateError};
@@ -42,6 +43,16 @@ pub struct BoundServer {
     listeners: Vec<Listener>,
     server: Server,
     kept: Option<Kept>,
+    observations: Option<mpsc::Receiver<Observation>>,
+}
+
+/// How an attack stands that this side observes.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// The attack's name, of no meaning to clients.
+    pub attack: String,
+    /// One item, without `tmid`; `None`: the attack is over.
+    pub item: Option<Box<PreOrOngoingMitigation>>,
 }
 
 /// Where rows are kept, and those that are not yet.
@@ -93,6 +104,7 @@ impl BoundServer {
             listeners,
             server,
             kept: None,
+            observations: None,
         })
     }
 
@@ -109,6 +121,13 @@ impl BoundServer {
         Ok(self)
     }
 
+    /// Clients that ask for it are told of these attacks.
+    #[must_use]
+    pub fn with_observations(mut self, observations: mpsc::Receiver<Observation>) -> Self {
+        self.observations = Some(observations);
+        self
+    }
+
     /// Where it listens.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets
@@ -119,7 +138,7 @@ impl BoundServer {
 
     /// Serves until `shutdown` is true.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        let (datagrams, mut received) = tokio::sync::mpsc::channel(1024);
+        let (datagrams, mut received) = mpsc::channel(1024);
         let mut readers = Vec::new();
         for (index, socket) in self.sockets.iter().enumerate() {
             let (socket, datagrams) = (Arc::clone(socket), datagrams.clone());
@@ -154,6 +173,11 @@ impl BoundServer {
                         let Ok(datagram) = received.try_recv() else { break };
                         self.receive(&datagram);
                     }
+                }
+                observation = observed(&mut self.observations) => {
+                    let item = observation.item.map(|item| *item);
+                    self.server
+                        .handle_observation(Instant::now(), &observation.attack, item);
                 }
                 () = tokio::time::sleep_until(due.into()) => {
                     let now = Instant::now();
@@ -271,6 +295,17 @@ impl BoundServer {
             }
         }
     }
+}
+
+/// The next observation, if anybody makes any.
+async fn observed(observations: &mut Option<mpsc::Receiver<Observation>>) -> Observation {
+    if let Some(receiver) = observations {
+        if let Some(observation) = receiver.recv().await {
+            return observation;
+        }
+        *observations = None;
+    }
+    std::future::pending().await
 }
 
 /// Rows as one transaction.

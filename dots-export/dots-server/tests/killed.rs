@@ -118,6 +118,7 @@ fn ask(
             body,
             observe: None,
             if_match: false,
+            query: Vec::new(),
         },
     );
     let end = Instant::now() + Duration::from_secs(20);

@@ -254,6 +254,26 @@ fn observers_are_told_what_the_mitigator_measured() {
 }
 
 #[test]
+fn of_two_queries_that_overlap_one_is_observed() {
+    let mut bench = Bench::new();
+    let client = bench.connect("weir-lab");
+    bench.put(client, &MID_1, &request("203.0.113.7/32", 3600));
+    let mut observe = |query: &str| {
+        let options = [
+            (option::OBSERVE, Vec::new()),
+            (option::URI_QUERY, query.as_bytes().to_vec()),
+        ];
+        let all = ["mitigate", CUID];
+        let answer = bench.ask(client, Code::GET, &all, None, &options);
+        answer.unwrap().code
+    };
+    // RFC 9244 §9.2.
+    assert_eq!(observe("target-protocol=17"), Code::CONTENT);
+    assert_eq!(observe("target-prefix=203.0.113.0/24"), Code::CONFLICT);
+    assert_eq!(observe("target-protocol=6"), Code::NOT_FOUND);
+}
+
+#[test]
 fn a_client_sees_its_own_alone() {
     let mut bench = Bench::new();
     let (client, other) = (bench.connect("weir-lab"), bench.connect("other"));

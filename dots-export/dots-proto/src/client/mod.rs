@@ -42,6 +42,23 @@ pub struct Request {
     pub observe: Option<bool>,
     /// Whether an empty If-Match goes with it: an efficacy update (RFC 9132 §4.4.3).
     pub if_match: bool,
+    /// Uri-Query options, as `c=n`; GET only (RFC 9132 §4.4.2, RFC 9244 §8.3).
+    pub query: Vec<String>,
+}
+
+impl Request {
+    /// A request without options and body.
+    #[must_use]
+    pub const fn new(method: Method, resource: Resource) -> Self {
+        Self {
+            method,
+            resource,
+            body: None,
+            observe: None,
+            if_match: false,
+            query: Vec::new(),
+        }
+    }
 }
 
 /// What a session tells.
@@ -465,9 +482,11 @@ impl Session {
     fn note_registration(&mut self, now: Instant, pending: &Pending, message: &Message) {
         match message.number(option::OBSERVE) {
             Some(sequence) if message.code.is_success() => {
-                let resource = pending.request.resource.clone();
+                let Request {
+                    resource, query, ..
+                } = pending.request.clone();
                 self.relations
-                    .establish(now, message.token, resource, sequence);
+                    .establish(now, message.token, (resource, query), sequence);
             }
             _ => self.relations.end(message.token),
         }
@@ -514,8 +533,9 @@ impl Session {
             }
             Step::More if self.open.len() < MAX_OPEN_REQUESTS => {
                 let (id, token) = (self.next_request_id(), self.fresh_token());
+                let asked = (resource, self.relations.query_of(message.token));
                 self.open
-                    .push(Pending::of_notification(id, resource, token, assembly));
+                    .push(Pending::of_notification(id, asked, token, assembly));
             }
             Step::More | Step::Failed(_) => {}
         }

@@ -56,16 +56,13 @@ impl Pending {
     /// The rest of a notification that came as the first of several blocks.
     pub(super) fn of_notification(
         id: RequestId,
-        resource: Resource,
+        (resource, query): (Resource, Vec<String>),
         token: Token,
         assembly: Assembly,
     ) -> Self {
         let request = Request {
-            method: Method::Get,
-            resource,
-            body: None,
-            observe: None,
-            if_match: false,
+            query,
+            ..Request::new(Method::Get, resource)
         };
         Self {
             wanted_for: WantedFor::Notification,
@@ -172,6 +169,9 @@ impl Pending {
         for segment in self.request.resource.segments() {
             message.push_option(option::URI_PATH, segment);
         }
+        for query in &self.request.query {
+            message.push_option(option::URI_QUERY, query.as_bytes());
+        }
         if let Some(body) = &self.request.body {
             message.push_option(option::CONTENT_FORMAT, option::octets(option::DOTS_CBOR));
             // Bodies are checked where they are made; what cannot be written is refused by the peer as empty.
@@ -211,13 +211,7 @@ mod tests {
     #[allow(clippy::disallowed_methods, reason = "any instant does")]
     fn non_confirmable_requests_are_three_seconds_apart_at_least() {
         let waits = |resource| {
-            let request = Request {
-                method: Method::Get,
-                resource,
-                body: None,
-                observe: None,
-                if_match: false,
-            };
+            let request = Request::new(Method::Get, resource);
             let mut pending = Pending::new(RequestId(1), request, Token::from_number(1));
             let parameters = SessionParameters::default();
             let now = Instant::now();

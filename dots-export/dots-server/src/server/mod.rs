@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use serde_json::Value;
-use weir_dots_proto::body::{Body, Mitigation, Scope, Telemetry};
+use weir_dots_proto::body::{Body, Mitigation, PreOrOngoingMitigation, Scope, Telemetry};
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::{Event, ExchangeId, ObserveAction, RelationId, Session};
 use weir_dots_proto::{Cuid, Method, Resource, SessionParameters, Tmid};
@@ -177,7 +177,9 @@ impl Server {
             return;
         };
         let name = peer.client.as_ref().map(|(name, _)| name);
-        self.presence.remove(now, name, id, &peer.parameters);
+        let sessions = &self.sessions;
+        let heard = |other| is_heard(sessions, other);
+        self.presence.remove(now, name, id, &peer.parameters, heard);
         for cuid in peer.observed.cuids() {
             if let Some(sessions) = self.observers.get_mut(cuid) {
                 sessions.remove(&id);
@@ -187,6 +189,28 @@ impl Server {
             }
         }
         self.reschedule(id);
+    }
+
+    /// Takes in how an attack stands that this side observes, without `tmid`; `None`: it is over. Clients that have asked about
+    /// its target are told (RFC 9244 §8.3), each of its own prefixes.
+    pub fn handle_observation(
+        &mut self,
+        now: Instant,
+        attack: &str,
+        item: Option<PreOrOngoingMitigation>,
+    ) {
+        if !self.telemetry.observe(attack, item) {
+            return;
+        }
+        for cuid in self.telemetry.cuids() {
+            if !self.wants_server_telemetry(&cuid) {
+                continue;
+            }
+            let concerns = |resource: &Resource| matches!(resource, Resource::Telemetry { .. });
+            for id in self.note_observers(&cuid, concerns, None) {
+                self.send_notices(now, id);
+            }
+        }
     }
 
     /// Lets time pass.
@@ -350,10 +374,9 @@ impl Server {
         let Some((name, _)) = self.sessions.get(&id).and_then(|peer| peer.client.clone()) else {
             return;
         };
-        let heard = self.presence.of(&name).any(|other| {
-            let peer = self.sessions.get(&other);
-            peer.is_some_and(|peer| !peer.session.is_silent())
-        });
+        let mut sessions = self.presence.of(&name);
+        let heard = sessions.any(|other| is_heard(&self.sessions, other));
+        drop(sessions);
         if !heard {
             self.handle_signal_lost(now, &name);
         }
@@ -505,10 +528,7 @@ impl Server {
     ) -> Option<Value> {
         match resource {
             Resource::Mitigate { cuid, mid } => {
-                let telemetry = self
-                    .setups
-                    .get(cuid)
-                    .is_some_and(Setup::wants_server_telemetry);
+                let telemetry = self.wants_server_telemetry(cuid);
                 let mut held = self.registry.shown(now, cuid, *mid);
                 if telemetry {
                     held.iter_mut().for_each(answers::add_telemetry);
@@ -521,7 +541,10 @@ impl Server {
                     .collect();
                 (!scope.is_empty()).then(|| Mitigation { scope }.to_json())
             }
-            Resource::Telemetry { cuid, tmid } => self.telemetry.shown(cuid, *tmid, query),
+            Resource::Telemetry { cuid, tmid } => {
+                let observed = self.wants_server_telemetry(cuid);
+                self.telemetry.shown(cuid, *tmid, query, observed)
+            }
             Resource::TelemetrySetup { cuid, tsid } => {
                 let none = Setup::default();
                 self.setups.get(cuid).unwrap_or(&none).shown(*tsid)
@@ -529,6 +552,13 @@ impl Server {
             Resource::Config { sid } => self.sessions.get(&id)?.config.shown(*sid),
             Resource::Heartbeat => None,
         }
+    }
+
+    /// RFC 9244 §9.2: telemetry goes to clients that have asked for it in their setup.
+    fn wants_server_telemetry(&self, cuid: &Cuid) -> bool {
+        self.setups
+            .get(cuid)
+            .is_some_and(Setup::wants_server_telemetry)
     }
 
     /// Takes what a session has to send, and notes when it wants to be woken.
@@ -560,4 +590,11 @@ impl Server {
             self.due.insert((due, id));
         }
     }
+}
+
+/// Whether a session's client is not silent.
+fn is_heard(sessions: &HashMap<SessionId, Peer>, id: SessionId) -> bool {
+    sessions
+        .get(&id)
+        .is_some_and(|peer| !peer.session.is_silent())
 }

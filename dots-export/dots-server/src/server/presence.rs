@@ -42,13 +42,14 @@ impl Presence {
         (all.len() > most).then(|| all.pop_front()).flatten()
     }
 
-    /// A session is gone; with the last one a client's signal is about to be lost.
+    /// A session is gone; with the last one that is `heard` a client's signal is about to be lost.
     pub(super) fn remove(
         &mut self,
         now: Instant,
         client: Option<&Arc<str>>,
         session: SessionId,
         parameters: &SessionParameters,
+        heard: impl Fn(SessionId) -> bool,
     ) {
         let Some(name) = client else {
             self.strangers.retain(|other| *other != session);
@@ -58,7 +59,7 @@ impl Presence {
             return;
         };
         sessions.all.retain(|other| *other != session);
-        if sessions.all.is_empty() {
+        if !sessions.all.iter().any(|other| heard(*other)) {
             sessions.lost_at = Some(now + silence(parameters));
         }
     }
