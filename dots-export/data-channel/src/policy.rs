@@ -107,7 +107,10 @@ impl Peer {
         let bare = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let is_within = |own: &String| {
             let own = own.trim_end_matches('.').to_ascii_lowercase();
-            bare == own || bare.strip_suffix(&own).is_some_and(|rest| rest.ends_with('.'))
+            bare == own
+                || bare
+                    .strip_suffix(&own)
+                    .is_some_and(|rest| rest.ends_with('.'))
         };
         if is_domain_name(&bare) && self.names.iter().any(is_within) {
             return Ok(());
@@ -127,7 +130,9 @@ impl Authority {
     /// Peers by their names; of two with one name the later counts.
     #[must_use]
     pub fn new(peers: impl IntoIterator<Item = Peer>) -> Self {
-        let peers = peers.into_iter().map(|peer| (peer.name.clone(), Arc::new(peer)));
+        let peers = peers
+            .into_iter()
+            .map(|peer| (peer.name.clone(), Arc::new(peer)));
         Self {
             peers: peers.collect(),
         }

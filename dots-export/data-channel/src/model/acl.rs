@@ -122,7 +122,11 @@ impl Acl {
         let mut members = Map::new();
         put(&mut members, "name", Some(self.name.as_str()));
         put(&mut members, "type", self.kind.map(AclType::identity));
-        put(&mut members, "activation-type", Some(self.activation.name()));
+        put(
+            &mut members,
+            "activation-type",
+            Some(self.activation.name()),
+        );
         let mut aces = Map::new();
         super::element::put_all(&mut aces, "ace", &self.aces, Ace::json);
         put(&mut members, "aces", Some(Value::Object(aces)));
@@ -156,7 +160,10 @@ impl Ace {
     ) -> Result<Self, BodyFault> {
         let name = element.mandatory("name", |value| text(value, MAX_ACL_NAME))?;
         let place = element.child("matches");
-        let matches = element.container("matches")?.map(Matches::read).transpose()?;
+        let matches = element
+            .container("matches")?
+            .map(Matches::read)
+            .transpose()?;
         let matches = matches.unwrap_or_default();
         fits_type(&matches, kind, &place)?;
         let actions = element.container("actions")?;
@@ -236,7 +243,11 @@ impl Actions {
     fn json(self) -> Value {
         let mut members = Map::new();
         put(&mut members, "forwarding", Some(self.forwarding.identity()));
-        put(&mut members, "rate-limit", self.rate_limit.map(|rate| rate.to_string()));
+        put(
+            &mut members,
+            "rate-limit",
+            self.rate_limit.map(|rate| rate.to_string()),
+        );
         Value::Object(members)
     }
 }

@@ -24,7 +24,10 @@ impl Aliases {
     pub fn read(value: &Value, source: Source) -> Result<Self, BodyFault> {
         let mut element = Element::open(value, "aliases", source)?;
         let aliases = element.list("alias", Alias::from_element)?;
-        unique_keys(aliases.iter().map(|alias| &alias.name), &element.child("alias"))?;
+        unique_keys(
+            aliases.iter().map(|alias| &alias.name),
+            &element.child("alias"),
+        )?;
         element.finish()?;
         Ok(Self(aliases))
     }
@@ -74,20 +77,35 @@ impl Alias {
         let mut members = Map::new();
         let target = &self.target;
         put(&mut members, "name", Some(self.name.as_str()));
-        put_all(&mut members, "target-prefix", &target.target_prefix, |prefix| {
-            prefix.to_string().into()
+        put_all(
+            &mut members,
+            "target-prefix",
+            &target.target_prefix,
+            |prefix| prefix.to_string().into(),
+        );
+        put_all(
+            &mut members,
+            "target-port-range",
+            &target.target_port_range,
+            |range| {
+                let mut members = Map::new();
+                put(&mut members, "lower-port", Some(range.lower_port));
+                put(&mut members, "upper-port", range.upper_port);
+                Value::Object(members)
+            },
+        );
+        put_all(
+            &mut members,
+            "target-protocol",
+            &target.target_protocol,
+            |number| (*number).into(),
+        );
+        put_all(&mut members, "target-fqdn", &target.target_fqdn, |name| {
+            name.as_str().into()
         });
-        put_all(&mut members, "target-port-range", &target.target_port_range, |range| {
-            let mut members = Map::new();
-            put(&mut members, "lower-port", Some(range.lower_port));
-            put(&mut members, "upper-port", range.upper_port);
-            Value::Object(members)
+        put_all(&mut members, "target-uri", &target.target_uri, |uri| {
+            uri.as_str().into()
         });
-        put_all(&mut members, "target-protocol", &target.target_protocol, |number| {
-            (*number).into()
-        });
-        put_all(&mut members, "target-fqdn", &target.target_fqdn, |name| name.as_str().into());
-        put_all(&mut members, "target-uri", &target.target_uri, |uri| uri.as_str().into());
         Value::Object(members)
     }
 }

@@ -124,7 +124,10 @@ mod tests {
     #[test]
     fn bits_are_written_in_the_order_of_positions() {
         let read = |text: &str| Operator::read(&Value::from(text));
-        assert_eq!(read("any not").map(|bits| bits.to_string()), Some("not any".to_owned()));
+        assert_eq!(
+            read("any not").map(|bits| bits.to_string()),
+            Some("not any".to_owned())
+        );
         assert_eq!(read("not not"), None);
         assert_eq!(read("all"), None);
         assert_eq!(read("").map(|bits| bits.to_string()), Some(String::new()));

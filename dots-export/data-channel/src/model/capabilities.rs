@@ -46,17 +46,43 @@ pub struct Capabilities {
 }
 
 const IPV4: &[&str] = &[
-    "dscp", "ecn", "length", "ttl", "protocol", "ihl", "flags", "offset", "identification",
-    "source-prefix", "destination-prefix", "fragment",
+    "dscp",
+    "ecn",
+    "length",
+    "ttl",
+    "protocol",
+    "ihl",
+    "flags",
+    "offset",
+    "identification",
+    "source-prefix",
+    "destination-prefix",
+    "fragment",
 ];
 const IPV6: &[&str] = &[
-    "dscp", "ecn", "length", "hoplimit", "protocol", "destination-prefix", "source-prefix",
-    "flow-label", "fragment",
+    "dscp",
+    "ecn",
+    "length",
+    "hoplimit",
+    "protocol",
+    "destination-prefix",
+    "source-prefix",
+    "flow-label",
+    "fragment",
 ];
 const TCP: &[&str] = &[
-    "sequence-number", "acknowledgement-number", "data-offset", "reserved", "flags",
-    "window-size", "urgent-pointer", "options", "flags-bitmask", "source-port",
-    "destination-port", "port-range",
+    "sequence-number",
+    "acknowledgement-number",
+    "data-offset",
+    "reserved",
+    "flags",
+    "window-size",
+    "urgent-pointer",
+    "options",
+    "flags-bitmask",
+    "source-port",
+    "destination-port",
+    "port-range",
 ];
 const UDP: &[&str] = &["length", "source-port", "destination-port", "port-range"];
 const ICMP: &[&str] = &["type", "code", "rest-of-header"];
@@ -65,7 +91,13 @@ impl Capabilities {
     /// What every implementation supports (RFC 8783 Table 1, Figure 23), with rate limits and vendor mappings.
     #[must_use]
     pub fn mandatory() -> Self {
-        let ip = ["length", "protocol", "destination-prefix", "source-prefix", "fragment"];
+        let ip = [
+            "length",
+            "protocol",
+            "destination-prefix",
+            "source-prefix",
+            "fragment",
+        ];
         Self {
             address_families: vec![AddressFamily::Ipv4, AddressFamily::Ipv6],
             forwarding_actions: vec![Forwarding::Drop, Forwarding::Accept],
@@ -73,7 +105,13 @@ impl Capabilities {
             transport_protocols: vec![1, 6, 17, 58],
             ipv4: ip.into(),
             ipv6: ip.into(),
-            tcp: ["flags-bitmask", "source-port", "destination-port", "port-range"].into(),
+            tcp: [
+                "flags-bitmask",
+                "source-port",
+                "destination-port",
+                "port-range",
+            ]
+            .into(),
             udp: UDP.iter().copied().collect(),
             icmp: ["type", "code"].into(),
             vendor_mapping: true,
@@ -99,7 +137,8 @@ impl Capabilities {
         let mut element = Element::open(value, "capabilities", source)?;
         let found = Self {
             address_families: element.leaf_list("address-family", AddressFamily::read)?,
-            forwarding_actions: element.leaf_list("forwarding-actions", action)?
+            forwarding_actions: element
+                .leaf_list("forwarding-actions", action)?
                 .into_iter()
                 .flatten()
                 .collect(),
@@ -120,22 +159,37 @@ impl Capabilities {
     #[must_use]
     pub fn json(&self) -> Value {
         let mut members = Map::new();
-        put_all(&mut members, "address-family", &self.address_families, |family| {
-            family.name().into()
-        });
-        put_all(&mut members, "forwarding-actions", &self.forwarding_actions, |action| {
-            action.identity().into()
-        });
+        put_all(
+            &mut members,
+            "address-family",
+            &self.address_families,
+            |family| family.name().into(),
+        );
+        put_all(
+            &mut members,
+            "forwarding-actions",
+            &self.forwarding_actions,
+            |action| action.identity().into(),
+        );
         put(&mut members, "rate-limit", Some(self.rate_limit));
-        put_all(&mut members, "transport-protocols", &self.transport_protocols, |number| {
-            (*number).into()
-        });
+        put_all(
+            &mut members,
+            "transport-protocols",
+            &self.transport_protocols,
+            |number| (*number).into(),
+        );
         for (header, names) in self.headers() {
-            let flags = names.iter().map(|name| ((*name).to_owned(), Value::Bool(true)));
+            let flags = names
+                .iter()
+                .map(|name| ((*name).to_owned(), Value::Bool(true)));
             let flags: Map<String, Value> = flags.collect();
             put(&mut members, header, Some(Value::Object(flags)));
         }
-        put(&mut members, VENDOR_MAPPING_ENABLED, Some(self.vendor_mapping));
+        put(
+            &mut members,
+            VENDOR_MAPPING_ENABLED,
+            Some(self.vendor_mapping),
+        );
         Value::Object(members)
     }
 

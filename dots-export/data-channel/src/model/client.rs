@@ -63,7 +63,12 @@ impl Registration {
         let mut members = Map::new();
         put(&mut members, "cuid", Some(self.cuid.as_str()));
         put(&mut members, "cdid", self.cdid.as_deref());
-        let filled = |value: Value| value.as_object().is_some_and(|o| !o.is_empty()).then_some(value);
+        let filled = |value: Value| {
+            value
+                .as_object()
+                .is_some_and(|o| !o.is_empty())
+                .then_some(value)
+        };
         put(&mut members, "aliases", filled(self.aliases.json()));
         put(&mut members, "acls", filled(self.acls.json()));
         put(&mut members, VENDOR_MAPPING, filled(self.mapping.json()));

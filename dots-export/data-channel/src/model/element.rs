@@ -177,7 +177,11 @@ impl<'a> Element<'a> {
         read: impl Fn(&'a Value) -> Option<T>,
     ) -> Result<Vec<T>, BodyFault> {
         let values = self.leaf(name, |value| {
-            value.as_array()?.iter().map(&read).collect::<Option<Vec<T>>>()
+            value
+                .as_array()?
+                .iter()
+                .map(&read)
+                .collect::<Option<Vec<T>>>()
         })?;
         let values = values.unwrap_or_default();
         if has_duplicates(values.iter()) && self.source == Source::Request {

@@ -61,8 +61,16 @@ impl Matched {
     #[must_use]
     pub fn json(self) -> Value {
         let mut members = Map::new();
-        put(&mut members, "matched-packets", Some(self.packets.to_string()));
-        put(&mut members, "matched-octets", Some(self.octets.to_string()));
+        put(
+            &mut members,
+            "matched-packets",
+            Some(self.packets.to_string()),
+        );
+        put(
+            &mut members,
+            "matched-octets",
+            Some(self.octets.to_string()),
+        );
         Value::Object(members)
     }
 }

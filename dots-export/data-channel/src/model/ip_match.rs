@@ -128,9 +128,17 @@ impl Ipv4Match {
         put(&mut members, "offset", self.offset);
         put(&mut members, "identification", self.identification);
         let text = |network: Option<Ipv4Net>| network.map(|network| network.to_string());
-        put(&mut members, "destination-ipv4-network", text(self.destination));
+        put(
+            &mut members,
+            "destination-ipv4-network",
+            text(self.destination),
+        );
         put(&mut members, "source-ipv4-network", text(self.source));
-        put(&mut members, "fragment", self.fragment.map(FragmentMatch::json));
+        put(
+            &mut members,
+            "fragment",
+            self.fragment.map(FragmentMatch::json),
+        );
         Value::Object(members)
     }
 }
@@ -148,7 +156,10 @@ impl Ipv6Match {
             flow_label: element.ranged("flow-label", 0..=0xf_ffff)?,
             fragment: fragment(&mut element)?,
         };
-        if found.fragment.is_some_and(|fragment| fragment.kind.contains(FragmentType::DF)) {
+        if found
+            .fragment
+            .is_some_and(|fragment| fragment.kind.contains(FragmentType::DF))
+        {
             return Err(element.invalid("fragment", "df does not exist in IPv6"));
         }
         element.finish()?;
@@ -163,10 +174,18 @@ impl Ipv6Match {
         put(&mut members, "ttl", self.ttl);
         put(&mut members, "protocol", self.protocol);
         let text = |network: Option<Ipv6Net>| network.map(|network| network.to_string());
-        put(&mut members, "destination-ipv6-network", text(self.destination));
+        put(
+            &mut members,
+            "destination-ipv6-network",
+            text(self.destination),
+        );
         put(&mut members, "source-ipv6-network", text(self.source));
         put(&mut members, "flow-label", self.flow_label);
-        put(&mut members, "fragment", self.fragment.map(FragmentMatch::json));
+        put(
+            &mut members,
+            "fragment",
+            self.fragment.map(FragmentMatch::json),
+        );
         Value::Object(members)
     }
 }

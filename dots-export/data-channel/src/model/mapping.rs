@@ -46,7 +46,10 @@ impl VendorMapping {
     pub fn read(value: &Value, source: Source) -> Result<Self, BodyFault> {
         let mut element = Element::open(value, "vendor-mapping", source)?;
         let vendors = element.list("vendor", Vendor::read)?;
-        unique_keys(vendors.iter().map(|vendor| vendor.id), &element.child("vendor"))?;
+        unique_keys(
+            vendors.iter().map(|vendor| vendor.id),
+            &element.child("vendor"),
+        )?;
         element.finish()?;
         Ok(Self { vendors })
     }
@@ -96,7 +99,11 @@ impl Vendor {
         put(&mut members, "vendor-id", Some(self.id));
         put(&mut members, "vendor-name", self.name.as_deref());
         put(&mut members, "description-lang", self.language.as_deref());
-        put(&mut members, "last-updated", Some(self.last_updated.to_string()));
+        put(
+            &mut members,
+            "last-updated",
+            Some(self.last_updated.to_string()),
+        );
         super::element::put_all(&mut members, "attack-mapping", &self.attacks, |attack| {
             let mut members = Map::new();
             put(&mut members, "attack-id", Some(attack.id));

@@ -189,16 +189,36 @@ impl TcpMatch {
     fn json(&self) -> Value {
         let mut members = Map::new();
         put(&mut members, "sequence-number", self.sequence_number);
-        put(&mut members, "acknowledgement-number", self.acknowledgement_number);
+        put(
+            &mut members,
+            "acknowledgement-number",
+            self.acknowledgement_number,
+        );
         put(&mut members, "data-offset", self.data_offset);
         put(&mut members, "reserved", self.reserved);
         put(&mut members, "flags", self.flags);
         put(&mut members, "window-size", self.window_size);
         put(&mut members, "urgent-pointer", self.urgent_pointer);
-        put(&mut members, "options", self.options.as_ref().map(|octets| STANDARD.encode(octets)));
-        put(&mut members, "flags-bitmask", self.flags_bitmask.map(FlagsBitmask::json));
-        put(&mut members, SOURCE_PORT, self.source_port.map(PortMatch::json));
-        put(&mut members, DESTINATION_PORT, self.destination_port.map(PortMatch::json));
+        put(
+            &mut members,
+            "options",
+            self.options.as_ref().map(|octets| STANDARD.encode(octets)),
+        );
+        put(
+            &mut members,
+            "flags-bitmask",
+            self.flags_bitmask.map(FlagsBitmask::json),
+        );
+        put(
+            &mut members,
+            SOURCE_PORT,
+            self.source_port.map(PortMatch::json),
+        );
+        put(
+            &mut members,
+            DESTINATION_PORT,
+            self.destination_port.map(PortMatch::json),
+        );
         Value::Object(members)
     }
 }
@@ -234,8 +254,16 @@ impl UdpMatch {
     fn json(&self) -> Value {
         let mut members = Map::new();
         put(&mut members, "length", self.length);
-        put(&mut members, SOURCE_PORT, self.source_port.map(PortMatch::json));
-        put(&mut members, DESTINATION_PORT, self.destination_port.map(PortMatch::json));
+        put(
+            &mut members,
+            SOURCE_PORT,
+            self.source_port.map(PortMatch::json),
+        );
+        put(
+            &mut members,
+            DESTINATION_PORT,
+            self.destination_port.map(PortMatch::json),
+        );
         Value::Object(members)
     }
 }
@@ -258,7 +286,11 @@ impl IcmpMatch {
         put(&mut members, "type", self.kind);
         put(&mut members, "code", self.code);
         let rest = self.rest_of_header.as_ref();
-        put(&mut members, "rest-of-header", rest.map(|octets| STANDARD.encode(octets)));
+        put(
+            &mut members,
+            "rest-of-header",
+            rest.map(|octets| STANDARD.encode(octets)),
+        );
         Value::Object(members)
     }
 }

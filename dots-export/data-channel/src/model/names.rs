@@ -35,7 +35,9 @@ pub fn is_uri(uri: &str) -> bool {
 pub fn uri_host(uri: &str) -> Option<&str> {
     let (_, rest) = uri.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     let host = match host.strip_prefix('[') {
         Some(address) => address.split_once(']')?.0,
         None => host.split(':').next()?,
@@ -49,10 +51,16 @@ mod tests {
 
     #[test]
     fn hosts_of_uris() {
-        assert_eq!(uri_host("https://www.example.com/a"), Some("www.example.com"));
+        assert_eq!(
+            uri_host("https://www.example.com/a"),
+            Some("www.example.com")
+        );
         assert_eq!(uri_host("https://u:p@h.example:8443?x"), Some("h.example"));
         assert_eq!(uri_host("http://[2001:db8::1]:80/"), Some("2001:db8::1"));
-        assert_eq!(uri_host("https://good.example@evil.example/"), Some("evil.example"));
+        assert_eq!(
+            uri_host("https://good.example@evil.example/"),
+            Some("evil.example")
+        );
         assert_eq!(uri_host("mailto:a@b.example"), None);
         assert_eq!(uri_host("http:///x"), None);
     }

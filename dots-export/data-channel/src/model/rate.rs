@@ -66,10 +66,22 @@ mod tests {
         assert_eq!(read("0.05").as_deref(), Some("0.05"));
         assert_eq!(read("7").as_deref(), Some("7.0"));
         assert_eq!(read("1.250").as_deref(), Some("1.25"));
-        for wrong in ["", ".", "-1", "1.234", "1e3", "1.", "92233720368547758.08", "1.+1"] {
+        for wrong in [
+            "",
+            ".",
+            "-1",
+            "1.234",
+            "1e3",
+            "1.",
+            "92233720368547758.08",
+            "1.+1",
+        ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
-        assert_eq!(read("92233720368547758.07").as_deref(), Some("92233720368547758.07"));
+        assert_eq!(
+            read("92233720368547758.07").as_deref(),
+            Some("92233720368547758.07")
+        );
         assert_eq!(RateLimit::read(&Value::from(20)), None);
     }
 }

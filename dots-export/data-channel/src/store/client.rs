@@ -107,7 +107,8 @@ impl Client {
         let acls = &self.acls;
         self.matched.retain(|(acl, ace), _| {
             acls.iter().any(|stored| {
-                stored.value.name == *acl && stored.value.aces.iter().any(|known| known.name == *ace)
+                stored.value.name == *acl
+                    && stored.value.aces.iter().any(|known| known.name == *ace)
             })
         });
     }

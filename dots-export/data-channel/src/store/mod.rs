@@ -117,7 +117,9 @@ impl DataStore {
         &'a self,
         owner: &'a str,
     ) -> impl Iterator<Item = (&'a Cuid, &'a Client)> {
-        self.clients.iter().filter(move |(_, client)| client.is_of(owner))
+        self.clients
+            .iter()
+            .filter(move |(_, client)| client.is_of(owner))
     }
 
     /// A client, if this peer has registered it: nobody reads another's.
@@ -137,7 +139,8 @@ impl DataStore {
     /// Whether a client has a filter of this name (RFC 9133 §3.2.1).
     #[must_use]
     pub fn acl_exists(&self, owner: &str, cuid: &Cuid, name: &str) -> bool {
-        self.client(owner, cuid).is_some_and(|client| client.acl(name).is_some())
+        self.client(owner, cuid)
+            .is_some_and(|client| client.acl(name).is_some())
     }
 
     /// Switches a filter for good, and refreshes its lifetime (RFC 9133 §3.2.1).
@@ -150,7 +153,10 @@ impl DataStore {
         now: UnixTime,
     ) -> Result<(), NoSuchAcl> {
         let expires = now.plus_minutes(self.limits.lifetime_minutes());
-        let client = self.clients.get_mut(cuid).filter(|client| client.is_of(owner));
+        let client = self
+            .clients
+            .get_mut(cuid)
+            .filter(|client| client.is_of(owner));
         let acl = client.and_then(|client| {
             let mut acls = client.acls.iter_mut();
             acls.find(|stored| stored.value.name == name)

@@ -49,7 +49,11 @@ impl DataStore {
         now: UnixTime,
     ) -> Result<Written, StoreError> {
         let cuid = registration.cuid.clone();
-        if !self.clients.get(&cuid).is_some_and(|client| client.is_of(&peer.name)) {
+        if !self
+            .clients
+            .get(&cuid)
+            .is_some_and(|client| client.is_of(&peer.name))
+        {
             self.register(peer, registration, now)?;
             return Ok(Written::Created);
         }
@@ -113,7 +117,11 @@ impl DataStore {
         now: UnixTime,
     ) -> Result<(), StoreError> {
         let done = self.try_set(peer, cuid, now, |store, client| {
-            at_most(mapping.attacks() + mapping.vendors.len(), store.limits.max_attacks, "attacks")?;
+            at_most(
+                mapping.attacks() + mapping.vendors.len(),
+                store.limits.max_attacks,
+                "attacks",
+            )?;
             client.mapping = mapping;
             Ok(())
         });
@@ -160,11 +168,17 @@ impl DataStore {
         if peer.gateway && cdid.is_none() {
             return Err(StoreError::NoCdid(cuid));
         }
-        let domain = cdid.as_deref().map_or_else(|| peer.domain.clone(), Arc::from);
+        let domain = cdid
+            .as_deref()
+            .map_or_else(|| peer.domain.clone(), Arc::from);
         let mut client = Client::new(peer.name.clone(), domain, cdid, now);
         client.aliases = self.kept_aliases(peer, &[], aliases.0, &Refresh::All, now)?;
         client.acls = self.kept_acls(peer, &cuid, &client, acls.0, &Refresh::All, now)?;
-        at_most(mapping.attacks() + mapping.vendors.len(), self.limits.max_attacks, "attacks")?;
+        at_most(
+            mapping.attacks() + mapping.vendors.len(),
+            self.limits.max_attacks,
+            "attacks",
+        )?;
         client.mapping = mapping;
         self.check_octets(&cuid, &client)?;
         Ok(client)
@@ -221,12 +235,16 @@ impl DataStore {
         let aces = acls.iter().map(|acl| acl.aces.len()).sum();
         at_most(aces, self.limits.max_aces, "entries of filters")?;
         let changed = changed(values(&client.acls), &acls);
-        for acl in changed.iter().filter_map(|index| acls.get(*index)) {
+        let new: Vec<&Acl> = changed
+            .iter()
+            .filter_map(|index| acls.get(*index))
+            .collect();
+        for acl in &new {
             self.capabilities.check(acl)?;
             peer.check_acl(acl, self.limits.any_destination)?;
-            if self.limits.conflicts == ConflictRule::RefuseNew {
-                self.check_conflicts(cuid, &client.domain, acl)?;
-            }
+        }
+        if self.limits.conflicts == ConflictRule::RefuseNew {
+            self.check_conflicts(cuid, &client.domain, &new)?;
         }
         Ok(self.with_lifetimes(&client.acls, acls, &changed, refresh, |acl| &acl.name, now))
     }
