@@ -1,4 +1,5 @@
 //! DOTS data channel.
+pub mod client;
 mod handle;
 mod keep;
 pub mod model;

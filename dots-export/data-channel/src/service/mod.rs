@@ -29,6 +29,7 @@ pub use message::{Headers, Method, Request, Response};
 use error::{Refusal, Tag};
 use pace::Paces;
 use path::Resource;
+pub(crate) use path::encoded;
 use query::Query;
 
 /// Media type of RESTCONF data in JSON (RFC 8040 §11.3.2).
