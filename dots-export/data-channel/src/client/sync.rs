@@ -2,7 +2,7 @@
 
 use crate::model::{Acl, Alias, VendorMapping};
 
-use super::{ClientError, DataClient};
+use super::{ClientError, DataClient, Position};
 
 /// What a client wants to have at a server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -15,6 +15,9 @@ pub struct Desired {
     pub mapping: VendorMapping,
     /// Entries whose names begin like this are ours to remove when they are no longer wanted; none where it is empty.
     pub prefix: String,
+    /// Whether an attack is on: what the signal channel has switched then stays as it is (RFC 9133 §3.1). In peace each
+    /// filter gets the activation that is wanted.
+    pub under_attack: bool,
 }
 
 /// What had to be done.
@@ -80,17 +83,26 @@ impl DataClient {
                 done.removed += usize::from(self.delete_acl(name).await?);
             }
         }
+        // What is behind the first filter that stands elsewhere goes to the end, one after the other.
+        let mut places = there
+            .iter()
+            .map(|entry| &entry.acl.name)
+            .filter(|name| wanted(name));
+        let mut in_order = true;
         for acl in &desired.acls {
+            in_order = in_order && places.next() == Some(&acl.name);
             let known = there.iter().find(|entry| entry.acl.name == acl.name);
-            // A filter that the signal channel has switched keeps its activation (RFC 9133 §3.1).
-            let as_switched = known.map(|entry| Acl {
-                activation: entry.acl.activation,
-                ..acl.clone()
-            });
-            let same = known.filter(|entry| as_switched.as_ref() == Some(&entry.acl));
+            let wanted = match known.filter(|_| desired.under_attack) {
+                Some(entry) => Acl {
+                    activation: entry.acl.activation,
+                    ..acl.clone()
+                },
+                None => acl.clone(),
+            };
+            let same = known.filter(|entry| in_order && entry.acl == wanted);
             if same.is_none_or(|entry| is_due(entry.state.pending_lifetime)) {
-                self.put_acl(as_switched.as_ref().unwrap_or(acl), None)
-                    .await?;
+                let place = (!in_order).then_some(&Position::Last);
+                self.put_acl(&wanted, place).await?;
                 done.put += 1;
             }
         }
