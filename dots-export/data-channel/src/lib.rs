@@ -1,5 +1,6 @@
 //! DOTS data channel.
 pub mod client;
+pub mod fuzzing;
 mod handle;
 mod keep;
 pub mod model;

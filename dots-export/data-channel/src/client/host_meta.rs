@@ -1,7 +1,7 @@
 //! Reads the server's host-meta (RFC 6415): of its XML just the links.
 
 /// The `href` of the link whose `rel` is `restconf`, as a path without a slash at its end. One on another host is none.
-pub(super) fn restconf_root(document: &[u8]) -> Option<String> {
+pub(crate) fn restconf_root(document: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(document).ok()?;
     let mut rest = text;
     while let Some((_, from_tag)) = rest.split_once('<') {

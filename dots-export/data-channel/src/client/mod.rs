@@ -22,6 +22,8 @@ use crate::service::HOST_META;
 use crate::store::Written;
 use crate::tls::TlsFiles;
 
+pub(crate) use host_meta::restconf_root;
+
 use answer::Answer;
 use link::Link;
 
@@ -115,7 +117,7 @@ impl DataClient {
         if self.root.is_none() {
             let answer = self.link.ask("GET", HOST_META, None).await?;
             answer.refuse_errors()?;
-            let root = host_meta::restconf_root(&answer.body).ok_or(ClientError::NoRoot)?;
+            let root = restconf_root(&answer.body).ok_or(ClientError::NoRoot)?;
             self.root = Some(root);
         }
         Ok(self.root.as_deref().unwrap_or_default())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -70,7 +70,12 @@ async fn answer(
 ) -> hyper::Response<Full<Bytes>> {
     shared.places.requests.fetch_add(1, Ordering::Relaxed);
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, shared.handle.max_body()).collect();
+    let most = shared.handle.max_body();
+    // What says that it is too large is not waited for.
+    if body.size_hint().lower() > most as u64 {
+        return closing(Response::too_large());
+    }
+    let body = Limited::new(body, most).collect();
     let body = match tokio::time::timeout(shared.settings.body_timeout, body).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {

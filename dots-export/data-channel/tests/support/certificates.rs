@@ -106,3 +106,10 @@ fn begun(name: &str, key: &PKey<Private>, days: (i64, i64)) -> X509Builder {
     builder.set_not_after(&at(days.1)).unwrap();
     builder
 }
+
+impl Ca {
+    /// The CA's own key in PEM, for programs that revoke.
+    pub(crate) fn key_pem(&self) -> Vec<u8> {
+        self.key.private_key_to_pem_pkcs8().unwrap()
+    }
+}
