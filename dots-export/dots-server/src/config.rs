@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use weir_dots_proto::body::Redirect;
 use weir_dtls::{ClientKeyFile, CredentialFiles};
 
+use crate::mitigator::{MitigatorConfig, MitigatorSettings, check_all};
+
 /// The table `[dots_server]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -33,6 +35,9 @@ pub struct DotsServerConfig {
     /// Who may ask, and for what.
     #[serde(rename = "client")]
     pub clients: Vec<ClientConfig>,
+    /// What filters; all of them get every mitigation.
+    #[serde(rename = "mitigator", skip_serializing_if = "Vec::is_empty")]
+    pub mitigators: Vec<MitigatorConfig>,
 }
 
 impl Default for DotsServerConfig {
@@ -50,6 +55,7 @@ impl Default for DotsServerConfig {
             max_half_open: 1024,
             max_sessions_per_client: 16,
             clients: Vec::new(),
+            mitigators: Vec::new(),
         }
     }
 }
@@ -92,6 +98,8 @@ pub struct DotsServerSettings {
     pub max_half_open: usize,
     /// What the registry goes by.
     pub policy: ServerPolicy,
+    /// What filters, for [`start_mitigators`](crate::start_mitigators).
+    pub mitigators: Vec<MitigatorSettings>,
 }
 
 /// What requests are judged by.
@@ -221,6 +229,7 @@ impl DotsServerConfig {
                 (None, Some(_)) => fault(path, "psk_file needs psk_identity"),
             }
         }
+        let mitigators = check_all(&self.mitigators, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -240,6 +249,7 @@ impl DotsServerConfig {
                 max_sessions_per_client: self.max_sessions_per_client,
                 ..ServerPolicy::default()
             },
+            mitigators,
         })
     }
 }

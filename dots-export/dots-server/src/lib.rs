@@ -24,7 +24,11 @@ mod transport_figures;
 
 pub use config::{ClientConfig, DotsServerConfig, DotsServerSettings, Fault, ServerPolicy};
 pub use data::DataChannel;
-pub use mitigator::{MitigationId, Mitigator, MitigatorReport, NoMitigator};
+pub use mitigator::{
+    CommandSettings, ExternalSettings, MitigationId, Mitigator, MitigatorConfig, MitigatorError,
+    MitigatorReport, MitigatorSettings, NftablesSettings, NoMitigator, RateLimit, WebhookSettings,
+    WebhookTls, start_mitigators,
+};
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;
 pub use shell::{BoundServer, Observation, StartError};
