@@ -153,6 +153,7 @@ async fn a_source_address_is_what_the_server_sees() {
     let streams = TcpListener::bind(address).await.unwrap();
     let mut config = over(Transport::Auto, address);
     config.source_address = Some("127.0.0.2".parse().unwrap());
+    config.interface = Some("lo".to_owned());
     let client = RealClient::start(&upstream_of(config, folder.path()), 1);
     let (_, from) = datagrams.recv_from(&mut [0; 2048]).await.unwrap();
     assert_eq!(from.ip().to_string(), "127.0.0.2");
