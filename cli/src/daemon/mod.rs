@@ -198,13 +198,15 @@ impl Daemon {
                 .unwrap_or_else(|| Box::new(weir_dots_server::NoMitigator::default()));
             let (observed, observations) = mpsc::channel(QUEUE);
             observer = Some(observed);
-            tasks.push(upstreams::start_server(
+            let (task, view) = upstreams::start_server(
                 server,
                 mitigator,
                 Arc::clone(&state),
                 Some(observations),
                 stopped.clone(),
-            )?);
+            )?;
+            views.set_dots_server(view);
+            tasks.push(task);
         }
         let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
 

@@ -329,7 +329,8 @@ impl Session {
 
     fn send(&mut self, now: Instant, index: usize) {
         let fresh = self.next_message_id();
-        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        let urgent = self.open.iter().filter(|pending| pending.is_urgent());
+        let open = u32::try_from(urgent.count()).unwrap_or(u32::MAX);
         let round_trips = self.heartbeats.round_trip();
         let round_trips = round_trips.map(|one| one.saturating_mul(open));
         let Some(pending) = self.open.get_mut(index) else {

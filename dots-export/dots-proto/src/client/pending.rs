@@ -212,7 +212,7 @@ impl Pending {
     }
 
     /// Whether help depends on it.
-    fn is_urgent(&self) -> bool {
+    pub(super) fn is_urgent(&self) -> bool {
         matches!(self.request.resource, Resource::Mitigate { .. })
             && self.request.method != Method::Get
     }
