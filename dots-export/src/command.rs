@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use weir_attack_event::{AttackId, MitigationReport};
 use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
+use weir_dtls::Validity;
 
 /// Attacks whose names begin with this were named by an operator (`weir dots request`), not by the detector: no event
 /// ends them, and a restart keeps their mitigations.
@@ -88,6 +89,13 @@ pub enum ClientNotice {
         upstream: Arc<str>,
         /// Its new state.
         state: SessionState,
+    },
+    /// Certificate and revocation lists were read, at the start or because their files changed.
+    Credentials {
+        /// The upstream that they are for.
+        upstream: Arc<str>,
+        /// Until when they are good.
+        validity: Validity,
     },
     /// A mitigation was found in the journal at a restart.
     Held {

@@ -74,6 +74,20 @@ pub enum Standing {
     },
 }
 
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Declined(reason) => write!(f, "nobody is asked: {reason}"),
+            Self::AwaitsConfirmation => {
+                f.write_str("an operator has to confirm (weir dots confirm)")
+            }
+            Self::Asked { upstream, granted } if *granted => write!(f, "granted by {upstream}"),
+            Self::Asked { upstream, .. } => write!(f, "{upstream} is asked"),
+            Self::Covered { by } => write!(f, "the request for {by} covers it"),
+        }
+    }
+}
+
 /// What was left out.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ExporterCounters {

@@ -95,17 +95,21 @@ impl Heartbeats {
         if ours {
             self.waiting = None;
             if let Some(sent) = self.last {
-                let measured = now.duration_since(sent);
-                self.round_trip = Some(match self.round_trip {
-                    Some(before) => (before * 7 + measured) / 8,
-                    None => measured,
-                });
+                self.handle_round_trip(now.duration_since(sent));
             }
         }
         ours
     }
 
-    /// How long a heartbeat and its answer take; `None` until one was answered.
+    /// The path was measured.
+    pub(crate) fn handle_round_trip(&mut self, measured: Duration) {
+        self.round_trip = Some(match self.round_trip {
+            Some(before) => before.saturating_mul(7).saturating_add(measured) / 8,
+            None => measured,
+        });
+    }
+
+    /// How long a heartbeat and its answer take; `None` until the path was measured.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }

@@ -17,7 +17,10 @@ mod server;
 mod session_config;
 mod setup;
 mod shell;
+mod sockets;
+mod streams;
 mod telemetry;
+mod transport_figures;
 
 pub use config::{ClientConfig, DotsServerConfig, DotsServerSettings, Fault, ServerPolicy};
 pub use data::DataChannel;
@@ -29,3 +32,4 @@ pub use mitigator::{
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;
 pub use shell::{BoundServer, Observation, StartError};
+pub use transport_figures::{TransportFigures, TransportView};

@@ -20,6 +20,7 @@ use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::client::{Notice, Request, RequestId, Session};
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid};
+use weir_dtls::Validity;
 
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
@@ -230,6 +231,19 @@ impl Client {
     /// A try to connect failed.
     pub fn handle_connect_failed(&mut self, reason: &str) {
         self.notify_session(SessionState::Failed(reason.to_owned()));
+    }
+
+    /// The transport that is about to be up has measured its path.
+    pub fn handle_round_trip(&mut self, measured: Duration) {
+        self.session.handle_round_trip(measured);
+    }
+
+    /// Certificate and revocation lists were read.
+    pub fn handle_validity(&mut self, validity: Validity) {
+        self.notify(ClientNotice::Credentials {
+            upstream: self.upstream.clone(),
+            validity,
+        });
     }
 
     /// A datagram of the server, decrypted.

@@ -46,6 +46,7 @@ impl Exporter {
                 self.fall_back(attack, upstream, why, true);
             }
             ClientNotice::Session { .. }
+            | ClientNotice::Credentials { .. }
             | ClientNotice::Withdrawn { .. }
             | ClientNotice::Orphan { .. }
             | ClientNotice::Told { .. } => {}

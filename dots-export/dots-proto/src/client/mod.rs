@@ -169,6 +169,12 @@ impl Session {
         self.parameters = parameters;
     }
 
+    /// The transport has measured the path, as in its handshake. Then requests for mitigation are repeated more often (RFC 9132
+    /// §4.4): at intervals of the round-trip time for each that is open, and a second at least.
+    pub fn handle_round_trip(&mut self, measured: Duration) {
+        self.heartbeats.handle_round_trip(measured);
+    }
+
     /// Under attack a session is never given up for missed heartbeats (RFC 9132 §4.7). When the attack ends in silence, it
     /// is then.
     pub fn handle_mitigating(&mut self, under_attack: bool) {
@@ -321,11 +327,14 @@ impl Session {
 
     fn send(&mut self, now: Instant, index: usize) {
         let fresh = self.next_message_id();
+        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        let round_trips = self.heartbeats.round_trip();
+        let round_trips = round_trips.map(|one| one.saturating_mul(open));
         let Some(pending) = self.open.get_mut(index) else {
             return;
         };
         let wait = self.numbers.stretch(
-            pending.next_wait(&self.parameters),
+            pending.next_wait(&self.parameters, round_trips),
             self.parameters.ack_random_factor,
         );
         self.transmits.push_back(pending.send(fresh, now + wait));
