@@ -1,4 +1,5 @@
 //! Our client against our server over TLS on the loopback interface.
+#![allow(clippy::unwrap_used, reason = "helper functions of tests")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Row 17 of the interop cases against the service alone, and rules that need a clock.
+#![allow(clippy::unwrap_used, reason = "helper functions of tests")]
 
 mod support;
 

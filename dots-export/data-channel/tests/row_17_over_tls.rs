@@ -1,4 +1,5 @@
 //! Row 17 of the interop cases over real TLS on the loopback interface, by a client that is not ours: raw HTTP/1.1.
+#![allow(clippy::unwrap_used, reason = "helper functions of tests")]
 
 mod support;
 
