@@ -82,7 +82,7 @@ fn row_17() {
             },
             body: &octets,
         };
-        let response = service.handle_request(&request, &[step.client.clone()], T0);
+        let response = service.handle_request(&request, std::slice::from_ref(&step.client), T0);
         Reply {
             status: response.status,
             headers: response

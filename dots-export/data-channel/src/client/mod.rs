@@ -39,6 +39,8 @@ pub struct ClientSettings {
     pub server_name: Option<String>,
     /// Address from which to connect: the out-of-band path.
     pub bind: Option<std::net::IpAddr>,
+    /// Interface through which to connect.
+    pub interface: Option<String>,
     /// Certificates.
     pub tls: TlsFiles,
     /// Our identifier, the same as on the signal channel.
@@ -57,6 +59,7 @@ impl ClientSettings {
             server: server.to_owned(),
             server_name: None,
             bind: None,
+            interface: None,
             tls,
             cuid,
             timeout: Duration::from_secs(10),
