@@ -8,6 +8,7 @@ mod error;
 mod host_meta;
 mod link;
 mod sync;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use link::Link;
 
 pub use error::ClientError;
 pub use sync::{Desired, Synchronised};
+pub use upkeep::{Intervals, UpkeepState, keep_up};
 
 /// Where a server is, and who asks.
 #[derive(Clone, Debug)]
