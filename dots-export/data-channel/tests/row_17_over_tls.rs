@@ -51,6 +51,7 @@ fn connect(address: SocketAddr, context: &SslContext) -> Result<SslStream<TcpStr
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
+    stream.set_nodelay(true).unwrap();
     let ssl = Ssl::new(context).unwrap();
     ssl.connect(stream).map_err(|error| error.to_string())
 }

@@ -194,6 +194,8 @@ impl Link {
         if let Some(bind) = self.settings.bind {
             socket.bind(SocketAddr::new(bind, 0))?;
         }
+        // A request follows the end of the handshake at once: it must not wait for that to be acknowledged.
+        socket.set_nodelay(true)?;
         socket.connect(address).await
     }
 
