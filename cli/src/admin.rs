@@ -3,21 +3,27 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use weir_attack_event::{AttackId, MitigationReport};
 use weir_collector::wall_clock;
-use weir_dots_export::{ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX};
+use weir_dots_export::{
+    Action, ClientCommand, ClientNotice, Decision, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX,
+};
 use weir_dots_proto::body::{Lifetime, PortRange, Scope};
+use weir_flow_record::Timestamp;
 
+use crate::daemon::{Input, Order};
+use crate::overview::Overview;
 use crate::views::Views;
 
 /// Name of the socket in the state directory.
@@ -41,6 +47,62 @@ pub(crate) struct MitigationRequest {
     /// Whether it is refreshed until it is withdrawn.
     #[serde(default)]
     pub(crate) keep: bool,
+    /// Whether it is for the loss of the signal only, and filters nothing: a drill.
+    #[serde(default)]
+    pub(crate) drill: bool,
+}
+
+/// Why an operator's request came to nothing.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Declined {
+    /// By the upstream, or by a guard rail here.
+    #[error("{0}")]
+    Refused(String),
+    /// There was no answer.
+    #[error("the upstream does not answer; {0}")]
+    Unreachable(&'static str),
+}
+
+impl Declined {
+    /// Exit status of a command that met it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 3,
+            Self::Unreachable(_) => 4,
+        }
+    }
+
+    /// HTTP status that stands for it.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused(_) => StatusCode::CONFLICT,
+            Self::Unreachable(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    fn of(status: StatusCode, text: &[u8]) -> Option<Self> {
+        match status {
+            StatusCode::CONFLICT => Some(Self::Refused(String::from_utf8_lossy(text).into_owned())),
+            StatusCode::GATEWAY_TIMEOUT => Some(Self::Unreachable("the daemon goes on trying")),
+            _ => None,
+        }
+    }
+}
+
+/// An operator's word on the stop switch.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Hold {
+    /// Thrown or released.
+    pub(crate) hold: bool,
+    /// Whether what policy has asked for ends too.
+    pub(crate) withdraw: bool,
+}
+
+/// An operator's word that help may be asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Confirmation {
+    /// The attack's identifier.
+    pub(crate) attack: String,
 }
 
 /// What an operator ends.
@@ -66,6 +128,7 @@ impl MitigationRequest {
                     upper_port: *upper_port,
                 })
                 .collect(),
+            trigger_mitigation: self.drill.then_some(false),
             ..Scope::default()
         }
     }
@@ -94,6 +157,7 @@ pub(crate) struct Admin {
     first: Option<Arc<str>>,
     heard: broadcast::Sender<ClientNotice>,
     views: Arc<Views>,
+    judge: SyncSender<Input>,
 }
 
 impl Admin {
@@ -103,12 +167,14 @@ impl Admin {
         first: Option<Arc<str>>,
         heard: broadcast::Sender<ClientNotice>,
         views: Arc<Views>,
+        judge: SyncSender<Input>,
     ) -> Self {
         Self {
             commands,
             first,
             heard,
             views,
+            judge,
         }
     }
 
@@ -117,9 +183,14 @@ impl Admin {
         &self,
         wanted: MitigationRequest,
     ) -> anyhow::Result<MitigationReport> {
-        let client = self.client(wanted.upstream.as_deref())?;
+        let (upstream, client) = self.client(wanted.upstream.as_deref())?;
+        if self.views.policy().on_hold && !wanted.drill {
+            let why = "the stop switch is thrown (weir dots hold --release)".to_owned();
+            return Err(Declined::Refused(why).into());
+        }
         let mut heard = self.heard.subscribe();
         let (attack, command) = wanted.command();
+        self.note(Action::Ask, &attack, upstream, &wanted.targets);
         client
             .send(command)
             .await
@@ -132,21 +203,22 @@ impl Admin {
             }
         })
         .await
-        .context("the upstream does not answer; the request stands and is repeated")?
+        .map_err(|_| Declined::Unreachable("the request stands and is repeated"))?
     }
 
     /// Ends a mitigation, and waits until the upstream says so.
     pub(crate) async fn withdraw(&self, wanted: Withdrawal) -> anyhow::Result<()> {
-        let client = self.client(wanted.upstream.as_deref())?;
+        let (upstream, client) = self.client(wanted.upstream.as_deref())?;
         let report = self
             .views
             .mitigations()
             .into_iter()
-            .find(|report| report.mid == wanted.mid);
+            .find(|report| report.mid == wanted.mid && report.upstream == *upstream);
         let Some(report) = report else {
             bail!("no mitigation has mid {}", wanted.mid)
         };
         let mut heard = self.heard.subscribe();
+        self.note(Action::Withdraw, &report.attack, upstream, &[]);
         client
             .send(ClientCommand::Withdraw {
                 attack: report.attack.clone(),
@@ -161,15 +233,52 @@ impl Admin {
             }
         })
         .await
-        .context("the upstream does not answer; the withdrawal is repeated")?
+        .map_err(|_| Declined::Unreachable("the withdrawal is repeated"))?
     }
 
-    fn client(&self, upstream: Option<&str>) -> anyhow::Result<&mpsc::Sender<ClientCommand>> {
+    /// Tells the policy what an operator says; whether anything came of it.
+    pub(crate) async fn order(&self, order: Order) -> anyhow::Result<bool> {
+        let (answer, answered) = oneshot::channel();
+        self.judge
+            .try_send(Input::Operator(order, answer))
+            .map_err(|_| anyhow::anyhow!("the daemon is too busy, or ends"))?;
+        answered.await.context("the daemon ends")
+    }
+
+    /// How all that concerns the upstreams stands.
+    pub(crate) fn overview(&self) -> Overview {
+        let upstreams = self.commands.keys().map(|name| name.to_string());
+        Overview::new(&self.views, upstreams.collect())
+    }
+
+    /// Adds a line to the audit log.
+    fn note(&self, action: Action, attack: &AttackId, upstream: &Arc<str>, targets: &[IpNet]) {
+        let decision = Decision {
+            time: Timestamp::from_nanos(wall_clock()),
+            action,
+            attack: Some(attack.clone()),
+            upstream: Some(Arc::clone(upstream)),
+            targets: targets.to_vec(),
+            why: "an operator".to_owned(),
+        };
+        if self
+            .judge
+            .try_send(Input::Decision(Box::new(decision)))
+            .is_err()
+        {
+            tracing::error!(%attack, "the operator's order is not in the audit log");
+        }
+    }
+
+    fn client(
+        &self,
+        upstream: Option<&str>,
+    ) -> anyhow::Result<(&Arc<str>, &mpsc::Sender<ClientCommand>)> {
         let name = upstream
             .or(self.first.as_deref())
             .context("the configuration has no [[upstream]]")?;
         self.commands
-            .get(name)
+            .get_key_value(name)
             .with_context(|| format!("there is no upstream `{name}`"))
     }
 }
@@ -186,9 +295,10 @@ pub(crate) fn answer_to(
             code,
             diagnostic,
             ..
-        } if attack == wanted => Some(Err(anyhow::anyhow!(
-            "the upstream refuses: {code} {diagnostic}"
-        ))),
+        } if attack == wanted => {
+            let why = format!("the upstream refuses: {code} {diagnostic}");
+            Some(Err(Declined::Refused(why).into()))
+        }
         _ => None,
     }
 }
@@ -228,6 +338,9 @@ pub(crate) async fn ask<B: Serialize>(
         .context("the daemon does not answer")?;
     let status = response.status();
     let octets = response.into_body().collect().await?.to_bytes();
+    if let Some(declined) = Declined::of(status, &octets) {
+        return Err(declined.into());
+    }
     if !status.is_success() {
         bail!("{}", String::from_utf8_lossy(&octets));
     }

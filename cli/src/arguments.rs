@@ -136,12 +136,65 @@ pub(crate) enum DotsCommand {
     Keys(KeysArguments),
     /// Runs the DOTS server of `[dots_server]` alone.
     Serve(ConfigArgument),
-    /// Asks an upstream for mitigation: the panic button.
+    /// Asks an upstream for mitigation: the panic button. Exit status: 0 accepted, 3 refused, 4 unreachable, 1 anything else.
     Request(RequestArguments),
-    /// Shows the mitigations that an upstream holds for this client.
+    /// Shows what we see beside what upstreams do: sessions, attacks, requests, what is dropped.
     Status(StatusArguments),
     /// Withdraws a mitigation.
     Withdraw(WithdrawArguments),
+    /// Lets help be asked for about an attack that waits for it (`request = "confirm"`).
+    Confirm(ConfirmArguments),
+    /// The stop switch: nothing new is asked of any upstream, over restarts too, until it is released.
+    Hold(HoldArguments),
+    /// Makes a harmless request at each upstream (for the loss of the signal only, and withdrawn at once), and says how long it took.
+    Drill(DrillArguments),
+    /// Prints the audit log: what was asked for or not, and why.
+    Audit(AuditArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfirmArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The attack, as `weir dots status` names it.
+    #[arg(value_name = "ATTACK")]
+    pub(crate) attack: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HoldArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Releases the switch: open attacks are considered anew.
+    #[arg(long, conflicts_with = "withdraw")]
+    pub(crate) release: bool,
+    /// Withdraws what was asked for as well; an operator's own mitigations stay.
+    #[arg(long)]
+    pub(crate) withdraw: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DrillArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Which upstream; all by default.
+    #[arg(long)]
+    pub(crate) upstream: Option<String>,
+    /// The address to name; by default the first of the upstream's prefixes, or of a zone.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) target: Option<String>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AuditArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Lines from the end; all by default.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) last: Option<usize>,
 }
 
 #[derive(Args, Debug)]

@@ -1,5 +1,7 @@
 //! `weir dots …`: the panic button, and the lab.
 
+mod drill;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +14,15 @@ use weir_dtls::lab;
 use weir_flow_record::{ColumnSet, Period};
 use weir_state::State;
 
-use crate::admin::{self, MitigationRequest, Withdrawal};
+use crate::admin::{self, Confirmation, Declined, Hold, MitigationRequest, Withdrawal};
 use crate::arguments::{
-    self, DotsCommand, KeysArguments, RequestArguments, StatusArguments, WithdrawArguments,
+    self, AuditArguments, ConfirmArguments, DotsCommand, HoldArguments, KeysArguments,
+    RequestArguments, StatusArguments, WithdrawArguments,
 };
 use crate::config::{self, Settings};
 use crate::journal::Journal;
 use crate::log;
+use crate::overview::Overview;
 use crate::upstreams;
 
 /// How long an upstream may take to answer where no daemon owns the session.
@@ -32,6 +36,10 @@ pub(crate) fn run(command: DotsCommand) -> anyhow::Result<()> {
         DotsCommand::Request(arguments) => request(&arguments),
         DotsCommand::Status(arguments) => status(&arguments),
         DotsCommand::Withdraw(arguments) => withdraw(&arguments),
+        DotsCommand::Confirm(arguments) => confirm(&arguments),
+        DotsCommand::Hold(arguments) => hold(&arguments),
+        DotsCommand::Drill(arguments) => drill::run(&arguments),
+        DotsCommand::Audit(arguments) => audit(&arguments),
     }
 }
 
@@ -71,6 +79,7 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
         server,
         Box::new(weir_dots_server::NoMitigator::default()),
         Arc::new(State::open(&settings.state_dir)?),
+        None,
         stopped,
     )?;
     runtime.block_on(async {
@@ -95,6 +104,7 @@ fn request(arguments: &RequestArguments) -> anyhow::Result<()> {
         ports: each(&arguments.port, arguments::ports)?,
         lifetime: u32::try_from(lifetime.0.as_secs()).context("the lifetime is too long")?,
         keep: arguments.keep,
+        drill: false,
     };
     if wanted.lifetime == 0 {
         bail!("the lifetime must be at least a second");
@@ -127,42 +137,95 @@ fn request(arguments: &RequestArguments) -> anyhow::Result<()> {
 
 fn status(arguments: &StatusArguments) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
-    let mut reports = runtime()?.block_on(async {
-        match admin::ask::<()>(
-            &settings.state_dir,
-            Method::GET,
-            "/api/v1/mitigations",
-            None,
-        )
-        .await?
-        {
-            Some(octets) => {
-                Ok::<Vec<MitigationReport>, anyhow::Error>(serde_json::from_slice(&octets)?)
-            }
-            None => {
-                let mut session = OwnSession::open(&settings, arguments.upstream.as_deref())?;
-                let reports = session.mitigations().await?;
-                session.close().await;
-                Ok(reports)
-            }
+    let wanted = arguments.upstream.as_deref();
+    let mut overview = runtime()?.block_on(async {
+        let path = "/api/v1/dots";
+        match admin::ask::<()>(&settings.state_dir, Method::GET, path, None).await? {
+            Some(octets) => Ok::<Overview, anyhow::Error>(serde_json::from_slice(&octets)?),
+            None => own_overview(&settings, wanted).await,
         }
     })?;
-    if let Some(upstream) = &arguments.upstream {
-        reports.retain(|report| *report.upstream == **upstream);
+    if let Some(name) = wanted {
+        overview.keep_upstream(name);
     }
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&reports)?);
-    } else if reports.is_empty() {
-        println!("no mitigations");
+        println!("{}", serde_json::to_string_pretty(&overview)?);
     } else {
-        for report in &reports {
-            println!(
-                "mitigation {} at {}: {}",
-                report.mid,
-                report.upstream,
-                described(report)
-            );
+        print!("{overview}");
+    }
+    Ok(())
+}
+
+/// Without a daemon: what the upstream says of the mitigations that the journal holds.
+async fn own_overview(settings: &Settings, upstream: Option<&str>) -> anyhow::Result<Overview> {
+    let mut session = OwnSession::open(settings, upstream)?;
+    let name = session.name.to_string();
+    let reports = session.mitigations().await?;
+    session.close().await;
+    Ok(Overview::of_reports(&name, &reports))
+}
+
+fn confirm(arguments: &ConfirmArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let wanted = Confirmation {
+        attack: arguments.attack.clone(),
+    };
+    tell_daemon(&settings, "/api/v1/dots/confirm", &wanted)?;
+    println!("{}: confirmed", arguments.attack);
+    Ok(())
+}
+
+fn hold(arguments: &HoldArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let wanted = Hold {
+        hold: !arguments.release,
+        withdraw: arguments.withdraw,
+    };
+    tell_daemon(&settings, "/api/v1/dots/hold", &wanted)?;
+    println!(
+        "{}",
+        match (wanted.hold, wanted.withdraw) {
+            (true, true) =>
+                "on hold: nothing new is asked for, and what was asked for is withdrawn",
+            (true, false) => "on hold: nothing new is asked for; what was asked for stays",
+            (false, _) => "released",
         }
+    );
+    Ok(())
+}
+
+fn tell_daemon<B: serde::Serialize>(
+    settings: &Settings,
+    path: &str,
+    body: &B,
+) -> anyhow::Result<()> {
+    let answer = runtime()?.block_on(admin::ask(
+        &settings.state_dir,
+        Method::POST,
+        path,
+        Some(body),
+    ))?;
+    answer
+        .map(|_| ())
+        .context("no daemon runs on this state directory")
+}
+
+fn audit(arguments: &AuditArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let path = settings.state_dir.join(crate::audit::FILE);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let first = arguments
+        .last
+        .map_or(0, |last| lines.len().saturating_sub(last));
+    for line in lines.iter().skip(first) {
+        println!("{line}");
     }
     Ok(())
 }
@@ -235,6 +298,7 @@ fn described(report: &MitigationReport) -> String {
 
 /// A session of this command's own, where no daemon runs; the lock on the state file keeps a daemon from starting meanwhile.
 struct OwnSession {
+    name: Arc<str>,
     commands: mpsc::Sender<ClientCommand>,
     notices: mpsc::Receiver<ClientNotice>,
     held: Vec<HeldMitigation>,
@@ -249,6 +313,7 @@ impl OwnSession {
         let (notice, notices) = mpsc::channel(64);
         let started = upstreams::start_one(settings, upstream, &journal, &notice, &stopped)?;
         Ok(Self {
+            name: started.name,
             commands: started.commands,
             notices,
             held: started.held,
@@ -293,7 +358,7 @@ impl OwnSession {
             bail!("the client has ended")
         })
         .await
-        .context("the upstream does not answer")?
+        .map_err(|_| Declined::Unreachable("nobody goes on trying"))?
     }
 
     async fn close(self) {

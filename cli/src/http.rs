@@ -11,8 +11,12 @@ use axum::{Json, Router};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
-use crate::admin::{Admin, MitigationRequest, Withdrawal};
+use weir_attack_event::AttackId;
+
+use crate::admin::{Admin, Confirmation, Declined, Hold, MitigationRequest, Withdrawal};
+use crate::daemon::Order;
 use crate::metrics;
+use crate::overview::Overview;
 use crate::views::Views;
 
 /// Routes that only look.
@@ -51,6 +55,9 @@ fn acting(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/api/v1/dots/request", post(request))
         .route("/api/v1/dots/withdraw", post(withdraw))
+        .route("/api/v1/dots/confirm", post(confirm))
+        .route("/api/v1/dots/hold", post(hold))
+        .route("/api/v1/dots", get(overview))
         .with_state(admin)
 }
 
@@ -117,13 +124,43 @@ async fn request(
 ) -> Response {
     match admin.request(wanted).await {
         Ok(report) => (StatusCode::CREATED, Json(report)).into_response(),
-        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+        Err(error) => failed(&error),
     }
 }
 
 async fn withdraw(State(admin): State<Arc<Admin>>, Json(wanted): Json<Withdrawal>) -> Response {
     match admin.withdraw(wanted).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+        Err(error) => failed(&error),
     }
+}
+
+async fn confirm(State(admin): State<Arc<Admin>>, Json(wanted): Json<Confirmation>) -> Response {
+    let attack = AttackId(wanted.attack.as_str().into());
+    match admin.order(Order::Confirm(attack)).await {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => {
+            let why = format!("no attack `{}` waits for a confirmation", wanted.attack);
+            (StatusCode::NOT_FOUND, why).into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+async fn hold(State(admin): State<Arc<Admin>>, Json(wanted): Json<Hold>) -> Response {
+    let Hold { hold, withdraw } = wanted;
+    match admin.order(Order::Hold { hold, withdraw }).await {
+        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn overview(State(admin): State<Arc<Admin>>) -> Json<Overview> {
+    Json(admin.overview())
+}
+
+fn failed(error: &anyhow::Error) -> Response {
+    let declined = error.downcast_ref::<Declined>();
+    let status = declined.map_or(StatusCode::BAD_GATEWAY, Declined::status);
+    (status, format!("{error:#}")).into_response()
 }

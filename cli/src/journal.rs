@@ -10,6 +10,8 @@ use weir_dots_export::StateChange as ClientChange;
 use weir_enrichment::LearnedName;
 use weir_state::{Batch, Stage, State};
 
+/// Row of the stop switch.
+const HOLD: &[u8] = b"hold";
 /// Changes that wait to be written.
 const QUEUE: usize = 16_384;
 
@@ -125,6 +127,22 @@ impl Journal {
                 .put_json(Stage::Mitigations, key.as_bytes(), change)?;
         }
         Ok(())
+    }
+
+    /// Whether an operator has thrown the stop switch.
+    pub(crate) fn is_on_hold(&self) -> anyhow::Result<bool> {
+        let rows = self.state.entries(Stage::Policy)?;
+        Ok(rows.iter().any(|(key, _)| key == HOLD))
+    }
+
+    /// Keeps the stop switch as it is; durable when it returns.
+    pub(crate) fn keep_hold(&self, hold: bool) -> anyhow::Result<()> {
+        let kept = if hold {
+            self.state.put_json(Stage::Policy, HOLD, &true)
+        } else {
+            self.state.delete(Stage::Policy, HOLD)
+        };
+        Ok(kept?)
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, stage: Stage) -> anyhow::Result<Vec<T>> {

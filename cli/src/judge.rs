@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use weir_attack_event::{AttackEvent, DrillDown, Findings, MitigationReport};
+use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
 use weir_detector::{Detector, DetectorOutput, SavedAttack};
-use weir_dots_export::{ClientCommand, ClientNotice, Exporter};
+use weir_dots_export::{ClientCommand, ClientNotice, Decision, Exporter, Standing};
 use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
 use weir_flow_record::Timestamp;
 
@@ -26,6 +26,8 @@ pub(crate) enum Verdict {
     Watch(u16, WatchList),
     /// For the recent window.
     DrillDown(DrillDown),
+    /// For the audit log.
+    Decision(Box<Decision>),
     /// For an upstream's client.
     Command(Arc<str>, Box<ClientCommand>),
 }
@@ -69,6 +71,28 @@ impl Judge {
         self.exporter.handle_notice(self.now, notice);
     }
 
+    /// Takes an operator's word that help may be asked for; false where no such attack waits for it.
+    pub(crate) fn handle_confirmation(&mut self, now: Timestamp, attack: &AttackId) -> bool {
+        self.now = self.now.max(now);
+        self.exporter.handle_confirmation(self.now, attack)
+    }
+
+    /// Throws or releases the stop switch.
+    pub(crate) fn handle_hold(&mut self, now: Timestamp, hold: bool, withdraw: bool) {
+        self.now = self.now.max(now);
+        self.exporter.handle_hold(self.now, hold, withdraw);
+    }
+
+    /// Whether the stop switch is thrown.
+    pub(crate) fn is_on_hold(&self) -> bool {
+        self.exporter.is_on_hold()
+    }
+
+    /// How the requests for all attacks stand.
+    pub(crate) fn standings(&self) -> impl Iterator<Item = (&AttackId, Standing)> {
+        self.exporter.standings()
+    }
+
     fn handle_report(&mut self, report: &MitigationReport) {
         self.detector.handle_mitigation(report);
     }
@@ -96,6 +120,9 @@ impl Judge {
         }
         if let Some((shard, list)) = self.merger.poll_watch() {
             return Some(Verdict::Watch(shard, list));
+        }
+        if let Some(decision) = self.exporter.poll_decision() {
+            return Some(Verdict::Decision(Box::new(decision)));
         }
         let (upstream, command) = self.exporter.poll_command()?;
         Some(Verdict::Command(upstream, Box::new(command)))

@@ -2,6 +2,7 @@
 
 mod admin;
 mod arguments;
+mod audit;
 mod config;
 mod daemon;
 mod decode;
@@ -14,6 +15,7 @@ mod judge;
 mod log;
 mod metrics;
 mod naming;
+mod overview;
 mod progress;
 mod replay;
 mod run;
@@ -42,7 +44,8 @@ fn main() -> ExitCode {
             }
             None => {
                 eprintln!("weir: {}", in_one_line(&error));
-                ExitCode::FAILURE
+                let declined = error.downcast_ref::<admin::Declined>();
+                declined.map_or(ExitCode::FAILURE, |one| ExitCode::from(one.exit_code()))
             }
         },
     }

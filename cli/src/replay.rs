@@ -203,7 +203,7 @@ impl<'w> Replay<'w> {
                         }
                     }
                 }
-                Verdict::Persist(_) => {}
+                Verdict::Persist(_) | Verdict::Decision(_) => {}
             }
         }
         Ok(())

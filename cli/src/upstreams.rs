@@ -6,11 +6,11 @@ use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_dots_export::{
-    Client, ClientCommand, ClientNotice, ClientParameters, HeldMitigation, SessionState,
-    UpstreamSettings, is_operators, run_upstream,
+    Client, ClientCommand, ClientNotice, ClientParameters, HeldMitigation, Link, SessionState,
+    UpstreamSettings, is_operators, run_upstream, setup_plan,
 };
 use weir_dots_proto::Cuid;
-use weir_dots_server::{BoundServer, DotsServerSettings, Mitigator};
+use weir_dots_server::{BoundServer, DotsServerSettings, Mitigator, Observation};
 use weir_state::State;
 
 use crate::config::Settings;
@@ -40,8 +40,29 @@ pub(crate) fn start(
         .export
         .upstreams()
         .iter()
-        .map(|upstream| launch(upstream, journal, notices, stopped))
+        .map(|upstream| {
+            let started = launch(upstream, journal, notices, stopped)?;
+            // An empty queue has room.
+            let _ = started.commands.try_send(setup(settings, upstream));
+            Ok(started)
+        })
         .collect()
+}
+
+/// What the upstream is told of normal times.
+fn setup(settings: &Settings, upstream: &UpstreamSettings) -> ClientCommand {
+    let zones = settings.detector.zones.iter();
+    let links: Vec<Link> = zones
+        .filter_map(|zone| {
+            Some(Link {
+                name: zone.name.to_string(),
+                prefixes: zone.prefixes.clone(),
+                capacity: zone.pipe_capacity?,
+            })
+        })
+        .collect();
+    let plan = setup_plan(upstream, &links, settings.export.telemetry_interval());
+    ClientCommand::Setup { plan }
 }
 
 /// Starts the client of one upstream; the first of the configuration by default.
@@ -103,14 +124,18 @@ fn launch(
     })
 }
 
-/// Starts the embedded DOTS server. Call within a runtime.
+/// Starts the embedded DOTS server, which tells its clients of `observations` where they ask for it. Call within a runtime.
 pub(crate) fn start_server(
     settings: &DotsServerSettings,
     mitigator: Box<dyn Mitigator>,
     state: Arc<State>,
+    observations: Option<mpsc::Receiver<Observation>>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<JoinHandle<()>> {
-    let server = BoundServer::bind(settings, mitigator)?.with_state(state)?;
+    let mut server = BoundServer::bind(settings, mitigator)?.with_state(state)?;
+    if let Some(observations) = observations {
+        server = server.with_observations(observations);
+    }
     for address in server.addresses() {
         tracing::info!(%address, "listening for DOTS");
     }

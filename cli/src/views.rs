@@ -28,8 +28,18 @@ pub(crate) struct Views {
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
+    policy: Mutex<PolicyView>,
     store: Mutex<Option<StoreCounters>>,
     pub(crate) counters: Counters,
+}
+
+/// How the requests for attacks stand.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PolicyView {
+    /// Whether the stop switch is thrown.
+    pub(crate) on_hold: bool,
+    /// In words, by attack.
+    pub(crate) standings: BTreeMap<String, String>,
 }
 
 /// Counters that no stage owns.
@@ -270,6 +280,16 @@ impl Views {
     /// The newest word on each mitigation.
     pub(crate) fn mitigations(&self) -> Vec<MitigationReport> {
         lock(&self.mitigations).values().cloned().collect()
+    }
+
+    /// Replaces how the requests for attacks stand.
+    pub(crate) fn set_policy(&self, view: PolicyView) {
+        *lock(&self.policy) = view;
+    }
+
+    /// How the requests for attacks stand.
+    pub(crate) fn policy(&self) -> PolicyView {
+        lock(&self.policy).clone()
     }
 
     /// Replaces the Parquet store's figures.

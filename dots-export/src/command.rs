@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_attack_event::{AttackId, MitigationReport};
+
+use crate::client::SetupPlan;
 use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
+use weir_dtls::Validity;
 
 /// Attacks whose names begin with this were named by an operator (`weir dots request`), not by the detector: no event
 /// ends them, and a restart keeps their mitigations.
@@ -54,16 +57,22 @@ pub enum ClientCommand {
         /// Whether this is the last word on the attack.
         ended: bool,
     },
+    /// Set up telemetry (RFC 9244 §7), in place of what was set up before.
+    Setup {
+        /// The whole plan.
+        plan: SetupPlan,
+    },
 }
 
 impl ClientCommand {
-    /// The attack that the order is about.
+    /// The attack that the order is about, if it is about one.
     #[must_use]
-    pub fn attack(&self) -> &AttackId {
+    pub fn attack(&self) -> Option<&AttackId> {
         match self {
             Self::Request { attack, .. }
             | Self::Withdraw { attack }
-            | Self::Telemetry { attack, .. } => attack,
+            | Self::Telemetry { attack, .. } => Some(attack),
+            Self::Setup { .. } => None,
         }
     }
 }
@@ -88,6 +97,13 @@ pub enum ClientNotice {
         upstream: Arc<str>,
         /// Its new state.
         state: SessionState,
+    },
+    /// Certificate and revocation lists were read, at the start or because their files changed.
+    Credentials {
+        /// The upstream that they are for.
+        upstream: Arc<str>,
+        /// Until when they are good.
+        validity: Validity,
     },
     /// A mitigation was found in the journal at a restart.
     Held {

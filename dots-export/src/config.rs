@@ -1,7 +1,7 @@
 //! `[[upstream]]` and `[[policy]]`: what the file may say, and the checked form of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_attack_event::Severity;
 use weir_dots_proto::body::Lifetime;
-use weir_dtls::{Credentials, DtlsError};
+use weir_dtls::{CredentialFiles, Credentials, DtlsError, OwnFiles};
 use weir_flow_record::Period;
 
 /// Port of the signal channel where a server states none (RFC 9132 §3).
@@ -54,6 +54,17 @@ pub enum RequestMode {
     Never,
 }
 
+/// How the upstreams of a policy are asked.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// One after another: the next where one refuses, does not answer, or cannot do enough.
+    #[default]
+    Fallback,
+    /// All at the same time, as RFC 9284 §5 wants it of provider-independent prefixes.
+    Parallel,
+}
+
 /// `[[upstream]]`: a DOTS server.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -70,16 +81,21 @@ pub struct UpstreamConfig {
     pub certificate: PathBuf,
     /// File of our key.
     pub key: PathBuf,
-    /// Identity of a pre-shared key; not available yet.
+    /// File of lists of revoked certificates, one of each CA; then a server whose certificate is in one is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crl: Option<PathBuf>,
+    /// What the server calls our pre-shared key, where that stands for certificates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psk_identity: Option<String>,
-    /// File of a pre-shared key; not available yet.
+    /// File of the pre-shared key: 16 to 64 octets in hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psk_file: Option<PathBuf>,
-    /// Address to send from; not available yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Addresses of the server, with a port or without, instead of those that its name has.
+    pub addresses: Vec<String>,
+    /// Address to send from: a path beside the one that may be under attack.
+    #[serde(alias = "source", skip_serializing_if = "Option::is_none")]
     pub source_address: Option<IpAddr>,
-    /// Interface to send from; not available yet.
+    /// Interface to send from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
     /// URL of the data channel; not available yet. Empty: none.
@@ -99,8 +115,10 @@ impl Default for UpstreamConfig {
             ca: "ca.pem".into(),
             certificate: "client.pem".into(),
             key: "client.key".into(),
+            crl: None,
             psk_identity: None,
             psk_file: None,
+            addresses: Vec::new(),
             source_address: None,
             interface: None,
             data_channel: String::new(),
@@ -113,9 +131,11 @@ impl Default for UpstreamConfig {
 impl UpstreamConfig {
     /// Makes paths of files relative to `folder`, that of the configuration file.
     pub fn resolve(&mut self, folder: &Path) {
-        for path in [&mut self.ca, &mut self.certificate, &mut self.key] {
-            *path = folder.join(&*path);
-        }
+        [&mut self.ca, &mut self.certificate, &mut self.key]
+            .into_iter()
+            .chain(&mut self.crl)
+            .chain(&mut self.psk_file)
+            .for_each(|path| *path = folder.join(&*path));
     }
 }
 
@@ -127,6 +147,8 @@ pub struct PolicyConfig {
     pub name: String,
     /// Upstreams in the order in which they are asked. Empty: all, in the order of the file.
     pub upstreams: Vec<String>,
+    /// Whether they are asked one after another or all at once.
+    pub order: Order,
     /// Attacks below it are told to nobody.
     pub minimum_severity: Severity,
     /// Who asks.
@@ -141,6 +163,12 @@ pub struct PolicyConfig {
     pub max_prefix: [u8; 2],
     /// Most mitigations that are asked for at once.
     pub max_requests: usize,
+    /// Most requests, wider scopes and other upstreams included, within a minute.
+    pub max_requests_per_minute: usize,
+    /// A mitigation that drops nothing for this long while the attack goes on has no effect: the next upstream is asked too.
+    pub effect_after: Period,
+    /// When all upstreams were tried in vain, they are tried again after this.
+    pub retry_after: Period,
 }
 
 impl Default for PolicyConfig {
@@ -148,6 +176,7 @@ impl Default for PolicyConfig {
         Self {
             name: "default".to_owned(),
             upstreams: Vec::new(),
+            order: Order::Fallback,
             minimum_severity: Severity::Medium,
             request: RequestMode::Automatic,
             lifetime: Period(Duration::from_secs(3600)),
@@ -155,6 +184,9 @@ impl Default for PolicyConfig {
             never: Vec::new(),
             max_prefix: [24, 48],
             max_requests: 100,
+            max_requests_per_minute: 60,
+            effect_after: Period(Duration::from_secs(120)),
+            retry_after: Period(Duration::from_secs(60)),
         }
     }
 }
@@ -175,21 +207,32 @@ pub struct UpstreamSettings {
     pub name: Arc<str>,
     /// The server's name or address; its certificate has to name it.
     pub host: String,
-    /// UDP port.
+    /// Port, of UDP and TCP.
     pub port: u16,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Its addresses, instead of those that its name has.
+    pub addresses: Vec<SocketAddr>,
+    /// Address to send from.
+    pub source_address: Option<IpAddr>,
+    /// Interface to send from.
+    pub interface: Option<String>,
     /// Prefixes that this provider assigned; empty: any.
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
     pub share: BTreeSet<Share>,
-    ca: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
+    files: CredentialFiles,
 }
 
 impl UpstreamSettings {
     /// Opens the files of certificates and key.
     pub fn open_credentials(&self) -> Result<Credentials, DtlsError> {
-        Credentials::from_pem_files(&self.ca, &self.certificate, &self.key)
+        self.files.open()
+    }
+
+    /// The files of certificates and key.
+    pub(crate) fn files(&self) -> &CredentialFiles {
+        &self.files
     }
 
     /// Host and port as they would stand in the configuration.
@@ -235,6 +278,25 @@ pub struct PolicySettings {
     pub max_prefix_v6: u8,
     /// Most mitigations that are asked for at once.
     pub max_requests: usize,
+    /// Most requests within a minute.
+    pub max_requests_per_minute: usize,
+    /// How long a mitigation may drop nothing.
+    pub effect_after: Duration,
+    /// Time until all upstreams are tried again.
+    pub retry_after: Duration,
+    /// Whether upstreams are asked one after another.
+    pub order: Order,
+}
+
+impl PolicySettings {
+    /// Upstreams that are asked at the same time, each with those that follow it if it does not help.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<Vec<Arc<str>>> {
+        match self.order {
+            Order::Fallback => vec![self.upstreams.clone()],
+            Order::Parallel => self.upstreams.iter().map(|one| vec![one.clone()]).collect(),
+        }
+    }
 }
 
 /// What [`check`] found good.
@@ -256,6 +318,13 @@ impl ExportSettings {
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<&UpstreamSettings> {
         self.upstreams.iter().find(|one| &*one.name == name)
+    }
+
+    /// The least `telemetry_interval` of all policies; 10 s where there is none.
+    #[must_use]
+    pub fn telemetry_interval(&self) -> Duration {
+        let intervals = self.policies.values().map(|one| one.telemetry_interval);
+        intervals.min().unwrap_or(Duration::from_secs(10))
     }
 
     /// The policy of that name.
@@ -342,14 +411,10 @@ fn check_upstream(
     if let Err(message) = &server {
         faults.add(table, "server", *message);
     }
-    for (key, path) in [
-        ("ca", &config.ca),
-        ("certificate", &config.certificate),
-        ("key", &config.key),
-    ] {
-        if path.as_os_str().is_empty() {
-            faults.add(table, key, "names no file");
-        }
+    let files = check_files(config, table, faults);
+    let addresses = check_addresses(config, server.as_ref().ok(), table, faults);
+    if config.interface.as_ref().is_some_and(String::is_empty) {
+        faults.add(table, "interface", "names no interface");
     }
     for (key, asked, what) in unavailable(config) {
         if asked {
@@ -365,44 +430,85 @@ fn check_upstream(
         name: config.name.as_str().into(),
         host,
         port,
+        transport: config.transport,
+        addresses,
+        source_address: config.source_address,
+        interface: config.interface.clone(),
         prefixes: config.prefixes.iter().map(IpNet::trunc).collect(),
         share: config.share.iter().copied().collect(),
-        ca: config.ca.clone(),
-        certificate: config.certificate.clone(),
-        key: config.key.clone(),
+        files,
     })
 }
 
+/// What proves us: a pre-shared key where there is one, a certificate otherwise.
+fn check_files(config: &UpstreamConfig, table: &str, faults: &mut Faults) -> CredentialFiles {
+    let mut files = CredentialFiles::certificate(&config.ca, &config.certificate, &config.key);
+    files.revocations = config.crl.clone();
+    match (&config.psk_identity, &config.psk_file) {
+        (Some(identity), Some(file)) => {
+            files.own = OwnFiles::PresharedKey {
+                identity: identity.clone(),
+                file: file.clone(),
+            };
+            files.revocations = None;
+        }
+        (Some(_), None) => faults.add(table, "psk_identity", "needs psk_file"),
+        (None, Some(_)) => faults.add(table, "psk_file", "needs psk_identity"),
+        (None, None) => {
+            for (key, path) in [
+                ("ca", &config.ca),
+                ("certificate", &config.certificate),
+                ("key", &config.key),
+            ] {
+                if path.as_os_str().is_empty() {
+                    faults.add(table, key, "names no file");
+                }
+            }
+        }
+    }
+    files
+}
+
+fn check_addresses(
+    config: &UpstreamConfig,
+    server: Option<&(String, u16)>,
+    table: &str,
+    faults: &mut Faults,
+) -> Vec<SocketAddr> {
+    let port = server.map_or(SIGNAL_PORT, |(_, port)| *port);
+    let mut addresses = Vec::new();
+    for (index, text) in config.addresses.iter().enumerate() {
+        let read = split_server(text)
+            .ok()
+            .and_then(|(host, own)| Some((host.parse::<IpAddr>().ok()?, own)));
+        match read {
+            Some((address, own)) => {
+                let has_port = text.parse::<SocketAddr>().is_ok();
+                addresses.push(SocketAddr::new(address, if has_port { own } else { port }));
+            }
+            None => {
+                let message = "write an address, or an address with a port";
+                faults.add(table, &format!("addresses[{index}]"), message);
+            }
+        }
+    }
+    if let Some(source) = config.source_address
+        && !addresses.is_empty()
+        && addresses.iter().all(|to| to.is_ipv4() != source.is_ipv4())
+    {
+        let message = "no address of the server is of this family";
+        faults.add(table, "source_address", message);
+    }
+    addresses
+}
+
 /// Keys that the design has and this version cannot serve: asking for them is a mistake, never ignored.
-fn unavailable(config: &UpstreamConfig) -> [(&'static str, bool, &'static str); 6] {
-    [
-        (
-            "transport",
-            config.transport == Transport::Tcp,
-            "TLS over TCP",
-        ),
-        (
-            "psk_identity",
-            config.psk_identity.is_some(),
-            "a pre-shared key",
-        ),
-        ("psk_file", config.psk_file.is_some(), "a pre-shared key"),
-        (
-            "source_address",
-            config.source_address.is_some(),
-            "a source address",
-        ),
-        (
-            "interface",
-            config.interface.is_some(),
-            "binding to an interface",
-        ),
-        (
-            "data_channel",
-            !config.data_channel.is_empty(),
-            "the data channel",
-        ),
-    ]
+fn unavailable(config: &UpstreamConfig) -> [(&'static str, bool, &'static str); 1] {
+    [(
+        "data_channel",
+        !config.data_channel.is_empty(),
+        "the data channel",
+    )]
 }
 
 fn check_policy(
@@ -448,6 +554,13 @@ fn check_policy(
         let message = "0 asks for nothing: write request = \"never\"";
         faults.add(table, "max_requests", message);
     }
+    if config.max_requests_per_minute == 0 {
+        let message = "0 asks for nothing: write request = \"never\"";
+        faults.add(table, "max_requests_per_minute", message);
+    }
+    if config.retry_after.0 < Duration::from_secs(1) {
+        faults.add(table, "retry_after", "must be at least 1s");
+    }
     let names: Vec<&String> = match config.upstreams.as_slice() {
         [] => upstreams.iter().map(|upstream| &upstream.name).collect(),
         named => named.iter().collect(),
@@ -463,6 +576,10 @@ fn check_policy(
         max_prefix_v4: v4,
         max_prefix_v6: v6,
         max_requests: config.max_requests,
+        max_requests_per_minute: config.max_requests_per_minute,
+        effect_after: config.effect_after.0,
+        retry_after: config.retry_after.0,
+        order: config.order,
     }
 }
 
@@ -531,6 +648,34 @@ mod tests {
     }
 
     #[test]
+    fn addresses_have_the_servers_port_or_their_own() {
+        let mut config = upstream();
+        config.server = "dots.example.net:5000".to_owned();
+        config.addresses = [
+            "192.0.2.1",
+            "192.0.2.1:6000",
+            "2001:db8::1",
+            "[2001:db8::1]:7",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let settings = check(&[config.clone()], &[], &[]).unwrap();
+        let expected = [
+            "192.0.2.1:5000",
+            "192.0.2.1:6000",
+            "[2001:db8::1]:5000",
+            "[2001:db8::1]:7",
+        ];
+        let expected = expected.map(|text| text.parse().unwrap());
+        assert_eq!(settings.upstreams()[0].addresses, expected);
+
+        config.addresses.truncate(2);
+        config.source_address = Some("2001:db8::7".parse().unwrap());
+        let faults = check(&[config], &[], &[]).unwrap_err();
+        assert_eq!(paths(&faults), ["upstream[0].source_address"]);
+    }
+
+    #[test]
     fn a_zone_gets_its_policy() {
         let zones = [
             ("a".to_owned(), Some("default".to_owned())),
@@ -548,7 +693,7 @@ mod tests {
     fn all_mistakes_are_found_at_once() {
         let mut wrong = upstream();
         wrong.server = "x:y".to_owned();
-        wrong.transport = Transport::Tcp;
+        wrong.addresses = vec!["192.0.2.1".to_owned(), "dots.example.net".to_owned()];
         wrong.psk_file = Some("psk".into());
         wrong.data_channel = "https://dots.example.net".to_owned();
         let policy = PolicyConfig {
@@ -563,8 +708,8 @@ mod tests {
             paths(&faults),
             [
                 "upstream[0].server",
-                "upstream[0].transport",
                 "upstream[0].psk_file",
+                "upstream[0].addresses[1]",
                 "upstream[0].data_channel",
                 "policy[0].upstreams[0]",
                 "policy[0].telemetry_interval",

@@ -1,9 +1,9 @@
-//! An attack that the policy follows, and how the request for it stands.
+//! An attack that the policy follows, and how the requests for it stand.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use weir_attack_event::{AttackEvent, AttackId};
+use weir_attack_event::{AttackEvent, MitigationStatus};
 use weir_dots_proto::body::Scope;
 use weir_flow_record::Timestamp;
 
@@ -15,9 +15,8 @@ use crate::standing::Decline;
 pub(crate) struct Followed {
     pub(crate) event: Box<AttackEvent>,
     pub(crate) policy: Arc<PolicySettings>,
-    pub(crate) request: Request,
-    /// Upstreams that refused, did not answer, or ended the mitigation.
-    pub(crate) tried: BTreeSet<Arc<str>>,
+    /// One for each upstream that is asked at the same time; a single one where they are asked one after another.
+    pub(crate) lanes: Vec<Lane>,
     pub(crate) confirmed: bool,
     /// When telemetry was told last.
     pub(crate) told_at: Option<Timestamp>,
@@ -25,13 +24,27 @@ pub(crate) struct Followed {
     pub(crate) untold: bool,
 }
 
-/// How the request for it stands.
+/// Upstreams of which one at a time is asked, in their order.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) upstreams: Vec<Arc<str>>,
+    pub(crate) request: Request,
+    /// Upstreams that refused, did not answer, ended the mitigation, or could not do enough.
+    pub(crate) tried: BTreeSet<Arc<str>>,
+    /// Upstreams that do what they can beside the one that is asked now.
+    pub(crate) kept: BTreeSet<Arc<str>>,
+    /// When it is tried anew after all have been tried, or after what held it back.
+    pub(crate) retry_at: Option<Timestamp>,
+}
+
+/// How a request stands.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Request {
     None(Option<Decline>),
     AwaitsConfirmation,
     Asked(Asked),
-    Covered(AttackId),
+    /// Another attack's request at this upstream covers it.
+    Covered(weir_attack_event::AttackId),
 }
 
 /// A request that was made.
@@ -40,17 +53,78 @@ pub(crate) struct Asked {
     pub(crate) upstream: Arc<str>,
     pub(crate) scope: Box<Scope>,
     pub(crate) granted: bool,
+    /// When it was granted, if by this process.
+    pub(crate) granted_at: Option<Timestamp>,
+    /// What the upstream said last.
+    pub(crate) status: Option<MitigationStatus>,
+    /// Octets that it says it has dropped.
+    pub(crate) dropped: u64,
     /// Attacks whose mitigations this one replaces once it is granted.
-    pub(crate) supersedes: Vec<AttackId>,
+    pub(crate) supersedes: Vec<weir_attack_event::AttackId>,
+}
+
+impl Asked {
+    pub(crate) fn new(upstream: Arc<str>, scope: Scope) -> Self {
+        Self {
+            upstream,
+            scope: Box::new(scope),
+            granted: false,
+            granted_at: None,
+            status: None,
+            dropped: 0,
+            supersedes: Vec::new(),
+        }
+    }
 }
 
 impl Followed {
-    /// When telemetry may be told again, if there is any.
+    /// When something is due: telemetry, or another try.
     pub(crate) fn due(&self) -> Option<Timestamp> {
+        let retries = self.lanes.iter().filter_map(|lane| lane.retry_at);
+        retries.chain(self.telling_due()).min()
+    }
+
+    /// When telemetry may be told again, if there is any.
+    pub(crate) fn telling_due(&self) -> Option<Timestamp> {
         let at = match self.told_at {
             Some(told) => told.plus(self.policy.telemetry_interval),
             None => self.event.time,
         };
         self.untold.then_some(at)
+    }
+
+    /// The lane that has asked an upstream.
+    pub(crate) fn lane_asking(&mut self, upstream: &str) -> Option<usize> {
+        self.lanes.iter().position(|lane| {
+            lane.asked()
+                .is_some_and(|asked| *asked.upstream == *upstream)
+        })
+    }
+}
+
+impl Lane {
+    pub(crate) fn new(upstreams: Vec<Arc<str>>) -> Self {
+        Self {
+            upstreams,
+            request: Request::None(None),
+            tried: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            retry_at: None,
+        }
+    }
+
+    /// The request that was made, if one was.
+    pub(crate) fn asked(&self) -> Option<&Asked> {
+        match &self.request {
+            Request::Asked(asked) => Some(asked),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn asked_mut(&mut self) -> Option<&mut Asked> {
+        match &mut self.request {
+            Request::Asked(asked) => Some(asked),
+            _ => None,
+        }
     }
 }

@@ -24,8 +24,10 @@
 mod client;
 mod command;
 mod config;
+mod decision;
 mod exporter;
 mod followed;
+mod plan;
 mod recorder;
 mod request;
 mod scope;
@@ -34,16 +36,19 @@ mod telemetry;
 mod upstream;
 
 pub use client::{
-    ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, StateChange,
+    ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, SetupItem,
+    SetupPlan, StateChange,
 };
 pub use command::{
     ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX, SessionState, is_operators,
 };
 pub use config::{
-    ExportSettings, Fault, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
+    ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
     UpstreamConfig, UpstreamSettings, check,
 };
+pub use decision::{Action, Decision};
 pub use exporter::Exporter;
+pub use plan::{Link, setup_plan};
 pub use recorder::{Record, Recorder, placeholder_cuid};
 pub use scope::mitigation_scope;
 pub use standing::{Decline, ExporterCounters, Standing};

@@ -28,6 +28,10 @@ pub enum Decline {
     NoUpstream,
     /// `max_requests` are active.
     Limit(usize),
+    /// So many requests were made within a minute.
+    Rate(usize),
+    /// The stop switch is thrown.
+    Hold,
     /// All upstreams refused, or ended the mitigation.
     Refused,
 }
@@ -42,6 +46,8 @@ impl fmt::Display for Decline {
             Self::TooLarge(count) => write!(f, "{count} prefixes do not fit one datagram"),
             Self::NoUpstream => f.write_str("no upstream may be asked for this target"),
             Self::Limit(limit) => write!(f, "max_requests = {limit} are active"),
+            Self::Rate(most) => write!(f, "max_requests_per_minute = {most} were made"),
+            Self::Hold => f.write_str("the stop switch is thrown (weir dots hold)"),
             Self::Refused => f.write_str("no upstream of the policy helps"),
         }
     }
@@ -68,6 +74,20 @@ pub enum Standing {
     },
 }
 
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Declined(reason) => write!(f, "nobody is asked: {reason}"),
+            Self::AwaitsConfirmation => {
+                f.write_str("an operator has to confirm (weir dots confirm)")
+            }
+            Self::Asked { upstream, granted } if *granted => write!(f, "granted by {upstream}"),
+            Self::Asked { upstream, .. } => write!(f, "{upstream} is asked"),
+            Self::Covered { by } => write!(f, "the request for {by} covers it"),
+        }
+    }
+}
+
 /// What was left out.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ExporterCounters {
@@ -77,6 +97,8 @@ pub struct ExporterCounters {
     pub superseded_telemetry: u64,
     /// Requests that went to the next upstream.
     pub fallbacks: u64,
+    /// Lines of the audit trail dropped because nobody polled.
+    pub lost_decisions: u64,
 }
 
 /// Why nobody may be asked for this scope, whoever it is.

@@ -45,6 +45,7 @@ fn drain(exporter: &mut Exporter) -> Vec<String> {
                 )
             }
             ClientCommand::Withdraw { attack } => format!("{upstream}: withdraw {attack}"),
+            ClientCommand::Setup { .. } => format!("{upstream}: set up"),
             ClientCommand::Telemetry { attack, ended, .. } => {
                 format!(
                     "{upstream}: {} {attack}",
@@ -209,12 +210,12 @@ fn an_operator_confirms() {
         exporter.standing(&attack("a")),
         Some(Standing::AwaitsConfirmation)
     );
-    assert!(exporter.handle_confirmation(&attack("a")));
+    assert!(exporter.handle_confirmation(Timestamp::from_seconds(T + 1), &attack("a")));
     assert_eq!(
         drain(&mut exporter),
         ["first: request a 203.0.113.7/32 [17]"]
     );
-    assert!(!exporter.handle_confirmation(&attack("a")));
+    assert!(!exporter.handle_confirmation(Timestamp::from_seconds(T + 1), &attack("a")));
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub enum Stage {
     Mitigations,
     /// Counters that must never run backwards: mid, tmid.
     Sequences,
+    /// What an operator has decided: the stop switch.
+    Policy,
     /// What the DOTS server keeps for its clients: mitigations, cuids, telemetry.
     DotsServer,
 }
@@ -23,13 +25,14 @@ pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Templates,
         Self::SamplingRates,
         Self::Names,
         Self::Attacks,
         Self::Mitigations,
         Self::Sequences,
+        Self::Policy,
         Self::DotsServer,
     ];
 
@@ -42,6 +45,7 @@ impl Stage {
             Self::Attacks => "attacks",
             Self::Mitigations => "mitigations",
             Self::Sequences => "sequences",
+            Self::Policy => "policy",
             Self::DotsServer => "dots-server",
         }
     }
@@ -56,6 +60,7 @@ impl Stage {
             | Self::Attacks
             | Self::Mitigations
             | Self::Sequences
+            | Self::Policy
             | Self::DotsServer => 1,
         }
     }

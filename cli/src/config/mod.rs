@@ -268,9 +268,7 @@ impl Config {
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
         if let Some(server) = &mut self.dots_server {
-            absolute(&mut server.ca);
-            absolute(&mut server.certificate);
-            absolute(&mut server.key);
+            server.resolve(folder);
         }
     }
 

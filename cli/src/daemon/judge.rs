@@ -8,23 +8,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
 
-use weir_attack_event::{AttackEvent, Findings};
+use weir_attack_event::{AttackEvent, AttackId, EventKind, Findings};
 use weir_collector::wall_clock;
-use weir_dots_export::{ClientCommand, ClientNotice};
+use weir_dots_export::{ClientCommand, ClientNotice, Decision, telemetry_body};
+use weir_dots_server::Observation;
 use weir_flow_aggregate::{WatchList, WindowSummary};
 use weir_flow_record::{Direction, Timestamp, ZoneId};
 
 use super::Story;
 use super::window::Ask;
+use crate::audit::AuditLog;
 use crate::journal::Journal;
 use crate::judge::{Judge, Verdict};
-use crate::views::Views;
+use crate::views::{PolicyView, Views};
 
 /// What the judge thread takes in.
-pub(super) enum Input {
+pub(crate) enum Input {
     Summary(Box<WindowSummary>),
     Findings(Findings),
     Notice(ClientNotice),
+    /// An operator's word, and where the answer goes: whether anything came of it.
+    Operator(Order, tokio::sync::oneshot::Sender<bool>),
+    /// What an operator has asked an upstream for.
+    Decision(Box<Decision>),
+}
+
+/// What an operator says to the policy.
+pub(crate) enum Order {
+    /// Help may be asked for (`request = "confirm"`).
+    Confirm(AttackId),
+    /// The stop switch.
+    Hold { hold: bool, withdraw: bool },
 }
 
 /// Where all inputs come together.
@@ -38,7 +52,10 @@ pub(super) struct JudgeThread {
     pub(super) journal: Arc<Journal>,
     pub(super) views: Arc<Views>,
     pub(super) events: Option<File>,
+    pub(super) audit: AuditLog,
     pub(super) story: Option<Sender<Story>>,
+    /// The embedded DOTS server, whose clients may want to know of attacks on them.
+    pub(super) observer: Option<tokio::sync::mpsc::Sender<Observation>>,
     /// Octets of seconds that are not settled yet, for the story.
     pub(super) levels: BTreeMap<(i64, ZoneId), u64>,
     pub(super) stop: Arc<AtomicBool>,
@@ -81,13 +98,44 @@ impl JudgeThread {
             Input::Notice(notice) => self
                 .judge
                 .handle_notice(Timestamp::from_nanos(wall_clock()), &notice),
+            Input::Operator(order, answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.handle_order(order));
+            }
+            Input::Decision(decision) => self.audit.write(&decision),
         }
+    }
+
+    fn handle_order(&mut self, order: Order) -> bool {
+        let now = Timestamp::from_nanos(wall_clock());
+        match order {
+            Order::Confirm(attack) => self.judge.handle_confirmation(now, &attack),
+            Order::Hold { hold, withdraw } => {
+                if let Err(error) = self.journal.keep_hold(hold) {
+                    tracing::error!(%error, "the stop switch is not saved: a restart releases it");
+                }
+                self.judge.handle_hold(now, hold, withdraw);
+                true
+            }
+        }
+    }
+
+    /// Shows how requests stand where it can be looked at.
+    fn show_policy(&self) {
+        let standings = self.judge.standings();
+        self.views.set_policy(PolicyView {
+            on_hold: self.judge.is_on_hold(),
+            standings: standings
+                .map(|(attack, standing)| (attack.to_string(), standing.to_string()))
+                .collect(),
+        });
     }
 
     /// What must survive is durable before any command leaves that rests on it.
     fn carry_out(&mut self) {
         let mut commands = Vec::new();
         let mut saved = Vec::new();
+        let mut decided = false;
         while let Some(verdict) = self.judge.poll_verdict() {
             match verdict {
                 Verdict::Persist(attack) => saved.push(*attack),
@@ -103,8 +151,15 @@ impl JudgeThread {
                         tracing::warn!("the recent window is behind: a drill-down was left out");
                     }
                 }
+                Verdict::Decision(decision) => {
+                    decided = true;
+                    self.audit.write(&decision);
+                }
                 Verdict::Command(upstream, command) => commands.push((upstream, *command)),
             }
+        }
+        if decided || !commands.is_empty() {
+            self.show_policy();
         }
         if !saved.is_empty()
             && let Err(error) = self.journal.keep_attacks(&saved)
@@ -143,6 +198,11 @@ impl JudgeThread {
                 tracing::error!(%error, "an event is not in the file");
             }
         }
+        if let Some(observer) = &self.observer
+            && observer.try_send(observation(&event)).is_err()
+        {
+            tracing::warn!(id = %event.id, "the DOTS server is behind: its clients are not told");
+        }
         if let Some(story) = &self.story {
             let _ = story.send(Story::Event(event));
         }
@@ -167,5 +227,15 @@ impl JudgeThread {
         {
             let _ = story.send(Story::Level { second, octets });
         }
+    }
+}
+
+/// An attack as the clients of the embedded server are told of it; those who attack from within are none of their business.
+fn observation(event: &AttackEvent) -> Observation {
+    let told = event.kind != EventKind::AttackEnd && event.target.direction == Direction::In;
+    let items = telemetry_body(event).pre_or_ongoing_mitigation;
+    Observation {
+        attack: event.id.to_string(),
+        item: items.into_iter().next().filter(|_| told).map(Box::new),
     }
 }

@@ -34,13 +34,16 @@ use weir_dots_export::{ClientNotice, Exporter};
 use weir_dots_server::Mitigator;
 use weir_enrichment::LearnedName;
 use weir_flow_aggregate::Merger;
+use weir_flow_record::Timestamp;
 use weir_flow_store::RecentWindow;
 use weir_state::State;
 
 use self::intake::Intake;
-use self::judge::{Input, JudgeThread};
+use self::judge::JudgeThread;
+pub(crate) use self::judge::{Input, Order};
 use self::shard::ShardThread;
 use crate::admin::Admin;
+use crate::audit::AuditLog;
 use crate::config::Settings;
 use crate::http;
 use crate::journal::Journal;
@@ -138,6 +141,13 @@ impl Daemon {
         let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
         let mut exporter = Exporter::new(settings.export.clone());
         exporter.restore(open.iter().cloned());
+        if journal.is_on_hold()? {
+            tracing::warn!(
+                "the stop switch is thrown: nothing is asked for until `weir dots hold --release`"
+            );
+            let now = Timestamp::from_nanos(weir_collector::wall_clock());
+            exporter.handle_hold(now, true, false);
+        }
         let merger = Merger::new(settings.collector.shards, &settings.aggregation);
         let judge = Judge::new(merger, detector, exporter);
 
@@ -172,6 +182,7 @@ impl Daemon {
             first,
             heard.clone(),
             Arc::clone(&views),
+            input.clone(),
         ));
         tasks.push(tokio::spawn(forward(
             notices,
@@ -180,13 +191,20 @@ impl Daemon {
             Arc::clone(&views),
             hooks.story.clone(),
         )));
+        let mut observer = None;
         if let Some(server) = &settings.dots_server {
             let mitigator = hooks
                 .mitigator
                 .unwrap_or_else(|| Box::new(weir_dots_server::NoMitigator::default()));
-            let started =
-                upstreams::start_server(server, mitigator, Arc::clone(&state), stopped.clone());
-            tasks.push(started?);
+            let (observed, observations) = mpsc::channel(QUEUE);
+            observer = Some(observed);
+            tasks.push(upstreams::start_server(
+                server,
+                mitigator,
+                Arc::clone(&state),
+                Some(observations),
+                stopped.clone(),
+            )?);
         }
         let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
 
@@ -251,7 +269,9 @@ impl Daemon {
                 journal,
                 views: Arc::clone(&views),
                 events: settings.events.as_deref().map(open_events).transpose()?,
+                audit: AuditLog::open(&settings.state_dir)?,
                 story: hooks.story,
+                observer,
                 levels: BTreeMap::new(),
                 stop: Arc::clone(&stop),
             };

@@ -105,6 +105,7 @@ impl Lab {
                     "203.0.113.0/24".parse().unwrap(),
                     "2001:db8:a::/48".parse().unwrap(),
                 ],
+                ..ClientConfig::default()
             }],
             ..DotsServerConfig::default()
         }

@@ -45,6 +45,20 @@ impl MitigationStatus {
         Self::ALL.into_iter().find(|status| *status as u8 == number)
     }
 
+    /// Its name in RFC 9132's module.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AttackMitigationInProgress => "attack-mitigation-in-progress",
+            Self::AttackSuccessfullyMitigated => "attack-successfully-mitigated",
+            Self::AttackStopped => "attack-stopped",
+            Self::AttackExceededCapability => "attack-exceeded-capability",
+            Self::DotsClientWithdrawnMitigation => "dots-client-withdrawn-mitigation",
+            Self::AttackMitigationTerminated => "attack-mitigation-terminated",
+            Self::AttackMitigationWithdrawn => "attack-mitigation-withdrawn",
+            Self::AttackMitigationSignalLoss => "attack-mitigation-signal-loss",
+        }
+    }
+
     /// Whether traffic is (still) being filtered under it.
     pub const fn is_active(self) -> bool {
         matches!(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::coap::{Code, Message};
+use crate::coap::{Carrier, Code, Message, tcp};
 use crate::{
     BodyKind, Method, Resource, SessionParameters, cbor, check_request, check_response, client,
     server,
@@ -52,6 +52,46 @@ pub fn fuzz_coap(data: &[u8]) {
     }
 }
 
+/// Decodes a stream in pieces (an octet of the input says how long the next one is), as frames and as a peer's side of a
+/// connection. Whatever is understood must come back from its own octets, and neither may keep more than its bounds.
+///
+/// # Panics
+///
+/// Panics if it does not.
+pub fn fuzz_coap_stream(data: &[u8]) {
+    let mut decoder = tcp::Decoder::new(tcp::MAX_MESSAGE);
+    let mut carrier = Carrier::new(1);
+    let mut session = server::Session::new(SessionParameters::default(), 1);
+    for piece in datagrams(data) {
+        decoder.handle_octets(piece);
+        while let Ok(Some(message)) = decoder.poll_message() {
+            let mut again = tcp::Decoder::new(tcp::MAX_MESSAGE);
+            again.handle_octets(&tcp::frame(&message));
+            assert_eq!(
+                again.poll_message().as_ref(),
+                Ok(&Some(message)),
+                "a message does not survive its encoding"
+            );
+        }
+        assert!(
+            decoder.waiting() <= tcp::MAX_MESSAGE + piece.len(),
+            "a decoder keeps too much"
+        );
+        carrier.handle_octets(piece);
+        while let Some(datagram) = carrier.poll_datagram() {
+            assert!(
+                Message::decode(&datagram).is_ok(),
+                "a carrier makes a datagram that is none"
+            );
+            session.handle_datagram(start(), &datagram);
+            while let Some(datagram) = session.poll_transmit() {
+                carrier.handle_datagram(&datagram);
+            }
+        }
+        while carrier.poll_transmit().is_some() {}
+    }
+}
+
 /// Feeds datagrams to a server's session and answers each request. An octet of the input says how long the next datagram is.
 pub fn fuzz_server_session(data: &[u8]) {
     let mut now = start();
@@ -87,6 +127,7 @@ pub fn fuzz_client_session(data: &[u8]) {
             body: None,
             observe: Some(true),
             if_match: false,
+            query: Vec::new(),
         };
         session.handle_request(now, request);
     }

@@ -19,6 +19,8 @@ pub(crate) struct Heartbeats {
     heard: Option<Instant>,
     /// Whether the peer's silence was told.
     told: bool,
+    /// Smoothed time from a heartbeat to its answer (RFC 6298).
+    round_trip: Option<Duration>,
 }
 
 impl Heartbeats {
@@ -32,6 +34,7 @@ impl Heartbeats {
             missed: 0,
             heard: None,
             told: false,
+            round_trip: None,
         }
     }
 
@@ -87,12 +90,33 @@ impl Heartbeats {
     }
 
     /// Whether a response belongs to the newest heartbeat.
-    pub(crate) fn handle_response(&mut self, token: Token) -> bool {
+    pub(crate) fn handle_response(&mut self, now: Instant, token: Token) -> bool {
         let ours = self.waiting == Some(token);
         if ours {
             self.waiting = None;
+            if let Some(sent) = self.last {
+                self.handle_round_trip(now.duration_since(sent));
+            }
         }
         ours
+    }
+
+    /// The path was measured.
+    pub(crate) fn handle_round_trip(&mut self, measured: Duration) {
+        self.round_trip = Some(match self.round_trip {
+            Some(before) => before.saturating_mul(7).saturating_add(measured) / 8,
+            None => measured,
+        });
+    }
+
+    /// How long a heartbeat and its answer take; `None` until the path was measured.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// Whether the peer's silence was told and has not ended.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.told
     }
 
     /// When the next one is to be sent.

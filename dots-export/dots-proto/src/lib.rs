@@ -23,13 +23,8 @@
 //! let mut server = server::Session::new(SessionParameters::default(), 2);
 //! client.handle_connected(now);
 //! server.handle_connected(now);
-//! let id = client.handle_request(now, Request {
-//!     method: Method::Delete,
-//!     resource: Resource::Config { sid: None },
-//!     body: None,
-//!     observe: None,
-//!     if_match: false,
-//! });
+//! let request = Request::new(Method::Delete, Resource::Config { sid: None });
+//! let id = client.handle_request(now, request);
 //!
 //! // Here a link without loss; `poll_timeout` says when `handle_timeout` is due.
 //! while let Some(datagram) = client.poll_transmit() {

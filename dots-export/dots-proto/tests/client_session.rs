@@ -45,6 +45,7 @@ impl Client {
             body,
             observe,
             if_match: false,
+            query: Vec::new(),
         };
         self.session.handle_request(self.now, request);
     }

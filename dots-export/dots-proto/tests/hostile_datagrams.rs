@@ -40,6 +40,7 @@ fn get(mid: u32, observe: Option<bool>) -> Request {
         body: None,
         observe,
         if_match: false,
+        query: Vec::new(),
     }
 }
 

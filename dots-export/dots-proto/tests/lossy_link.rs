@@ -178,6 +178,7 @@ impl Pair {
             body,
             observe,
             if_match: false,
+            query: Vec::new(),
         };
         self.client.handle_request(self.now, request);
         self.pump();

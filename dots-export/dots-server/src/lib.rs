@@ -2,22 +2,34 @@
 //! [`Mitigator`], and reports what that measured.
 //!
 //! [`Server`] is the machine: data of sessions in, datagrams out, `now` as an argument. [`BoundServer`] is the shell around
-//! it: sockets, DTLS, a clock, and the state file through which mitigations outlive a restart. What is not here yet: aliases and filters (the data channel), preconfigured requests
-//! (`trigger-mitigation` false), requests in several blocks; they get an honest error.
+//! it: sockets, DTLS, a clock, and the state file through which mitigations outlive a restart. Aliases and filters are those of
+//! a [`DataChannel`]. Targets are prefixes and aliases; names and URIs get an honest error.
 
 mod config;
+mod data;
 pub mod fuzzing;
+mod held;
 mod mitigator;
+mod query;
 mod registry;
 mod saved;
 mod server;
 mod session_config;
 mod setup;
 mod shell;
+mod sockets;
+mod streams;
 mod telemetry;
+mod transport_figures;
 
 pub use config::{ClientConfig, DotsServerConfig, DotsServerSettings, Fault, ServerPolicy};
-pub use mitigator::{MitigationId, Mitigator, MitigatorReport, NoMitigator};
+pub use data::DataChannel;
+pub use mitigator::{
+    CommandSettings, ExternalSettings, MitigationId, Mitigator, MitigatorConfig, MitigatorError,
+    MitigatorReport, MitigatorSettings, NftablesSettings, NoMitigator, RateLimit, WebhookSettings,
+    WebhookTls, start_mitigators,
+};
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;
-pub use shell::{BoundServer, StartError};
+pub use shell::{BoundServer, Observation, StartError};
+pub use transport_figures::{TransportFigures, TransportView};

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use weir_dots_proto::body::{
     Body, ConflictCause, ConflictInformation, ConflictScope, ConflictStatus, Lifetime, Mitigation,
     MitigationStatus, Scope,
@@ -12,6 +11,7 @@ use weir_dots_proto::cbor::MAX_BODY;
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::{Cuid, Mid};
 
+use crate::held::{Held, have_common_target, is_preconfigured, is_same_but_lifetime};
 use crate::mitigator::{MitigationId, MitigatorReport};
 use crate::saved::{Changed, Epoch, RowKey, SavedRow};
 use crate::{Mitigator, ServerPolicy};
@@ -19,46 +19,54 @@ use crate::{Mitigator, ServerPolicy};
 /// A client that asks again while its mitigation terminates doubles the next such time, up to this (RFC 9132 §4.4.4).
 const MAX_TERMINATING: Duration = Duration::from_secs(300);
 
-/// Octets by which counters and times of a mitigation may grow in an answer to a GET.
-const GROWTH: usize = 64;
+/// Octets by which counters, times and telemetry of a mitigation may grow in an answer to a GET.
+const GROWTH: usize = 160;
 
 /// A mitigation from before a restart; times in seconds since the epoch.
 #[derive(Debug)]
 pub(crate) struct Restored {
     pub(crate) scope: Scope,
-    pub(crate) began: u64,
+    /// The scope with its aliases resolved.
+    pub(crate) protected: Scope,
+    pub(crate) began: Option<u64>,
     pub(crate) expires: Option<u64>,
     pub(crate) terminates: Option<u64>,
     pub(crate) terminating: u64,
 }
 
-/// One mitigation.
+/// A request that has passed the checks of its body and of the client's prefixes.
 #[derive(Debug)]
-struct Held {
-    id: MitigationId,
-    scope: Scope,
-    expires: Option<Instant>,
-    /// Seconds since the epoch.
-    began: u64,
-    status: MitigationStatus,
-    report: Option<MitigatorReport>,
-    terminates: Option<Instant>,
-    /// How long it will be active but terminating.
-    terminating: Duration,
-    /// Told nobody yet, or not told since its newest report.
-    news: bool,
-    status_news: bool,
-    told: Instant,
+pub(crate) struct Wanted<'a> {
+    pub(crate) cuid: &'a Cuid,
+    pub(crate) mid: Mid,
+    pub(crate) scope: Scope,
+    /// The scope with its aliases resolved.
+    pub(crate) protected: Scope,
+    /// Now, in seconds since the epoch.
+    pub(crate) unix: u64,
 }
 
-/// Mitigations by client and mid.
+/// Mitigations by client and mid. Those that are asked for in case the signal is lost (`trigger-mitigation` false) stand
+/// beside the others: they overlap with each other only.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     held: BTreeMap<(Cuid, Mid), Held>,
-    /// Replaced mitigations, whose observers are not told yet.
-    replaced: Vec<((Cuid, Mid), Held)>,
+    keys: BTreeMap<MitigationId, (Cuid, Mid)>,
+    /// Ended mitigations, whose observers are not told yet.
+    ended: Vec<((Cuid, Mid), Held)>,
     changed: Changed,
     next: u64,
+    /// Nothing is due before; `None`: nothing at all.
+    due: Option<Instant>,
+}
+
+/// A mitigation of which its observers are to be told.
+#[derive(Debug)]
+pub(crate) struct News {
+    pub(crate) cuid: Cuid,
+    pub(crate) mid: Mid,
+    /// The last that is told of it; `None` where the registry still holds it.
+    pub(crate) last: Option<Scope>,
 }
 
 /// What a request came to.
@@ -75,104 +83,197 @@ pub(crate) enum Outcome {
 }
 
 impl Registry {
-    /// A request that has passed the checks of its body and of the client's prefixes.
+    /// Makes a mitigation, or refreshes it.
     pub(crate) fn put(
         &mut self,
         now: Instant,
-        unix: u64,
-        (cuid, mid): (&Cuid, Mid),
-        scope: Scope,
+        wanted: Wanted<'_>,
         policy: &ServerPolicy,
         mitigator: &mut dyn Mitigator,
     ) -> Outcome {
-        let key = (cuid.clone(), mid);
-        let lifetime = granted(scope.lifetime, policy.max_lifetime);
-        let expires = lifetime.duration().map(|duration| now + duration);
-        if let Some(held) = self
-            .held
-            .get_mut(&key)
-            .filter(|held| held.terminates.is_none())
-        {
-            if !same_but_lifetime(&held.scope, &scope) {
-                return Outcome::Refused(
-                    Code::BAD_REQUEST,
-                    "a refresh changes the lifetime alone".to_owned(),
-                );
-            }
-            held.expires = expires;
-            held.scope.lifetime = Some(lifetime);
-            self.changed.insert(RowKey::Mitigation(key.0, key.1));
-            return Outcome::Answer(Code::CHANGED, Box::new(accepted(mid, lifetime)));
+        let key = (wanted.cuid.clone(), wanted.mid);
+        let lifetime = granted(wanted.scope.lifetime, policy.max_lifetime);
+        if let Some(refreshed) = self.refresh(now, &key, &wanted.scope, lifetime) {
+            return refreshed;
         }
-        if let Some(conflict) = self.conflict(&key, &scope) {
+        if let Some(conflict) = self.conflict(&key, &wanted.protected) {
             return conflict;
         }
-        if !self.has_room(now, &key, &scope, policy.max_mitigations) {
+        if !self.has_room(now, &key, &wanted, policy.max_mitigations) {
             return Outcome::Refused(
                 Code::SERVICE_UNAVAILABLE,
                 "too many mitigations of this client".to_owned(),
             );
         }
-        self.next += 1;
-        let id = MitigationId(self.next);
+        let id = self.next_id();
+        let preconfigured = is_preconfigured(&wanted.scope);
         // The new one filters before the old ones end: no gap for the attack.
-        mitigator.apply(id, &scope);
-        let terminating = self.end_overlapping(&key, &scope, policy, mitigator);
+        if !preconfigured {
+            mitigator.apply(id, &wanted.protected);
+        }
+        let terminating = self.end_overlapping(&key, &wanted.protected, policy, mitigator);
+        if !preconfigured {
+            self.silence_preconfigured(&key, &wanted.protected, mitigator);
+        }
         let held = Held {
             id,
             scope: Scope {
                 lifetime: Some(lifetime),
-                ..scope
+                acl_list: Vec::new(),
+                ..wanted.scope
             },
-            expires,
-            began: unix,
-            status: MitigationStatus::AttackMitigationInProgress,
+            protected: wanted.protected,
+            expires: lifetime.duration().map(|duration| now + duration),
+            began: (!preconfigured).then_some(wanted.unix),
+            status: if preconfigured {
+                MitigationStatus::AttackMitigationSignalLoss
+            } else {
+                MitigationStatus::AttackMitigationInProgress
+            },
             report: None,
             terminates: None,
             terminating,
+            applied: !preconfigured,
+            farewells: None,
             news: false,
             status_news: false,
             told: now,
         };
-        self.changed.insert(RowKey::Mitigation(key.0.clone(), mid));
+        self.keys.insert(id, key.clone());
+        self.touch(now, &key);
         self.held.insert(key, held);
-        Outcome::Answer(Code::CREATED, Box::new(accepted(mid, lifetime)))
+        Outcome::Answer(Code::CREATED, Box::new(accepted(wanted.mid, lifetime)))
+    }
+
+    /// The same request again (RFC 9132 §4.4.1.2); `None` where there is none to refresh.
+    fn refresh(
+        &mut self,
+        now: Instant,
+        key: &(Cuid, Mid),
+        scope: &Scope,
+        lifetime: Lifetime,
+    ) -> Option<Outcome> {
+        let held = self
+            .held
+            .get_mut(key)
+            .filter(|held| held.terminates.is_none())?;
+        if !is_same_but_lifetime(&held.scope, scope) {
+            return Some(Outcome::Refused(
+                Code::BAD_REQUEST,
+                "a refresh changes the lifetime alone".to_owned(),
+            ));
+        }
+        held.expires = lifetime.duration().map(|duration| now + duration);
+        held.scope.lifetime = Some(lifetime);
+        self.touch(now, key);
+        let answer = Box::new(accepted(key.1, lifetime));
+        Some(Outcome::Answer(Code::CHANGED, answer))
     }
 
     /// An efficacy update counts as a refresh (RFC 9132 §4.4.3).
     pub(crate) fn efficacy(
         &mut self,
         now: Instant,
-        key: (Cuid, Mid),
+        key: &(Cuid, Mid),
         scope: &Scope,
         policy: &ServerPolicy,
     ) -> Outcome {
-        let Some(held) = self
-            .held
-            .get_mut(&key)
-            .filter(|held| held.terminates.is_none())
-        else {
+        let Some(held) = self.held.get(key).filter(|held| held.terminates.is_none()) else {
             return Outcome::Ignored;
         };
-        if !same_but_lifetime(&held.scope, scope) {
-            return Outcome::Refused(
+        let lifetime = granted(scope.lifetime.or(held.scope.lifetime), policy.max_lifetime);
+        match self.refresh(now, key, scope, lifetime) {
+            Some(Outcome::Answer(..)) => Outcome::Changed,
+            _ => Outcome::Refused(
                 Code::BAD_REQUEST,
                 "an efficacy update repeats its request".to_owned(),
-            );
+            ),
         }
-        let lifetime = granted(scope.lifetime.or(held.scope.lifetime), policy.max_lifetime);
-        held.scope.lifetime = Some(lifetime);
-        held.expires = lifetime.duration().map(|duration| now + duration);
-        self.changed.insert(RowKey::Mitigation(key.0, key.1));
-        Outcome::Changed
     }
 
     /// Ends a mitigation: active but terminating for a while (RFC 9132 §4.4.4). What is not there is gone already: 2.02.
     pub(crate) fn delete(&mut self, now: Instant, key: &(Cuid, Mid)) {
         if let Some(held) = self.held.get_mut(key) {
-            terminate(held, now);
-            self.changed
-                .insert(RowKey::Mitigation(key.0.clone(), key.1));
+            held.terminate(now);
+            self.touch(now, key);
+        }
+    }
+
+    /// A client's signal is lost: what it has preconfigured takes precedence over what it has asked for (RFC 9132 §4.4.1.2).
+    pub(crate) fn handle_signal_lost(
+        &mut self,
+        now: Instant,
+        unix: u64,
+        cuid: &Cuid,
+        mitigator: &mut dyn Mitigator,
+    ) {
+        let waiting: Vec<Mid> = self
+            .of_client(cuid)
+            .filter(|(_, held)| {
+                held.is_preconfigured() && !held.is_active() && held.terminates.is_none()
+            })
+            .map(|((_, mid), _)| *mid)
+            .collect();
+        for mid in waiting {
+            let key = (cuid.clone(), mid);
+            let Some(held) = self.held.get_mut(&key) else {
+                continue;
+            };
+            mitigator.apply(held.id, &held.protected);
+            held.applied = true;
+            held.began = Some(unix);
+            held.farewells = None;
+            held.report = None;
+            held.set_status(MitigationStatus::AttackMitigationInProgress);
+            let protected = held.protected.clone();
+            self.touch(now, &key);
+            self.withdraw_immediate(now, cuid, &protected, mitigator);
+        }
+    }
+
+    /// Ends, at once, the immediate requests that a preconfigured one takes the place of.
+    fn withdraw_immediate(
+        &mut self,
+        now: Instant,
+        cuid: &Cuid,
+        protected: &Scope,
+        mitigator: &mut dyn Mitigator,
+    ) {
+        let overlapped: Vec<(Cuid, Mid)> = self
+            .of_client(cuid)
+            .filter(|(_, held)| !held.is_preconfigured() && held.overlaps(protected))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in overlapped {
+            self.end(
+                now,
+                key,
+                MitigationStatus::AttackMitigationWithdrawn,
+                mitigator,
+            );
+        }
+    }
+
+    /// An immediate request overlaps with preconfigured ones that filter: those give way (RFC 9132 §4.4.1.2).
+    fn silence_preconfigured(
+        &mut self,
+        (cuid, mid): &(Cuid, Mid),
+        protected: &Scope,
+        mitigator: &mut dyn Mitigator,
+    ) {
+        let range = (cuid.clone(), Mid(0))..=(cuid.clone(), Mid(u32::MAX));
+        for ((_, other), held) in self.held.range_mut(range) {
+            let gives_way = other != mid
+                && held.is_preconfigured()
+                && held.is_active()
+                && held.overlaps(protected);
+            if gives_way {
+                mitigator.withdraw(held.id);
+                held.applied = false;
+                held.begin_farewell(MitigationStatus::AttackMitigationWithdrawn);
+                self.changed
+                    .insert(RowKey::Mitigation(cuid.clone(), *other));
+            }
         }
     }
 
@@ -191,33 +292,41 @@ impl Registry {
             .range((cuid.clone(), Mid(0))..=(cuid.clone(), Mid(u32::MAX)))
     }
 
-    /// What the client holds: one, or all.
-    pub(crate) fn get(&self, now: Instant, cuid: &Cuid, mid: Option<Mid>) -> Option<Mitigation> {
-        let scope: Vec<Scope> = self
-            .of_client(cuid)
+    /// What the client holds, as it is shown: one, or all.
+    pub(crate) fn shown(&self, now: Instant, cuid: &Cuid, mid: Option<Mid>) -> Vec<Scope> {
+        self.of_client(cuid)
             .filter(|((_, other), _)| mid.is_none_or(|mid| mid == *other))
-            .map(|((_, mid), held)| told(*mid, held, now))
-            .collect();
-        (!scope.is_empty()).then_some(Mitigation { scope })
+            .map(|((_, mid), held)| held.shown(*mid, now))
+            .collect()
     }
 
     /// Whether any mitigation of the client is active: its session is under attack.
     pub(crate) fn is_mitigating(&self, cuid: &Cuid) -> bool {
-        self.of_client(cuid)
-            .any(|(_, held)| held.terminates.is_none())
+        self.of_client(cuid).any(|(_, held)| held.is_active())
     }
 
     /// Takes in what was measured. A mitigation that is ending keeps its status.
-    pub(crate) fn handle_report(&mut self, report: &MitigatorReport) {
-        let Some(held) = self.held.values_mut().find(|held| held.id == report.id) else {
+    pub(crate) fn handle_report(&mut self, now: Instant, report: &MitigatorReport) {
+        let key = self.keys.get(&report.id);
+        let Some(held) = key
+            .and_then(|key| self.held.get_mut(key))
+            .filter(|held| held.applied)
+        else {
             return;
         };
         held.news |= held.report != Some(*report);
-        if held.terminates.is_none() && held.status != report.status {
-            held.status = report.status;
-            held.status_news = true;
-        }
         held.report = Some(*report);
+        if held.terminates.is_none() && held.farewells.is_none() {
+            let over = report.status == MitigationStatus::AttackStopped;
+            if over && held.is_preconfigured() {
+                held.begin_farewell(report.status);
+            } else {
+                held.set_status(report.status);
+            }
+        }
+        if held.news || held.status_news {
+            self.due_at(now);
+        }
     }
 
     /// Ends what has run out, and returns which mitigations their observers must be told of now.
@@ -226,44 +335,90 @@ impl Registry {
         now: Instant,
         policy: &ServerPolicy,
         mitigator: &mut dyn Mitigator,
-    ) -> Vec<(Cuid, Mid, Mitigation)> {
-        let mut news: Vec<(Cuid, Mid, Mitigation)> = std::mem::take(&mut self.replaced)
-            .into_iter()
-            .map(|((cuid, mid), held)| (cuid, mid, Mitigation::single(told(mid, &held, now))))
-            .collect();
+    ) -> Vec<News> {
+        if self.due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        let mut news = Vec::new();
         let mut over = Vec::new();
         for (key, held) in &mut self.held {
             if held.terminates.is_none() && held.expires.is_some_and(|expires| expires <= now) {
-                terminate(held, now);
+                held.terminate(now);
                 self.changed
                     .insert(RowKey::Mitigation(key.0.clone(), key.1));
             }
             if held.terminates.is_some_and(|terminates| terminates <= now) {
-                held.status = MitigationStatus::AttackMitigationTerminated;
-                held.status_news = true;
                 over.push(key.clone());
+                continue;
             }
-            let counters_due = held.news && now.duration_since(held.told) >= policy.notify_interval;
-            if held.status_news || counters_due {
-                held.news = false;
-                held.status_news = false;
-                held.told = now;
-                news.push((
-                    key.0.clone(),
-                    key.1,
-                    Mitigation {
-                        scope: vec![told(key.1, held, now)],
-                    },
-                ));
+            if !held.is_due(now, policy) {
+                continue;
             }
+            if held.note_told(now) {
+                // Told often enough: it waits for the loss of the signal again.
+                if std::mem::take(&mut held.applied) {
+                    mitigator.withdraw(held.id);
+                }
+                held.farewells = None;
+                held.began = None;
+                held.status = MitigationStatus::AttackMitigationSignalLoss;
+                held.news = true;
+                self.changed
+                    .insert(RowKey::Mitigation(key.0.clone(), key.1));
+            }
+            news.push(News {
+                cuid: key.0.clone(),
+                mid: key.1,
+                last: None,
+            });
         }
         for key in over {
-            if let Some(held) = self.held.remove(&key) {
-                mitigator.withdraw(held.id);
-                self.changed.insert(RowKey::Mitigation(key.0, key.1));
-            }
+            let terminated = MitigationStatus::AttackMitigationTerminated;
+            self.end(now, key, terminated, mitigator);
         }
+        let ended = std::mem::take(&mut self.ended);
+        news.extend(ended.into_iter().map(|((cuid, mid), held)| News {
+            last: Some(held.shown(mid, now)),
+            cuid,
+            mid,
+        }));
+        self.due = self.next_due(policy);
         news
+    }
+
+    /// Ends a mitigation for good.
+    fn end(
+        &mut self,
+        now: Instant,
+        key: (Cuid, Mid),
+        status: MitigationStatus,
+        mitigator: &mut dyn Mitigator,
+    ) {
+        let Some(mut held) = self.held.remove(&key) else {
+            return;
+        };
+        self.keys.remove(&held.id);
+        if held.applied {
+            mitigator.withdraw(held.id);
+        }
+        held.status = status;
+        self.touch(now, &key);
+        self.ended.push((key, held));
+    }
+
+    fn next_due(&self, policy: &ServerPolicy) -> Option<Instant> {
+        self.held
+            .values()
+            .flat_map(|held| {
+                [
+                    held.terminates,
+                    held.expires.filter(|_| held.terminates.is_none()),
+                    held.next_telling(policy),
+                    held.status_news.then_some(held.told),
+                ]
+            })
+            .flatten()
+            .min()
     }
 
     /// Whether the client may hold one more mitigation: there are not too many, and all of them together are still an answer
@@ -272,14 +427,17 @@ impl Registry {
         &self,
         now: Instant,
         (cuid, mid): &(Cuid, Mid),
-        scope: &Scope,
+        wanted: &Wanted<'_>,
         most: usize,
     ) -> bool {
+        let preconfigured = is_preconfigured(&wanted.scope);
         let kept = self.of_client(cuid).filter(|((_, other), held)| {
             other > mid
-                || (other != mid && !overlap(&held.scope.target_prefix, &scope.target_prefix))
+                || (other != mid
+                    && (held.is_preconfigured() != preconfigured
+                        || !held.overlaps(&wanted.protected)))
         });
-        let mut all: Vec<Scope> = kept.map(|((_, mid), held)| told(*mid, held, now)).collect();
+        let mut all: Vec<Scope> = kept.map(|((_, mid), held)| held.shown(*mid, now)).collect();
         if all.len() >= most {
             return false;
         }
@@ -292,10 +450,10 @@ impl Registry {
             bps_dropped: Some(0),
             pkts_dropped: Some(0),
             pps_dropped: Some(0),
-            target_prefix: scope.target_prefix.clone(),
-            target_port_range: scope.target_port_range.clone(),
-            target_protocol: scope.target_protocol.clone(),
-            ..Scope::default()
+            total_attack_traffic: Vec::new(),
+            attack_detail: Vec::new(),
+            acl_list: Vec::new(),
+            ..wanted.scope.clone()
         });
         let counters = all.len() * GROWTH;
         let body = Mitigation { scope: all };
@@ -320,14 +478,15 @@ impl Registry {
             cuid: key.0.clone(),
             mid: key.1,
             scope: Box::new(held.scope.clone()),
-            began: held.began,
+            protected: Some(Box::new(held.protected.clone())),
+            began: held.began.filter(|_| held.applied),
             expires: held.expires.map(|at| epoch.seconds_at(at)),
             terminates: held.terminates.map(|at| epoch.seconds_at(at)),
             terminating: held.terminating.as_secs(),
         })
     }
 
-    /// Takes a mitigation back after a restart: it filters again.
+    /// Takes a mitigation back after a restart: it filters again, if it did.
     pub(crate) fn restore(
         &mut self,
         key: (Cuid, Mid),
@@ -335,51 +494,55 @@ impl Registry {
         epoch: &Epoch,
         mitigator: &mut dyn Mitigator,
     ) {
-        self.next += 1;
-        let id = MitigationId(self.next);
-        mitigator.apply(id, &saved.scope);
-        let status = match saved.terminates {
-            Some(_) => MitigationStatus::DotsClientWithdrawnMitigation,
-            None => MitigationStatus::AttackMitigationInProgress,
+        let id = self.next_id();
+        let applied = saved.began.is_some();
+        if applied {
+            mitigator.apply(id, &saved.protected);
+        }
+        let status = match (saved.terminates, applied) {
+            (Some(_), _) => MitigationStatus::DotsClientWithdrawnMitigation,
+            (None, true) => MitigationStatus::AttackMitigationInProgress,
+            (None, false) => MitigationStatus::AttackMitigationSignalLoss,
         };
         let held = Held {
             id,
             scope: saved.scope,
+            protected: saved.protected,
             expires: saved.expires.map(|at| epoch.instant_at(at)),
             began: saved.began,
             status,
             report: None,
             terminates: saved.terminates.map(|at| epoch.instant_at(at)),
             terminating: Duration::from_secs(saved.terminating),
+            applied,
+            farewells: None,
             news: false,
             status_news: false,
             told: epoch.instant,
         };
+        self.keys.insert(held.id, key.clone());
+        self.due_at(epoch.instant);
         self.held.insert(key, held);
     }
 
-    /// When something runs out, or a counter may be told again.
-    pub(crate) fn poll_timeout(&self, policy: &ServerPolicy) -> Option<Instant> {
-        self.held
-            .values()
-            .flat_map(|held| {
-                let told = held.news.then(|| held.told + policy.notify_interval);
-                [
-                    held.terminates,
-                    held.expires.filter(|_| held.terminates.is_none()),
-                    told,
-                ]
-            })
-            .flatten()
-            .min()
+    /// When something runs out, or is to be told.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.due
     }
 
-    /// RFC 9132 §4.4.1.3: a lower mid that comes late does not replace a higher one, and another client's target is its own.
-    fn conflict(&self, (cuid, mid): &(Cuid, Mid), scope: &Scope) -> Option<Outcome> {
+    /// RFC 9132 §4.4.1.2: a lower mid that comes late does not replace a higher one of its kind, and another client's target
+    /// is its own while it is protected.
+    fn conflict(&self, (cuid, mid): &(Cuid, Mid), protected: &Scope) -> Option<Outcome> {
+        let preconfigured = is_preconfigured(protected);
         let (other, held) = self.held.iter().find(|((other_cuid, other_mid), held)| {
-            let active = held.terminates.is_none()
-                && overlap(&held.scope.target_prefix, &scope.target_prefix);
-            active && (other_cuid != cuid || other_mid > mid)
+            if held.terminates.is_some() || !held.overlaps(protected) {
+                return false;
+            }
+            if other_cuid == cuid {
+                held.is_preconfigured() == preconfigured && other_mid > mid
+            } else {
+                held.applied && !preconfigured
+            }
         })?;
         let same_client = other.0 == *cuid;
         let information = ConflictInformation {
@@ -391,7 +554,7 @@ impl Registry {
                 target_prefix: if same_client {
                     Vec::new()
                 } else {
-                    scope.target_prefix.clone()
+                    protected.target_prefix.clone()
                 },
                 ..ConflictScope::default()
             }),
@@ -408,24 +571,30 @@ impl Registry {
         Some(Outcome::Answer(Code::CONFLICT, Box::new(body)))
     }
 
-    /// A higher mid replaces the lower ones that it overlaps; they are deleted (RFC 9132 §4.4.1.3), terminating ones too, and
-    /// what its own mid stood for before. Returns how long the new one will be terminating.
+    /// A higher mid replaces the lower ones of its kind that it overlaps; they are deleted (RFC 9132 §4.4.1.2), terminating
+    /// ones too, and what its own mid stood for before. Returns how long the new one will be terminating.
     fn end_overlapping(
         &mut self,
         (cuid, mid): &(Cuid, Mid),
-        scope: &Scope,
+        protected: &Scope,
         policy: &ServerPolicy,
         mitigator: &mut dyn Mitigator,
     ) -> Duration {
+        let preconfigured = is_preconfigured(protected);
         let mut terminating = policy.terminating;
         let ended = self.held.extract_if(
             (cuid.clone(), Mid(0))..=(cuid.clone(), *mid),
             |(_, other), held| {
-                other == mid || overlap(&held.scope.target_prefix, &scope.target_prefix)
+                other == mid
+                    || (held.is_preconfigured() == preconfigured
+                        && have_common_target(&held.protected, protected))
             },
         );
         for (key, mut held) in ended {
-            mitigator.withdraw(held.id);
+            self.keys.remove(&held.id);
+            if held.applied {
+                mitigator.withdraw(held.id);
+            }
             self.changed
                 .insert(RowKey::Mitigation(key.0.clone(), key.1));
             if held.terminates.is_some() {
@@ -434,18 +603,26 @@ impl Registry {
             }
             held.status = MitigationStatus::AttackMitigationTerminated;
             if key.1 != *mid {
-                self.replaced.push((key, held));
+                self.ended.push((key, held));
             }
         }
         terminating
     }
-}
 
-fn terminate(held: &mut Held, now: Instant) {
-    if held.terminates.is_none() {
-        held.terminates = Some(now + held.terminating);
-        held.status = MitigationStatus::DotsClientWithdrawnMitigation;
-        held.status_news = true;
+    fn next_id(&mut self) -> MitigationId {
+        self.next += 1;
+        MitigationId(self.next)
+    }
+
+    /// A row has changed: it is to be written, and looked at.
+    fn touch(&mut self, now: Instant, key: &(Cuid, Mid)) {
+        self.changed
+            .insert(RowKey::Mitigation(key.0.clone(), key.1));
+        self.due_at(now);
+    }
+
+    fn due_at(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 }
 
@@ -464,50 +641,4 @@ fn accepted(mid: Mid, lifetime: Lifetime) -> Mitigation {
         lifetime: Some(lifetime),
         ..Scope::default()
     })
-}
-
-fn same_but_lifetime(a: &Scope, b: &Scope) -> bool {
-    let bare = |scope: &Scope| {
-        let mut scope = Scope {
-            lifetime: None,
-            attack_status: None,
-            // Telemetry that goes with a request is no part of its scope.
-            total_traffic: Vec::new(),
-            total_attack_traffic: Vec::new(),
-            total_attack_connection: None,
-            attack_detail: Vec::new(),
-            ..scope.clone()
-        };
-        scope.target_prefix.sort();
-        scope
-    };
-    bare(a) == bare(b)
-}
-
-/// Whether one prefix holds another.
-pub(crate) fn overlap(a: &[IpNet], b: &[IpNet]) -> bool {
-    a.iter()
-        .any(|a| b.iter().any(|b| a.contains(b) || b.contains(a)))
-}
-
-/// A mitigation as a GET or a notification shows it (RFC 9132 §4.4.2).
-fn told(mid: Mid, held: &Held, now: Instant) -> Scope {
-    let left = held
-        .expires
-        .map(|expires| expires.saturating_duration_since(now).as_secs());
-    let report = held.report.as_ref();
-    Scope {
-        mid: Some(mid),
-        target_prefix: held.scope.target_prefix.clone(),
-        target_port_range: held.scope.target_port_range.clone(),
-        target_protocol: held.scope.target_protocol.clone(),
-        mitigation_start: Some(held.began),
-        lifetime: left.map(|seconds| Lifetime::Seconds(u32::try_from(seconds).unwrap_or(u32::MAX))),
-        status: Some(held.status),
-        bytes_dropped: Some(report.map_or(0, |report| report.bytes_dropped)),
-        bps_dropped: Some(report.map_or(0, |report| report.bytes_per_second_dropped)),
-        pkts_dropped: Some(report.map_or(0, |report| report.packets_dropped)),
-        pps_dropped: Some(report.map_or(0, |report| report.packets_per_second_dropped)),
-        ..Scope::default()
-    }
 }

@@ -62,8 +62,12 @@ pub enum SavedRow {
         mid: Mid,
         /// What is protected, with the lifetime that was granted.
         scope: Box<Scope>,
-        /// When it began.
-        began: u64,
+        /// The same with its aliases resolved.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protected: Option<Box<Scope>>,
+        /// When it began to filter; `None` while it waits for the loss of the signal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        began: Option<u64>,
         /// When its lifetime ends.
         expires: Option<u64>,
         /// When it has terminated, once it was withdrawn.

@@ -5,7 +5,7 @@ use weir_dots_proto::body::{Body, ConfigParameters, SignalConfig, Tunable, Tunab
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::Response;
 use weir_dots_proto::{
-    BodyKind, Decimal, Method, RequestFault, SessionParameters, Sid, check_config_range,
+    BodyKind, Decimal, Method, RequestFault, Resource, SessionParameters, Sid, check_config_range,
 };
 
 use crate::server::checked;
@@ -20,24 +20,18 @@ pub(crate) struct SessionConfig {
 }
 
 impl SessionConfig {
+    /// Answers a PUT or a DELETE.
     pub(crate) fn answer(
         &mut self,
         method: Method,
         sid: Option<Sid>,
         body: Option<&Value>,
     ) -> Response {
-        match method {
-            Method::Get => match (&self.chosen, sid) {
-                (Some((known, _)), Some(sid)) if *known != sid => not_found(sid),
-                (None, Some(sid)) => not_found(sid),
-                _ => self.current(),
-            },
-            Method::Delete => {
-                self.chosen = None;
-                Response::new(Code::DELETED)
-            }
-            Method::Put => self.put(sid, body),
+        if method == Method::Delete {
+            self.chosen = None;
+            return Response::new(Code::DELETED);
         }
+        self.put(sid, body)
     }
 
     pub(crate) fn is_chosen(&self) -> bool {
@@ -90,7 +84,11 @@ impl SessionConfig {
         Response::new(if known { Code::CHANGED } else { Code::CREATED })
     }
 
-    fn current(&self) -> Response {
+    /// What may be chosen, and what is; `None` where nothing of that sid was.
+    pub(crate) fn shown(&self, sid: Option<Sid>) -> Option<Value> {
+        if sid.is_some() && self.chosen.as_ref().map(|(known, _)| *known) != sid {
+            return None;
+        }
         let mut config = limits();
         if let Some((_, chosen)) = &self.chosen {
             let sets = [
@@ -103,14 +101,17 @@ impl SessionConfig {
                 }
             }
         }
-        let mut response = Response::with_body(Code::CONTENT, config.to_json());
-        response.max_age = Some(MAX_AGE);
-        response
+        Some(config.to_json())
     }
 }
 
-fn not_found(sid: Sid) -> Response {
-    Response::error(Code::NOT_FOUND, format!("no configuration has sid {sid}"))
+/// For how long an answer to a GET holds (RFC 9132 §4.5.3, RFC 9244 §5.4); of what changes by itself nothing is said.
+pub(crate) fn max_age(resource: &Resource) -> Option<u32> {
+    matches!(
+        resource,
+        Resource::Config { .. } | Resource::TelemetrySetup { .. }
+    )
+    .then_some(MAX_AGE)
 }
 
 /// What the server offers: RFC 9132's defaults, and the ranges of its Figure 20.

@@ -1,15 +1,20 @@
 //! Telemetry setup of one client (RFC 9244 §7): kept as it was sent; it outlives sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::Value;
-use weir_dots_proto::body::{Baseline, Body, PipeCapacity, TelemetrySettings, TelemetrySetup};
+use weir_dots_proto::body::{
+    Baseline, Body, MeasurementInterval, MeasurementSample, PipeCapacity, TelemetryParameters,
+    TelemetrySettings, TelemetrySetup, UnitClass, UnitClasses, UnitConfig,
+};
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::Response;
-use weir_dots_proto::{BodyKind, Cuid, Method, Tsid};
+use weir_dots_proto::{BodyKind, Cuid, Decimal, Method, Tsid};
 
-use crate::registry::overlap;
+use crate::held::overlap;
+use crate::query::SUPPORTED;
 use crate::saved::SavedRow;
 use crate::server::{checked, entitled};
 
@@ -25,6 +30,7 @@ impl Setup {
         self.items.is_empty()
     }
 
+    /// Answers a PUT or a DELETE.
     pub(crate) fn answer(
         &mut self,
         method: Method,
@@ -33,39 +39,51 @@ impl Setup {
         prefixes: &[IpNet],
         most: usize,
     ) -> Response {
-        match method {
-            Method::Get => self.get(tsid),
-            Method::Delete => {
-                let all = || self.items.keys().copied().collect();
-                let tsids: Vec<Tsid> = tsid.map_or_else(all, |tsid| vec![tsid]);
-                tsids.into_iter().for_each(|tsid| self.remove(tsid));
-                Response::new(Code::DELETED)
-            }
-            Method::Put => self.put(tsid, body, prefixes, most),
+        if method == Method::Delete {
+            let all = || self.items.keys().copied().collect();
+            let tsids: Vec<Tsid> = tsid.map_or_else(all, |tsid| vec![tsid]);
+            tsids.into_iter().for_each(|tsid| self.remove(tsid));
+            return Response::new(Code::DELETED);
         }
+        self.put(tsid, body, prefixes, most)
     }
 
-    fn get(&self, tsid: Option<Tsid>) -> Response {
-        if let Some(tsid) = tsid
-            && !self.items.contains_key(&tsid)
-        {
-            return Response::error(Code::NOT_FOUND, format!("no setup has tsid {tsid}"));
+    /// What is set up, and for all of it also what may be; `None` where nothing of that tsid is.
+    pub(crate) fn shown(&self, tsid: Option<Tsid>) -> Option<Value> {
+        if let Some(tsid) = tsid {
+            let item = self.items.get(&tsid)?;
+            let body = TelemetrySetup {
+                telemetry: vec![numbered(tsid, item)],
+                ..TelemetrySetup::default()
+            };
+            return Some(body.to_json());
         }
-        let wanted = self
-            .items
-            .iter()
-            .filter(|(other, _)| tsid.is_none_or(|tsid| tsid == **other));
-        let telemetry: Vec<TelemetrySettings> = wanted
-            .map(|(tsid, item)| TelemetrySettings {
-                tsid: Some(*tsid),
-                ..item.clone()
-            })
-            .collect();
+        let items = self.items.iter();
         let body = TelemetrySetup {
-            telemetry,
-            ..TelemetrySetup::default()
+            telemetry: items.map(|(tsid, item)| numbered(*tsid, item)).collect(),
+            ..offered()
         };
-        Response::with_body(Code::CONTENT, body.to_json())
+        Some(body.to_json())
+    }
+
+    /// Least time between two telemetry notifications.
+    pub(crate) fn notify_interval(&self) -> Duration {
+        let seconds = self
+            .config()
+            .and_then(|config| config.telemetry_notify_interval);
+        Duration::from_secs(seconds.unwrap_or(0).into())
+    }
+
+    /// Whether the client wants telemetry of the server (RFC 9244 §9.2).
+    pub(crate) fn wants_server_telemetry(&self) -> bool {
+        self.config()
+            .is_some_and(|config| config.server_originated_telemetry == Some(true))
+    }
+
+    fn config(&self) -> Option<&TelemetryParameters> {
+        self.items
+            .values()
+            .find_map(|item| item.current_config.as_ref())
     }
 
     fn put(
@@ -86,7 +104,7 @@ impl Setup {
             Ok(setup) => setup,
             Err(error) => return Response::error(Code::BAD_REQUEST, error.to_string()),
         };
-        let Some(settings) = setup.telemetry.into_iter().next() else {
+        let Some(mut settings) = setup.telemetry.into_iter().next() else {
             return Response::error(Code::BAD_REQUEST, "there is nothing to set up");
         };
         for baseline in &settings.baseline {
@@ -106,8 +124,12 @@ impl Setup {
         for other in overlapped {
             self.remove(other);
         }
+        // RFC 9244 §7.2.1: a link without capacity is no more.
+        settings
+            .total_pipe_capacity
+            .retain(|link| link.capacity != Some(0));
         let known = self.items.contains_key(&tsid);
-        if !known && self.items.len() >= most {
+        if !known && self.items.len() >= most || !self.has_room(tsid, &settings) {
             return Response::error(
                 Code::SERVICE_UNAVAILABLE,
                 "too many settings of this client",
@@ -116,6 +138,19 @@ impl Setup {
         self.items.insert(tsid, settings);
         self.changed.insert(tsid);
         Response::new(if known { Code::CHANGED } else { Code::CREATED })
+    }
+
+    /// Whether all settings together are still an answer to a GET.
+    fn has_room(&self, tsid: Tsid, settings: &TelemetrySettings) -> bool {
+        let kept = self.items.iter().filter(|(other, _)| **other != tsid);
+        let body = TelemetrySetup {
+            telemetry: kept
+                .map(|(tsid, item)| numbered(*tsid, item))
+                .chain([numbered(tsid, settings)])
+                .collect(),
+            ..offered()
+        };
+        body.to_cbor().is_ok()
     }
 
     fn remove(&mut self, tsid: Tsid) {
@@ -147,6 +182,52 @@ impl Setup {
     /// Takes an item back after a restart.
     pub(crate) fn restore(&mut self, tsid: Tsid, settings: TelemetrySettings) {
         self.items.insert(tsid, settings);
+    }
+}
+
+fn numbered(tsid: Tsid, settings: &TelemetrySettings) -> TelemetrySettings {
+    TelemetrySettings {
+        tsid: Some(tsid),
+        ..settings.clone()
+    }
+}
+
+/// What may be set up: all that RFC 9244 §7.1 has.
+fn offered() -> TelemetrySetup {
+    let percentile = |hundredths| Some(Decimal::from_hundredths(hundredths));
+    let unit = |unit| UnitConfig {
+        unit,
+        unit_status: true,
+    };
+    TelemetrySetup {
+        max_config_values: Some(TelemetryParameters {
+            measurement_interval: Some(MeasurementInterval::Month),
+            measurement_sample: Some(MeasurementSample::Hour),
+            low_percentile: percentile(10_000),
+            mid_percentile: percentile(10_000),
+            high_percentile: percentile(10_000),
+            server_originated_telemetry: Some(true),
+            telemetry_notify_interval: Some(3600),
+            ..TelemetryParameters::default()
+        }),
+        min_config_values: Some(TelemetryParameters {
+            measurement_interval: Some(MeasurementInterval::FiveMinutes),
+            measurement_sample: Some(MeasurementSample::Second),
+            low_percentile: percentile(0),
+            mid_percentile: percentile(0),
+            high_percentile: percentile(0),
+            telemetry_notify_interval: Some(1),
+            ..TelemetryParameters::default()
+        }),
+        supported_unit_classes: Some(UnitClasses {
+            unit_config: vec![
+                unit(UnitClass::PacketPs),
+                unit(UnitClass::BitPs),
+                unit(UnitClass::BytePs),
+            ],
+        }),
+        supported_query_type: SUPPORTED.to_vec(),
+        telemetry: Vec::new(),
     }
 }
 

@@ -6,18 +6,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::UdpSocket;
-use tokio::sync::watch;
-use weir_dtls::{Credentials, DtlsError, Listener, ListenerEvent, ListenerLimits, ServerContext};
+use tokio::sync::{mpsc, watch};
+use weir_dots_proto::body::PreOrOngoingMitigation;
+use weir_dtls::{
+    DtlsError, FileWatch, Listener, ListenerEvent, ListenerLimits, ServerContext, SessionId,
+};
 
 use weir_state::{Batch, Stage, State, StateError};
 
+use crate::sockets::{Bound, Incoming, Sockets};
+use crate::streams::{StreamLimits, Streams};
+use crate::transport_figures::{TransportFigures, TransportView};
 use crate::{DotsServerSettings, Mitigator, SavedRow, Server, ServerChange};
 
 /// Rows that could not be written are tried again after this.
 const STATE_WAIT: Duration = Duration::from_secs(1);
 /// Datagrams that are taken in before the rows that they change are written, all at once.
 const MAX_BURST: usize = 64;
+
+/// How often the files of certificates, keys and revocation lists are looked at.
+const FILES: Duration = Duration::from_secs(10);
+/// The listener number of connections of TLS over TCP: no listener of datagrams has it.
+const STREAMS: usize = 0xffff;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +48,26 @@ pub enum StartError {
 
 /// A server that has its sockets and waits to be [`run`](Self::run).
 pub struct BoundServer {
-    sockets: Vec<Arc<UdpSocket>>,
+    bound: Vec<Bound>,
     listeners: Vec<Listener>,
+    streams: Streams,
+    context: ServerContext,
+    files: FileWatch,
+    files_at: Instant,
+    view: Arc<TransportView>,
+    figures: TransportFigures,
     server: Server,
     kept: Option<Kept>,
+    observations: Option<mpsc::Receiver<Observation>>,
+}
+
+/// How an attack stands that this side observes.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// The attack's name, of no meaning to clients.
+    pub attack: String,
+    /// One item, without `tmid`; `None`: the attack is over.
+    pub item: Option<Box<PreOrOngoingMitigation>>,
 }
 
 /// Where rows are kept, and those that are not yet.
@@ -54,7 +80,7 @@ struct Kept {
 impl std::fmt::Debug for BoundServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BoundServer")
-            .field("sockets", &self.sockets)
+            .field("addresses", &self.addresses())
             .finish_non_exhaustive()
     }
 }
@@ -65,34 +91,47 @@ impl BoundServer {
         settings: &DotsServerSettings,
         mitigator: Box<dyn Mitigator>,
     ) -> Result<Self, StartError> {
-        let credentials =
-            Credentials::from_pem_files(&settings.ca, &settings.certificate, &settings.key)?;
+        let files = FileWatch::new(settings.files.clone());
+        let credentials = settings.files.open()?;
+        let context = ServerContext::new(&credentials)?;
         let limits = ListenerLimits {
             max_half_open: settings.max_half_open,
             max_sessions: settings.max_sessions,
         };
-        let mut sockets = Vec::new();
+        let mut bound = Vec::new();
         let mut listeners = Vec::new();
         for address in &settings.listen {
-            let failed = |source| StartError::Listen {
+            let opened = Bound::open(*address).map_err(|source| StartError::Listen {
                 address: *address,
                 source,
-            };
-            let socket = std::net::UdpSocket::bind(address).map_err(failed)?;
-            socket.set_nonblocking(true).map_err(failed)?;
-            sockets.push(Arc::new(UdpSocket::from_std(socket).map_err(failed)?));
-            listeners.push(Listener::new(ServerContext::new(&credentials)?, limits));
+            })?;
+            bound.push(opened);
+            listeners.push(Listener::new(context.clone(), limits));
         }
+        let limits = StreamLimits {
+            max_half_open: settings.max_half_open,
+            max_sessions: settings.max_sessions,
+        };
         let unix = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let now = Instant::now();
         let server = Server::new(settings.policy.clone(), mitigator, (now, unix), unix);
         Ok(Self {
-            sockets,
+            bound,
             listeners,
+            streams: Streams::new(context.clone(), limits),
+            context,
+            files,
+            files_at: now + FILES,
+            view: Arc::default(),
+            figures: TransportFigures {
+                validity: credentials.validity(),
+                ..TransportFigures::default()
+            },
             server,
             kept: None,
+            observations: None,
         })
     }
 
@@ -109,36 +148,29 @@ impl BoundServer {
         Ok(self)
     }
 
-    /// Where it listens.
+    /// Clients that ask for it are told of these attacks.
+    #[must_use]
+    pub fn with_observations(mut self, observations: mpsc::Receiver<Observation>) -> Self {
+        self.observations = Some(observations);
+        self
+    }
+
+    /// Where it listens, over UDP and TCP alike.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets
+        self.bound
             .iter()
-            .filter_map(|socket| socket.local_addr().ok())
+            .filter_map(|bound| bound.datagrams.local_addr().ok())
             .collect()
+    }
+
+    /// What its transports count, while it runs.
+    pub fn transport_view(&self) -> Arc<TransportView> {
+        Arc::clone(&self.view)
     }
 
     /// Serves until `shutdown` is true.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        let (datagrams, mut received) = tokio::sync::mpsc::channel(1024);
-        let mut readers = Vec::new();
-        for (index, socket) in self.sockets.iter().enumerate() {
-            let (socket, datagrams) = (Arc::clone(socket), datagrams.clone());
-            readers.push(tokio::spawn(async move {
-                let mut buffer = vec![0; 65_536];
-                loop {
-                    match socket.recv_from(&mut buffer).await {
-                        Ok((length, from)) => {
-                            let datagram = buffer.get(..length).unwrap_or_default().to_vec();
-                            if datagrams.send((index, from, datagram)).await.is_err() {
-                                return;
-                            }
-                        }
-                        // An ICMP error of an earlier send: the socket goes on.
-                        Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
-                    }
-                }
-            }));
-        }
+        let mut sockets = Sockets::new(&self.bound);
         loop {
             let due = self.next_timer();
             tokio::select! {
@@ -146,34 +178,86 @@ impl BoundServer {
                     let _ = stop;
                     break;
                 }
-                datagram = received.recv() => {
-                    let Some(datagram) = datagram else { break };
-                    self.receive(&datagram);
+                incoming = sockets.receive() => {
+                    let Some(incoming) = incoming else { break };
+                    self.receive(incoming, &mut sockets);
                     // One wait for the disk serves all that is there.
                     for _ in 0..MAX_BURST {
-                        let Ok(datagram) = received.try_recv() else { break };
-                        self.receive(&datagram);
+                        let Some(incoming) = sockets.try_receive() else { break };
+                        self.receive(incoming, &mut sockets);
                     }
+                }
+                observation = observed(&mut self.observations) => {
+                    let item = observation.item.map(|item| *item);
+                    self.server
+                        .handle_observation(Instant::now(), &observation.attack, item);
                 }
                 () = tokio::time::sleep_until(due.into()) => {
                     let now = Instant::now();
                     self.listeners.iter_mut().for_each(|listener| listener.handle_timeout(now));
+                    self.streams.handle_timeout(now);
                     self.server.handle_timeout(now);
+                    self.look_at_files(now);
                 }
             }
-            self.pump().await;
+            self.pump(&mut sockets).await;
         }
-        readers.into_iter().for_each(|reader| reader.abort());
         // Clients that are told need not wait for missed heartbeats.
         self.listeners
             .iter_mut()
             .for_each(Listener::handle_shutdown);
-        self.pump().await;
+        self.streams.handle_shutdown();
+        self.pump(&mut sockets).await;
+        sockets.shut_down().await;
     }
 
-    fn receive(&mut self, (index, from, datagram): &(usize, SocketAddr, Vec<u8>)) {
-        if let Some(listener) = self.listeners.get_mut(*index) {
-            listener.handle_datagram(Instant::now(), *from, datagram);
+    fn receive(&mut self, incoming: Incoming, sockets: &mut Sockets) {
+        let now = Instant::now();
+        match incoming {
+            Incoming::Datagram(index, from, datagram) => {
+                if let Some(listener) = self.listeners.get_mut(index) {
+                    listener.handle_datagram(now, from, &datagram);
+                }
+            }
+            Incoming::Accepted(stream, from) => {
+                if let Some(id) = self.streams.handle_accepted(now, from) {
+                    sockets.open(id, stream);
+                }
+            }
+            Incoming::Octets(id, octets) => self.streams.handle_octets(now, id, &octets),
+            Incoming::Ended(id) => self.streams.handle_end(id),
+        }
+    }
+
+    /// New certificates, keys and lists hold for sessions that begin from now on; those that stand go on.
+    fn look_at_files(&mut self, now: Instant) {
+        if self.files_at > now {
+            return;
+        }
+        self.files_at = now + FILES;
+        let renewed = match self.files.poll_changed() {
+            None => return,
+            Some(Ok(credentials)) => self
+                .context
+                .renewed(&credentials)
+                .map(|context| (context, credentials.validity())),
+            Some(Err(error)) => Err(error),
+        };
+        match renewed {
+            Ok((context, validity)) => {
+                tracing::info!(?validity, "certificates and keys are read again");
+                for listener in &mut self.listeners {
+                    listener.handle_context(context.clone());
+                }
+                self.streams.handle_context(context.clone());
+                self.context = context;
+                self.figures.validity = validity;
+                self.figures.reloads += 1;
+            }
+            Err(error) => {
+                tracing::error!(%error, "certificates and keys stay as they were");
+                self.figures.failed_reloads += 1;
+            }
         }
     }
 
@@ -216,7 +300,9 @@ impl BoundServer {
         let listeners = self.listeners.iter().filter_map(Listener::poll_timeout);
         let fallback = Instant::now() + Duration::from_secs(1);
         listeners
+            .chain(self.streams.poll_timeout())
             .chain(self.server.poll_timeout())
+            .chain([self.files_at])
             .chain(self.kept.as_ref().and_then(|kept| kept.write_at))
             .chain([fallback])
             .min()
@@ -224,47 +310,88 @@ impl BoundServer {
     }
 
     /// Carries what the listeners and the server have for each other and for the sockets.
-    async fn pump(&mut self) {
+    async fn pump(&mut self, sockets: &mut Sockets) {
         let now = Instant::now();
-        for (index, listener) in self.listeners.iter_mut().enumerate() {
-            while let Some(event) = listener.poll_event() {
-                match event {
-                    ListenerEvent::Connected {
-                        session,
-                        address,
-                        peer,
-                        resumed,
-                    } => {
-                        tracing::info!(%address, names = ?peer.names, resumed, "DOTS session");
-                        self.server
-                            .handle_connected(now, numbered(index, session), &peer);
-                    }
-                    ListenerEvent::Data { session, data } => {
-                        self.server
-                            .handle_data(now, numbered(index, session), &data)
-                    }
-                    ListenerEvent::Closed { session } => {
-                        self.server.handle_closed(numbered(index, session))
-                    }
-                }
+        for index in 0..self.listeners.len() {
+            while let Some(event) = self.listeners.get_mut(index).and_then(Listener::poll_event) {
+                self.handle_event(now, index, event);
             }
+        }
+        while let Some(event) = self.streams.poll_event() {
+            self.handle_event(now, STREAMS, event);
         }
         self.write_rows().await;
         while let Some((session, datagram)) = self.server.poll_transmit() {
-            let (index, session) = listener_of(session);
-            if let Some(listener) = self.listeners.get_mut(index)
-                && let Err(error) = listener.handle_send(session, &datagram)
-            {
+            let sent = match listener_of(session) {
+                (STREAMS, session) => self.streams.handle_send(session, &datagram),
+                (index, session) => match self.listeners.get_mut(index) {
+                    Some(listener) => listener.handle_send(session, &datagram),
+                    None => Ok(()),
+                },
+            };
+            if let Err(error) = sent {
                 tracing::debug!(%error, "a DOTS message is not sent");
             }
         }
-        for (listener, socket) in self.listeners.iter_mut().zip(&self.sockets) {
+        while let Some(session) = self.server.poll_close() {
+            let (index, session) = listener_of(session);
+            if index == STREAMS {
+                self.streams.handle_close(session);
+            } else if let Some(listener) = self.listeners.get_mut(index) {
+                listener.handle_close(session);
+            }
+        }
+        for (listener, bound) in self.listeners.iter_mut().zip(&self.bound) {
             while let Some((to, datagram)) = listener.poll_transmit() {
                 // A full socket buffer loses a datagram, as the network may.
-                let _ = socket.send_to(&datagram, to).await;
+                let _ = bound.datagrams.send_to(&datagram, to).await;
+            }
+        }
+        while let Some((id, octets)) = self.streams.poll_transmit() {
+            if !sockets.write(id, octets) {
+                self.streams.handle_end(id);
+            }
+        }
+        while let Some(id) = self.streams.poll_closed() {
+            sockets.close(id);
+        }
+        self.figures.count(self.listeners.iter(), &self.streams);
+        self.view.set(self.figures);
+    }
+
+    fn handle_event(&mut self, now: Instant, index: usize, event: ListenerEvent) {
+        match event {
+            ListenerEvent::Connected {
+                session,
+                address,
+                peer,
+                resumed,
+            } => {
+                let over = if index == STREAMS { "TLS" } else { "DTLS" };
+                tracing::info!(%address, over, names = ?peer.names, resumed, "DOTS session");
+                let session = numbered(index, session);
+                self.server.handle_connected(now, session, &peer);
+            }
+            ListenerEvent::Data { session, data } => {
+                let session = numbered(index, session);
+                self.server.handle_data(now, session, &data);
+            }
+            ListenerEvent::Closed { session } => {
+                self.server.handle_closed(now, numbered(index, session));
             }
         }
     }
+}
+
+/// The next observation, if anybody makes any.
+async fn observed(observations: &mut Option<mpsc::Receiver<Observation>>) -> Observation {
+    if let Some(receiver) = observations {
+        if let Some(observation) = receiver.recv().await {
+            return observation;
+        }
+        *observations = None;
+    }
+    std::future::pending().await
 }
 
 /// Rows as one transaction.
@@ -280,13 +407,13 @@ fn batch_of(changes: &BTreeMap<String, ServerChange>) -> Result<Batch, StateErro
 }
 
 /// Sessions of several listeners in one number space: the listener in the upper bits.
-fn numbered(listener: usize, session: weir_dtls::SessionId) -> weir_dtls::SessionId {
-    weir_dtls::SessionId((listener as u64) << 48 | session.0)
+fn numbered(listener: usize, session: SessionId) -> SessionId {
+    SessionId((listener as u64) << 48 | session.0)
 }
 
-fn listener_of(session: weir_dtls::SessionId) -> (usize, weir_dtls::SessionId) {
+fn listener_of(session: SessionId) -> (usize, SessionId) {
     (
         (session.0 >> 48) as usize,
-        weir_dtls::SessionId(session.0 & ((1 << 48) - 1)),
+        SessionId(session.0 & ((1 << 48) - 1)),
     )
 }

@@ -129,7 +129,9 @@ fn what_is_not_served_yet_is_refused_and_not_ignored() {
         put("target-fqdn", json!(["www.example"])),
         Code::BAD_REQUEST
     );
-    assert_eq!(put("trigger-mitigation", json!(false)), Code::BAD_REQUEST);
+    let switch = json!([{"acl-name": "web", "activation-type": "immediate"}]);
+    let member = "ietf-dots-signal-control:acl-list";
+    assert_eq!(put(member, switch), Code::NOT_FOUND);
     assert_eq!(put("trigger-mitigation", json!(true)), Code::CREATED);
 }
 

@@ -36,7 +36,10 @@ fn message(random: &mut Random, number: u16) -> Message {
     let (resource, name, body): (&str, &str, Value) = match random.below(3) {
         0 => {
             let lifetime = *random.pick(&[30, 3600, -1, 0]);
-            let scope = json!({"target-prefix": [target], "lifetime": lifetime});
+            let trigger = random.below(3) > 0;
+            let scope = json!({
+                "target-prefix": [target], "lifetime": lifetime, "trigger-mitigation": trigger,
+            });
             let body = json!({"ietf-dots-signal-channel:mitigation-scope": {"scope": [scope]}});
             ("mitigate", "mid", body)
         }

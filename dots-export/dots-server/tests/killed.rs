@@ -39,6 +39,7 @@ fn the_server_of_the_other_test() {
         clients: vec![ClientConfig {
             name: "weir-lab".to_owned(),
             prefixes: vec!["203.0.113.0/24".parse().unwrap()],
+            ..ClientConfig::default()
         }],
         ..DotsServerConfig::default()
     };
@@ -118,6 +119,7 @@ fn ask(
             body,
             observe: None,
             if_match: false,
+            query: Vec::new(),
         },
     );
     let end = Instant::now() + Duration::from_secs(20);

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use weir_dots_proto::{decode, encode};
 use weir_dots_server::{BoundServer, ClientConfig, DotsServerConfig, NoMitigator};
-use weir_dtls::lab::{LabNames, write_keys};
+use weir_dtls::lab::{Issue, LabNames, issue, revoke, write_keys};
 
 const CLIENT: &str = "coap-client-openssl";
-const MITIGATE: &str = "mitigate/cuid=dz6pHjaADkaFTbjr0JGBpw/mid=1";
+/// Octets of the pre-shared key, as libcoap takes them on its command line.
+const KEY: &str = "secretPSK16bytes";
 
 /// A server on a thread of its own; dropped, it stops.
 struct Running {
@@ -30,12 +31,26 @@ impl Running {
             ca: keys.join("ca.pem"),
             certificate: keys.join("server.pem"),
             key: keys.join("server.key"),
-            clients: vec![ClientConfig {
-                name: "weir-lab".to_owned(),
-                prefixes: vec!["203.0.113.0/24".parse().unwrap()],
-            }],
+            crl: Some(keys.join("crl.pem")),
+            clients: vec![
+                ClientConfig {
+                    name: "weir-lab".to_owned(),
+                    prefixes: vec!["203.0.113.0/24".parse().unwrap()],
+                    ..ClientConfig::default()
+                },
+                ClientConfig {
+                    name: "cpe".to_owned(),
+                    prefixes: vec!["198.51.100.0/24".parse().unwrap()],
+                    psk_identity: Some("cpe-17".to_owned()),
+                    psk_file: Some(keys.join("cpe.psk")),
+                },
+            ],
             ..DotsServerConfig::default()
         };
+        let revoked = keys.join("revoked.pem").exists().then_some("revoked");
+        revoke(keys, revoked.as_slice(), 30).unwrap();
+        let hex: String = KEY.bytes().map(|octet| format!("{octet:02x}")).collect();
+        fs::write(keys.join("cpe.psk"), hex).unwrap();
         let settings = config.check().unwrap();
         let (stop, stopped) = watch::channel(false);
         let (sender, addresses) = std::sync::mpsc::channel();
@@ -76,33 +91,75 @@ fn installed() -> bool {
     found
 }
 
-/// Runs the client with certificate, chain and key in one file, as it wants them.
-fn coap(server: &Running, keys: &Path, ca: &Path, arguments: &[&str], path: &str) -> Output {
-    let pair = keys.join("client.all.pem");
-    let joined = [keys.join("client.pem"), keys.join("client.key")]
-        .map(|file| fs::read_to_string(file).unwrap())
-        .concat();
-    fs::write(&pair, joined).unwrap();
+/// How the client connects and proves itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct By {
+    scheme: &'static str,
+    /// `client`, or another certificate; empty: the pre-shared key.
+    certificate: &'static str,
+}
+
+const DATAGRAMS: By = By {
+    scheme: "coaps",
+    certificate: "client",
+};
+const ALL: [By; 4] = [
+    DATAGRAMS,
+    By {
+        scheme: "coaps+tcp",
+        certificate: "client",
+    },
+    By {
+        scheme: "coaps",
+        certificate: "",
+    },
+    By {
+        scheme: "coaps+tcp",
+        certificate: "",
+    },
+];
+
+/// Runs the client with certificate, chain and key in one file, as it wants them, or with the key.
+fn coap(
+    server: &Running,
+    by: By,
+    keys: &Path,
+    ca: &Path,
+    arguments: &[&str],
+    path: &str,
+) -> Output {
     let port = server.address.port();
-    Command::new(CLIENT)
-        .args(["-B", "5", "-c"])
-        .arg(&pair)
-        .arg("-C")
-        .arg(ca)
+    let mut command = Command::new(CLIENT);
+    command.args(["-B", "5"]);
+    if by.certificate.is_empty() {
+        command.args(["-u", "cpe-17", "-k", KEY]);
+    } else {
+        let pair = keys.join(format!("{}.all.pem", by.certificate));
+        let joined = ["pem", "key"]
+            .map(|ending| keys.join(format!("{}.{ending}", by.certificate)))
+            .map(|file| fs::read_to_string(file).unwrap())
+            .concat();
+        fs::write(&pair, joined).unwrap();
+        command.arg("-c").arg(pair).arg("-C").arg(ca);
+    }
+    let scheme = by.scheme;
+    command
         .args(arguments)
-        .arg(format!("coaps://localhost:{port}/.well-known/dots/{path}"))
+        .arg(format!(
+            "{scheme}://localhost:{port}/.well-known/dots/{path}"
+        ))
         .output()
         .unwrap()
 }
 
 /// Asks and returns the body.
-fn body(server: &Running, keys: &Path, arguments: &[&str], path: &str) -> Value {
+fn body(server: &Running, by: By, keys: &Path, arguments: &[&str], path: &str) -> Value {
     let file = keys.join("out.cbor");
     let _ = fs::remove_file(&file);
     let out = file.to_str().unwrap();
     let arguments = [&["-o", out], arguments].concat();
-    let output = coap(server, keys, &keys.join("ca.pem"), &arguments, path);
-    let octets = fs::read(&file).unwrap_or_else(|_| panic!("{output:?}"));
+    let output = coap(server, by, keys, &keys.join("ca.pem"), &arguments, path);
+    let octets = fs::read(&file).unwrap_or_else(|_| panic!("{by:?} {output:?}"));
     decode(&octets).unwrap_or_else(|error| panic!("{error}: {octets:?} {output:?}"))
 }
 
@@ -116,63 +173,135 @@ fn libcoap_configures_asks_and_looks() {
     write_keys(keys, &LabNames::default()).unwrap();
     let server = Running::start(keys);
 
-    let config = body(&server, keys, &["-m", "get"], "config");
+    for by in ALL {
+        configure_ask_and_look(&server, by, keys);
+    }
+}
+
+fn configure_ask_and_look(server: &Running, by: By, keys: &Path) {
+    let (mitigate, target) = match by.certificate {
+        "" => (
+            "mitigate/cuid=z85PF07F0YiHmas-fJkqRg/mid=1",
+            "198.51.100.9/32",
+        ),
+        _ => (
+            "mitigate/cuid=dz6pHjaADkaFTbjr0JGBpw/mid=1",
+            "203.0.113.7/32",
+        ),
+    };
+    let config = body(server, by, keys, &["-m", "get"], "config");
     let interval =
         &config["ietf-dots-signal-channel:signal-config"]["idle-config"]["heartbeat-interval"];
     assert_eq!(interval["current-value"], 30);
 
     let request = json!({"ietf-dots-signal-channel:mitigation-scope": {"scope": [
-        {"target-prefix": ["203.0.113.7/32"], "target-protocol": [17], "lifetime": 3600}
+        {"target-prefix": [target], "target-protocol": [17], "lifetime": 3600}
     ]}});
     let file = keys.join("request.cbor");
     fs::write(&file, encode(&request).unwrap()).unwrap();
     let put = ["-m", "put", "-t", "271", "-f", file.to_str().unwrap()];
-    let granted = body(&server, keys, &put, MITIGATE);
+    let granted = body(server, by, keys, &put, mitigate);
     assert_eq!(
         granted["ietf-dots-signal-channel:mitigation-scope"]["scope"],
         json!([{"mid": 1, "lifetime": 3600}])
     );
 
     // Another session of the same client, Non-confirmable.
-    let stands = body(&server, keys, &["-N", "-m", "get"], MITIGATE);
+    let stands = body(server, by, keys, &["-N", "-m", "get"], mitigate);
     let scope = &stands["ietf-dots-signal-channel:mitigation-scope"]["scope"][0];
-    assert_eq!(scope["target-prefix"], json!(["203.0.113.7/32"]));
+    assert_eq!(scope["target-prefix"], json!([target]));
     assert_eq!(scope["status"], "attack-mitigation-in-progress");
     assert_eq!(scope["pkts-dropped"], "0");
 
     // A target of another domain, and a resource that is none.
     let foreign = serde_json::to_string(&request)
         .unwrap()
-        .replace("203.0.113.7", "198.51.100.7");
+        .replace(target, "192.0.2.7/32");
     let foreign: Value = serde_json::from_str(&foreign).unwrap();
     fs::write(&file, encode(&foreign).unwrap()).unwrap();
     let ca = keys.join("ca.pem");
-    let refused = coap(&server, keys, &ca, &put, MITIGATE);
+    let refused = coap(server, by, keys, &ca, &put, mitigate);
     assert!(said(&refused).contains("4.00"), "{refused:?}");
-    let refused = coap(&server, keys, &ca, &["-m", "get"], "nothing");
+    let refused = coap(server, by, keys, &ca, &["-m", "get"], "nothing");
     assert!(said(&refused).contains("4.04"), "{refused:?}");
 }
 
 #[test]
-fn a_certificate_of_another_ca_is_refused() {
+fn certificates_that_prove_nothing_are_refused() {
     if !installed() {
         return;
     }
     let (folder, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    write_keys(folder.path(), &LabNames::default()).unwrap();
+    let keys = folder.path();
+    write_keys(keys, &LabNames::default()).unwrap();
     write_keys(theirs.path(), &LabNames::default()).unwrap();
-    let server = Running::start(folder.path());
-    // It trusts our server; its own certificate is of its own CA.
-    let ca = folder.path().join("ca.pem");
-    let out = theirs.path().join("out.cbor");
-    let arguments = ["-m", "get", "-o", out.to_str().unwrap()];
-    let output = coap(&server, theirs.path(), &ca, &arguments, "config");
-    let answer = fs::read(&out).unwrap_or_default();
-    assert!(answer.is_empty(), "{answer:?} {output:?}");
-
+    for (file, days) in [("expired", 0), ("revoked", 30)] {
+        let names = vec!["weir-lab".to_owned()];
+        let file = file.to_owned();
+        issue(keys, &Issue { file, names, days }).unwrap();
+    }
+    let server = Running::start(keys);
+    // Each trusts our server. One has a certificate of its own CA.
+    let ca = keys.join("ca.pem");
+    for (folder, certificate) in [
+        (theirs.path(), "client"),
+        (keys, "expired"),
+        (keys, "revoked"),
+    ] {
+        for scheme in ["coaps", "coaps+tcp"] {
+            let by = By {
+                scheme,
+                certificate,
+            };
+            let out = folder.join("out.cbor");
+            let arguments = ["-m", "get", "-o", out.to_str().unwrap()];
+            let output = coap(&server, by, folder, &ca, &arguments, "config");
+            let answer = fs::read(&out).unwrap_or_default();
+            assert!(answer.is_empty(), "{by:?} {answer:?} {output:?}");
+        }
+    }
     // The server has not suffered.
-    let config = body(&server, folder.path(), &["-m", "get"], "config");
+    let config = body(&server, DATAGRAMS, keys, &["-m", "get"], "config");
     assert!(config.is_object());
+}
+
+#[test]
+fn libcoap_observes_over_both_transports() {
+    if !installed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path();
+    write_keys(keys, &LabNames::default()).unwrap();
+    let server = Running::start(keys);
+    let request = json!({"ietf-dots-signal-channel:mitigation-scope": {"scope": [
+        {"target-prefix": ["203.0.113.7/32"], "lifetime": 3600}
+    ]}});
+    let file = keys.join("request.cbor");
+    fs::write(&file, encode(&request).unwrap()).unwrap();
+    let put = ["-m", "put", "-t", "271", "-f", file.to_str().unwrap()];
+    let path = "mitigate/cuid=dz6pHjaADkaFTbjr0JGBpw/mid=1";
+    let _ = body(&server, DATAGRAMS, keys, &put, path);
+    let out = keys.join("observed.cbor");
+    for by in ALL.into_iter().filter(|by| !by.certificate.is_empty()) {
+        let _ = fs::remove_file(&out);
+        let ca = keys.join("ca.pem");
+        std::thread::scope(|scope| {
+            let observer = scope.spawn(|| {
+                let arguments = ["-s", "3", "-o", out.to_str().unwrap()];
+                coap(&server, by, keys, &ca, &arguments, path)
+            });
+            // Its certificate is being written by the other one, so this comes a little later.
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            coap(&server, by, keys, &ca, &["-m", "delete"], path);
+            observer.join().unwrap();
+        });
+        // Each notification is written behind the one before: the state, and that it is withdrawn.
+        let octets = fs::read(&out).unwrap();
+        let one = encode(&body(&server, DATAGRAMS, keys, &["-m", "get"], path)).unwrap();
+        assert!(octets.len() > one.len() * 3 / 2, "{by:?}: {octets:?}");
+        let _ = body(&server, DATAGRAMS, keys, &put, path);
+    }
 }
 
 fn said(output: &Output) -> String {

@@ -35,7 +35,7 @@ fn telemetry_is_kept_by_tmid() {
     assert_eq!(item["attack-detail"][0]["attack-id"], 16);
 
     // A wish that the server did not offer (RFC 9244 §8.3).
-    let query = [(option::URI_QUERY, b"target-port=53".to_vec())];
+    let query = [(option::URI_QUERY, b"target-colour=blue".to_vec())];
     let answer = bench.ask(client, Code::GET, &path, None, &query).unwrap();
     assert_eq!(answer.code, Code::BAD_REQUEST);
 

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{ErrorCode, Ssl, SslContext, SslSession, SslStream};
-use openssl::x509::verify::X509CheckFlags;
+use openssl::ssl::{ErrorCode, ShutdownState, Ssl, SslStream};
 
-use crate::{Credentials, DtlsError, PeerIdentity, ffi};
+use crate::context::client_ssl;
+use crate::identity::reason;
+use crate::{ClientContext, DtlsError, PeerIdentity, Ticket, ffi};
 
 /// Octets of a datagram, below IPv6's least MTU of 1280 with room for IP and UDP headers (RFC 9132 §7.3).
 pub const MTU: u32 = 1200;
@@ -21,43 +21,12 @@ const MAX_RECORD: usize = 16_384;
 /// Datagrams that wait to be read by OpenSSL.
 const MAX_WAITING: usize = 64;
 
-/// What a client's sessions have in common.
-#[derive(Clone, Debug)]
-pub struct ClientContext {
-    context: SslContext,
-}
-
-impl ClientContext {
-    /// A context that presents these credentials.
-    pub fn new(credentials: &Credentials) -> Result<Self, DtlsError> {
-        let mut builder = credentials.context()?;
-        builder.set_session_cache_mode(openssl::ssl::SslSessionCacheMode::CLIENT);
-        Ok(Self {
-            context: builder.build(),
-        })
-    }
-}
-
-/// What resumes a session without a full handshake (RFC 5077): the server keeps nothing of it. It is of the context that its
-/// connection was made with.
-#[derive(Clone)]
-pub struct Ticket {
-    session: SslSession,
-    context: SslContext,
-}
-
-impl std::fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ticket").finish_non_exhaustive()
-    }
-}
-
 /// What a connection tells.
 #[derive(Debug)]
 pub enum DtlsEvent {
     /// The handshake is done, and the peer is who it should be.
     Connected {
-        /// By its certificate.
+        /// By its certificate or key.
         peer: PeerIdentity,
         /// Whether a ticket was used.
         resumed: bool,
@@ -131,25 +100,7 @@ impl Connection {
         ticket: Option<&Ticket>,
         now: Instant,
     ) -> Result<Self, DtlsError> {
-        let mut ssl = Ssl::new(&context.context)?;
-        // RFC 9525 §2: names are those of the subjectAltName, not the common name.
-        ssl.param_mut().set_hostflags(
-            X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT,
-        );
-        match server_name.parse::<IpAddr>() {
-            Ok(address) => ssl.param_mut().set_ip(address)?,
-            Err(_) => {
-                ssl.set_hostname(server_name)?;
-                ssl.param_mut().set_host(server_name)?;
-            }
-        }
-        if let Some(ticket) = ticket
-            && std::ptr::eq(ticket_context(ticket), context_pointer(&context.context))
-        {
-            // Without it the handshake is a full one.
-            ffi::set_session(&mut ssl, &ticket.session);
-        }
-        ssl.set_connect_state();
+        let ssl = client_ssl(&context.datagrams, server_name, ticket)?;
         let mut connection = Self::new(ssl, now)?;
         connection.drive(now);
         Ok(connection)
@@ -259,15 +210,7 @@ impl Connection {
     /// What resumes this session; `None` before it is connected, or where the server gave none.
     #[must_use]
     pub fn ticket(&self) -> Option<Ticket> {
-        let session = self
-            .stream
-            .ssl()
-            .session()
-            .filter(|_| self.state == State::Connected)?;
-        Some(Ticket {
-            session: session.to_owned(),
-            context: self.stream.ssl().ssl_context().to_owned(),
-        })
+        Ticket::of(self.stream.ssl()).filter(|_| self.state == State::Connected)
     }
 
     /// Whether something was told that has not been polled: only authentic records do that.
@@ -301,33 +244,23 @@ impl Connection {
                 }
                 Err(error) if error.code() == ErrorCode::WANT_WRITE => return,
                 Err(error) => {
-                    let reason = self.reason(&error);
+                    let reason = reason(self.stream.ssl(), &error);
                     return self.close(Some(DtlsError::Handshake(reason)));
                 }
             }
         }
     }
 
-    fn reason(&self, error: &openssl::ssl::Error) -> String {
-        let verdict = self.stream.ssl().verify_result();
-        if verdict == openssl::x509::X509VerifyResult::OK {
-            error.to_string()
-        } else {
-            format!("the peer's certificate: {}", verdict.error_string())
-        }
-    }
-
     fn connected(&mut self) {
-        let Some(certificate) = self.stream.ssl().peer_certificate() else {
-            return self.close(Some(DtlsError::Handshake(
-                "the peer has no certificate".to_owned(),
-            )));
-        };
-        self.state = State::Connected;
-        let peer = PeerIdentity::of(&certificate);
-        let resumed = self.stream.ssl().session_reused();
-        self.events
-            .push_back(DtlsEvent::Connected { peer, resumed });
+        match PeerIdentity::of_session(self.stream.ssl()) {
+            Ok(peer) => {
+                self.state = State::Connected;
+                let resumed = self.stream.ssl().session_reused();
+                self.events
+                    .push_back(DtlsEvent::Connected { peer, resumed });
+            }
+            Err(error) => self.close(Some(error)),
+        }
     }
 
     fn read(&mut self) {
@@ -369,19 +302,19 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    /// OpenSSL takes a session that was not shut down for one that must not be resumed. Here it is one whose peer is silent, or
+    /// whose path broke: that is when resumption is wanted. A fatal alert has spoilt the session already.
+    fn drop(&mut self) {
+        self.stream
+            .set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
+    }
+}
+
 /// OpenSSL over queues of datagrams.
 pub(crate) fn stream(mut ssl: Ssl) -> Result<SslStream<Datagrams>, DtlsError> {
     ssl.set_mtu(MTU)?;
     let stream = SslStream::new(ssl, Datagrams::default())?;
     ffi::set_timer(stream.ssl());
     Ok(stream)
-}
-
-fn ticket_context(ticket: &Ticket) -> *const openssl::ssl::SslContextRef {
-    context_pointer(&ticket.context)
-}
-
-/// Two handles of one context refer to the same object of OpenSSL's.
-fn context_pointer(context: &SslContext) -> *const openssl::ssl::SslContextRef {
-    std::ptr::from_ref::<openssl::ssl::SslContextRef>(context)
 }

@@ -22,6 +22,9 @@ pub enum DtlsError {
         /// What is wrong.
         what: String,
     },
+    /// The identity of a pre-shared key that is none.
+    #[error("the identity of a pre-shared key: {0}")]
+    Identity(&'static str),
     /// The handshake failed: wrong certificate, wrong name, or a peer that speaks something else.
     #[error("handshake failed: {0}")]
     Handshake(String),

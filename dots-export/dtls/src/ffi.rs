@@ -8,7 +8,10 @@ use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::time::Duration;
 
 use foreign_types::ForeignTypeRef;
+use openssl::error::ErrorStack;
 use openssl::ssl::SslRef;
+use openssl::x509::X509CrlRef;
+use openssl::x509::store::X509StoreBuilderRef;
 use openssl_sys::SSL;
 
 const DTLS_CTRL_GET_TIMEOUT: c_int = 73;
@@ -16,7 +19,7 @@ const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
 
 /// First retransmission of a flight, and the longest wait between two.
 const FIRST_TIMEOUT: c_uint = 400_000;
-const LONGEST_TIMEOUT: c_uint = 2_000_000;
+const LONGEST_TIMEOUT: c_uint = 1_000_000;
 
 /// Opaque `BIO_ADDR` of OpenSSL.
 #[repr(C)]
@@ -30,6 +33,12 @@ unsafe extern "C" {
         ssl: *mut SSL,
         callback: Option<extern "C" fn(*mut SSL, c_uint) -> c_uint>,
     );
+    fn X509_STORE_add_crl(
+        store: *mut openssl_sys::X509_STORE,
+        crl: *mut openssl_sys::X509_CRL,
+    ) -> c_int;
+    fn SSL_SESSION_is_resumable(session: *const openssl_sys::SSL_SESSION) -> c_int;
+    fn SSL_SESSION_has_ticket(session: *const openssl_sys::SSL_SESSION) -> c_int;
     fn BIO_ADDR_new() -> *mut BioAddr;
     fn BIO_ADDR_free(address: *mut BioAddr);
 }
@@ -99,7 +108,7 @@ pub(crate) fn handle_timeout(ssl: &SslRef) -> bool {
     result >= 0
 }
 
-/// Sets the waits between retransmissions: 400 ms, doubling to 2 s. OpenSSL's own begin at 1 s and go to a minute.
+/// Sets the waits between retransmissions: 400 ms, doubling to 1 s. OpenSSL's own begin at 1 s and go to a minute.
 pub(crate) fn set_timer(ssl: &SslRef) {
     extern "C" fn next(_: *mut SSL, micros: c_uint) -> c_uint {
         match micros {
@@ -115,4 +124,28 @@ pub(crate) fn set_timer(ssl: &SslRef) {
 pub(crate) fn set_session(ssl: &mut SslRef, session: &openssl::ssl::SslSessionRef) -> bool {
     // SAFETY: the call asks that the session came from the same context, which `Ticket` upholds by carrying the context.
     unsafe { ssl.set_session(session) }.is_ok()
+}
+
+/// Adds a revocation list to a store.
+pub(crate) fn add_revocations(
+    store: &mut X509StoreBuilderRef,
+    list: &X509CrlRef,
+) -> Result<(), ErrorStack> {
+    // SAFETY: both are live; the store takes a reference of its own to the list.
+    let added = unsafe { X509_STORE_add_crl(store.as_ptr(), list.as_ptr()) };
+    if added == 1 {
+        Ok(())
+    } else {
+        Err(ErrorStack::get())
+    }
+}
+
+/// Whether a session can be resumed. With TLS 1.3 a ticket does that alone, and comes after the handshake.
+pub(crate) fn is_resumable(session: &openssl::ssl::SslSessionRef) -> bool {
+    let by_ticket_alone = session.protocol_version() == openssl::ssl::SslVersion::TLS1_3;
+    // SAFETY: the session is live, and the calls only read.
+    unsafe {
+        SSL_SESSION_is_resumable(session.as_ptr()) == 1
+            && (!by_ticket_alone || SSL_SESSION_has_ticket(session.as_ptr()) == 1)
+    }
 }

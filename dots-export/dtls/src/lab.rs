@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use openssl::asn1::Asn1Time;
+use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
@@ -16,9 +16,14 @@ use openssl::x509::extension::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
     SubjectKeyIdentifier,
 };
-use openssl::x509::{X509, X509Builder, X509Name, X509Ref};
+use openssl::x509::{
+    X509, X509Builder, X509CrlBuilder, X509Extension, X509Name, X509Ref, X509RevokedBuilder,
+};
 
 use crate::DtlsError;
+
+/// Seconds.
+const DAY: i64 = 86_400;
 
 /// Whom the certificates are for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,7 +66,8 @@ pub fn write_keys(folder: &Path, names: &LabNames) -> Result<(), DtlsError> {
         ("client", names.client.as_str(), &vec![names.client.clone()]),
     ] {
         let key = new_key()?;
-        let certificate = certified(&key, common, alternatives, &ca, &ca_key)?;
+        let mut certificate = certificate(&key, common, alternatives, &ca)?;
+        certificate.sign(&ca_key, MessageDigest::sha256())?;
         write(
             folder,
             &format!("{file}.key"),
@@ -72,10 +78,93 @@ pub fn write_keys(folder: &Path, names: &LabNames) -> Result<(), DtlsError> {
             folder,
             &format!("{file}.pem"),
             0o644,
-            &certificate.to_pem()?,
+            &certificate.build().to_pem()?,
         )?;
     }
     Ok(())
+}
+
+/// What the lab CA certifies, besides what [`write_keys`] does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Issue {
+    /// Files: `file.pem` and `file.key`.
+    pub file: String,
+    /// Names and addresses; the first is the common name too.
+    pub names: Vec<String>,
+    /// From yesterday until in so many days; 0 is over already.
+    pub days: u32,
+}
+
+/// Writes one more certificate of the lab CA in `folder`, with a key of its own.
+pub fn issue(folder: &Path, issue: &Issue) -> Result<(), DtlsError> {
+    let (ca, ca_key) = read_authority(folder)?;
+    let key = new_key()?;
+    let common = issue.names.first().map_or("", String::as_str);
+    let mut builder = certificate(&key, common, &issue.names, &ca)?;
+    builder.set_not_after(&*from_now(i64::from(issue.days) * 86_400 - 1)?)?;
+    builder.sign(&ca_key, MessageDigest::sha256())?;
+    let (pem, private) = (builder.build().to_pem()?, key.private_key_to_pem_pkcs8()?);
+    write(folder, &format!("{}.key", issue.file), 0o600, &private)?;
+    write(folder, &format!("{}.pem", issue.file), 0o644, &pem)
+}
+
+/// Writes `crl.pem`, the lab CA's list of revoked certificates, in force for `days`: those of `files`, such as `client`. A list
+/// that is there is replaced.
+pub fn revoke(folder: &Path, files: &[&str], days: u32) -> Result<(), DtlsError> {
+    let (ca, ca_key) = read_authority(folder)?;
+    let mut list = X509CrlBuilder::new()?;
+    list.set_issuer_name(ca.subject_name())?;
+    list.set_last_update(&*from_now(-DAY)?)?;
+    list.set_next_update(&*from_now(i64::from(days) * DAY - 1)?)?;
+    for file in files {
+        let certificate = X509::from_pem(&read(folder, &format!("{file}.pem"))?)?;
+        let mut revoked = X509RevokedBuilder::new()?;
+        revoked.set_serial_number(certificate.serial_number())?;
+        revoked.set_revocation_date(&*from_now(-1)?)?;
+        list.add_revoked(revoked.build())?;
+    }
+    let identifier = AuthorityKeyIdentifier::new()
+        .keyid(true)
+        .build(&X509::builder()?.x509v3_context(Some(&ca), None))?;
+    list.append_extension(identifier)?;
+    list.append_extension(list_number()?)?;
+    list.sort()?;
+    list.sign(&ca_key, MessageDigest::sha256())?;
+    let path = folder.join("crl.pem");
+    let pem = list.build()?.to_pem()?;
+    // A reader finds the old list or the new one, never half of one.
+    let new = folder.join("crl.pem.new");
+    fs::write(&new, pem)
+        .and_then(|()| fs::rename(&new, &path))
+        .map_err(|source| DtlsError::File { path, source })
+}
+
+/// The number of a revocation list (RFC 5280 §5.2.3), which grows from list to list: the time in seconds.
+fn list_number() -> Result<X509Extension, DtlsError> {
+    let number = unix_seconds().to_be_bytes();
+    // An INTEGER of DER: as few octets as keep the sign.
+    let zeros = number
+        .windows(2)
+        .take_while(|pair| matches!(pair, [0, 0..0x80]));
+    let digits = number.iter().copied().skip(zeros.count());
+    let digits: Vec<u8> = digits.collect();
+    let mut der = vec![2, digits.len() as u8];
+    der.extend(digits);
+    let object = Asn1Object::from_str("2.5.29.20")?;
+    let value = Asn1OctetString::new_from_bytes(&der)?;
+    Ok(X509Extension::new_from_der(&object, false, &value)?)
+}
+
+fn read(folder: &Path, name: &str) -> Result<Vec<u8>, DtlsError> {
+    let path = folder.join(name);
+    fs::read(&path).map_err(|source| DtlsError::File { path, source })
+}
+
+fn read_authority(folder: &Path) -> Result<(X509, PKey<Private>), DtlsError> {
+    Ok((
+        X509::from_pem(&read(folder, "ca.pem")?)?,
+        PKey::private_key_from_pem(&read(folder, "ca.key")?)?,
+    ))
 }
 
 fn write(folder: &Path, name: &str, mode: u32, octets: &[u8]) -> Result<(), DtlsError> {
@@ -105,14 +194,20 @@ fn builder(key: &PKey<Private>, common: &str) -> Result<X509Builder, DtlsError> 
     builder.set_subject_name(&name.build())?;
     builder.set_pubkey(key)?;
     // A day back, for clocks that differ.
-    let yesterday = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(0) - 86_400
-        });
-    builder.set_not_before(&*Asn1Time::from_unix(yesterday)?)?;
-    builder.set_not_after(&*Asn1Time::days_from_now(3650)?)?;
+    builder.set_not_before(&*from_now(-DAY)?)?;
+    builder.set_not_after(&*from_now(3650 * DAY)?)?;
     Ok(builder)
+}
+
+/// A time so many seconds from now.
+fn from_now(seconds: i64) -> Result<Asn1Time, DtlsError> {
+    Ok(Asn1Time::from_unix(unix_seconds() + seconds)?)
+}
+
+fn unix_seconds() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
 }
 
 fn authority(key: &PKey<Private>) -> Result<X509, DtlsError> {
@@ -134,13 +229,12 @@ fn authority(key: &PKey<Private>) -> Result<X509, DtlsError> {
     Ok(builder.build())
 }
 
-fn certified(
+fn certificate(
     key: &PKey<Private>,
     common: &str,
     alternatives: &[String],
     ca: &X509Ref,
-    ca_key: &PKey<Private>,
-) -> Result<X509, DtlsError> {
+) -> Result<X509Builder, DtlsError> {
     let mut builder = builder(key, common)?;
     builder.set_issuer_name(ca.subject_name())?;
     builder.append_extension(BasicConstraints::new().critical().build()?)?;
@@ -167,6 +261,5 @@ fn certified(
     for extension in extensions {
         builder.append_extension(extension)?;
     }
-    builder.sign(ca_key, MessageDigest::sha256())?;
-    Ok(builder.build())
+    Ok(builder)
 }

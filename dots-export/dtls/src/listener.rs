@@ -9,61 +9,25 @@ use openssl::ex_data::Index;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
-use openssl::ssl::{Ssl, SslContext, SslOptions, SslRef, SslSessionCacheMode, SslStream};
+use openssl::ssl::{Ssl, SslRef, SslStream};
 
 use crate::connection::{Connection, Datagrams, DtlsEvent, stream};
 use crate::ffi::{Listened, listen};
-use crate::{Credentials, DtlsError, PeerIdentity};
+use crate::{DtlsError, PeerIdentity, ServerContext};
 
 /// Octets of a cookie: HMAC-SHA-256.
 const COOKIE: usize = 32;
 /// A session without any datagram for this long is given up.
 const IDLE: Duration = Duration::from_secs(900);
 
-/// What a server's sessions have in common.
-#[derive(Clone)]
-pub struct ServerContext {
-    context: SslContext,
-}
-
-impl std::fmt::Debug for ServerContext {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerContext").finish_non_exhaustive()
-    }
-}
-
 /// The peer that an `Ssl` is answering: part of its cookie.
 type PeerCell = Arc<Mutex<Option<SocketAddr>>>;
 
-impl ServerContext {
-    /// A context that presents these credentials. Sessions are resumed by tickets that the server keeps nothing of.
-    pub fn new(credentials: &Credentials) -> Result<Self, DtlsError> {
-        let mut builder = credentials.context()?;
-        builder.set_options(SslOptions::COOKIE_EXCHANGE);
-        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-        builder.set_session_id_context(b"weir")?;
-        let mut secret = [0; 32];
-        openssl::rand::rand_bytes(&mut secret)?;
-        builder.set_cookie_generate_cb(move |ssl, cookie| {
-            let made = cookie_of(ssl, &secret)?;
-            match cookie.get_mut(..made.len()) {
-                Some(room) => room.copy_from_slice(&made),
-                None => return Ok(0),
-            }
-            Ok(made.len())
-        });
-        builder.set_cookie_verify_cb(move |ssl, cookie| {
-            cookie_of(ssl, &secret)
-                .is_ok_and(|made| made.len() == cookie.len() && openssl::memcmp::eq(&made, cookie))
-        });
-        Ok(Self {
-            context: builder.build(),
-        })
-    }
-}
-
 /// A cookie proves that its bearer receives at the address that it sends from (RFC 6347 §4.2.1).
-fn cookie_of(ssl: &SslRef, secret: &[u8]) -> Result<Vec<u8>, openssl::error::ErrorStack> {
+pub(crate) fn cookie_of(
+    ssl: &SslRef,
+    secret: &[u8],
+) -> Result<Vec<u8>, openssl::error::ErrorStack> {
     let peer = ssl
         .ex_data(peer_index()?)
         .and_then(|cell| *cell.lock().unwrap_or_else(PoisonError::into_inner));
@@ -195,6 +159,12 @@ impl Listener {
             events: VecDeque::new(),
             counters: ListenerCounters::default(),
         }
+    }
+
+    /// Other credentials hold for handshakes that begin from now on; sessions that stand go on.
+    pub fn handle_context(&mut self, context: ServerContext) {
+        self.context = context;
+        self.spare = None;
     }
 
     /// Takes a datagram.
@@ -373,7 +343,7 @@ impl Listener {
 
     fn new_spare(&self) -> Option<(SslStream<Datagrams>, PeerCell)> {
         let peer = PeerCell::default();
-        let mut ssl = Ssl::new(&self.context.context).ok()?;
+        let mut ssl = Ssl::new(&self.context.datagrams).ok()?;
         ssl.set_ex_data(peer_index().ok()?, Arc::clone(&peer));
         ssl.set_accept_state();
         Some((stream(ssl).ok()?, peer))

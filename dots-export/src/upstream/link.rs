@@ -1,149 +1,300 @@
-//! One DTLS association over one UDP socket, and how it comes about.
+//! One session's transport, once it stands: DTLS over UDP, or TLS over TCP.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{UdpSocket, lookup_host};
-use tokio::task::JoinSet;
-use weir_dtls::{ClientContext, Connection, DtlsEvent, Ticket};
+use tokio::net::{TcpStream, UdpSocket};
+use weir_dots_proto::coap::{Carrier, End};
+use weir_dtls::{Connection, DtlsError, DtlsEvent, StreamConnection, Ticket};
 
-/// A handshake that takes longer has failed.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Addresses of a name that are tried at once.
-const MAX_ADDRESSES: usize = 8;
+use super::paths::{Over, Path};
+
 /// The largest datagram that UDP brings.
 pub(super) const MAX_DATAGRAM: usize = 65_535;
+/// Octets that a connection has not taken yet; a peer that leaves more is gone.
+const MAX_UNWRITTEN: usize = 262_144;
 
-/// Whom to connect to.
-pub(super) struct Destination {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) context: ClientContext,
+/// A transport that stands.
+pub(super) struct Link {
+    wire: Wire,
+    pub(super) path: Path,
+    pub(super) resumed: bool,
+    /// From our first word to the first answer: too long where one of them was lost, never too short.
+    pub(super) round_trip: Option<Duration>,
 }
 
-/// An association that stands.
-pub(super) struct Link {
-    pub(super) socket: UdpSocket,
-    pub(super) connection: Connection,
-    pub(super) address: SocketAddr,
-    pub(super) resumed: bool,
+enum Wire {
+    Datagrams {
+        socket: UdpSocket,
+        connection: Box<Connection>,
+    },
+    Stream(Box<Stream>),
+}
+
+struct Stream {
+    socket: TcpStream,
+    connection: StreamConnection,
+    carrier: Carrier,
+    unwritten: Vec<u8>,
+    /// The socket has failed.
+    broken: Option<String>,
+    /// The end was told.
+    told: bool,
+}
+
+/// What a link tells.
+pub(super) enum LinkEvent {
+    /// TLS stands, and over TCP the server's CSM has come.
+    Connected { resumed: bool },
+    /// A datagram for the session.
+    Datagram(Vec<u8>),
+    /// The end; a reason where it was not wanted, and how long the server wants to be left alone.
+    Closed(Option<String>, Option<Duration>),
+}
+
+/// What the network has for a link.
+pub(super) enum Ready {
+    /// So many octets; of a connection none at its end.
+    Read(usize),
+    /// The socket takes octets again.
+    Writable,
 }
 
 impl Link {
-    /// Sends what DTLS has to say. Datagrams that the network does not take are lost, as datagrams are.
+    pub(super) fn datagrams(socket: UdpSocket, connection: Connection, path: Path) -> Self {
+        Self {
+            wire: Wire::Datagrams {
+                socket,
+                connection: Box::new(connection),
+            },
+            path,
+            resumed: false,
+            round_trip: None,
+        }
+    }
+
+    pub(super) fn stream(
+        socket: TcpStream,
+        connection: StreamConnection,
+        seed: u64,
+        path: Path,
+    ) -> Self {
+        Self {
+            wire: Wire::Stream(Box::new(Stream {
+                socket,
+                connection,
+                carrier: Carrier::new(seed),
+                unwritten: Vec::new(),
+                broken: None,
+                told: false,
+            })),
+            path,
+            resumed: false,
+            round_trip: None,
+        }
+    }
+
+    /// Takes what [`receive`] has read. An error of UDP is no end: ICMP is not authenticated.
+    pub(super) fn handle_received(&mut self, now: Instant, octets: &[u8]) {
+        match &mut self.wire {
+            Wire::Datagrams { connection, .. } => connection.handle_datagram(now, octets),
+            Wire::Stream(stream) if octets.is_empty() => stream.connection.handle_end(),
+            Wire::Stream(stream) => stream.connection.handle_octets(octets),
+        }
+    }
+
+    /// The socket has failed: the end of a connection, and of an association a sign that nobody listens.
+    pub(super) fn handle_failure(&mut self, error: &io::Error) {
+        if let Wire::Stream(stream) = &mut self.wire {
+            stream.broken = Some(error.to_string());
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        match &mut self.wire {
+            Wire::Datagrams { connection, .. } => connection.handle_timeout(now),
+            Wire::Stream(stream) => stream.connection.handle_timeout(now),
+        }
+    }
+
+    /// Sends a datagram of the session.
+    pub(super) fn handle_send(&mut self, datagram: &[u8]) -> Result<(), DtlsError> {
+        match &mut self.wire {
+            Wire::Datagrams { connection, .. } => connection.handle_send(datagram),
+            Wire::Stream(stream) => {
+                stream.carrier.handle_datagram(datagram);
+                Ok(())
+            }
+        }
+    }
+
+    /// Says goodbye.
+    pub(super) fn handle_close(&mut self) {
+        match &mut self.wire {
+            Wire::Datagrams { connection, .. } => connection.handle_close(),
+            Wire::Stream(stream) => stream.carrier.handle_release(),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        match &self.wire {
+            Wire::Datagrams { connection, .. } => connection.poll_timeout(),
+            Wire::Stream(stream) => stream.connection.poll_timeout(),
+        }
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<LinkEvent> {
+        match &mut self.wire {
+            Wire::Datagrams { connection, .. } => {
+                connection.poll_event().map(|event| match event {
+                    DtlsEvent::Connected { resumed, .. } => LinkEvent::Connected { resumed },
+                    DtlsEvent::Data(datagram) => LinkEvent::Datagram(datagram),
+                    DtlsEvent::Closed(error) => {
+                        LinkEvent::Closed(error.map(|error| error.to_string()), None)
+                    }
+                })
+            }
+            Wire::Stream(stream) => stream.poll_event(&mut self.resumed),
+        }
+    }
+
+    /// What resumes the session.
+    pub(super) fn ticket(&self) -> Option<Ticket> {
+        match &self.wire {
+            Wire::Datagrams { connection, .. } => connection.ticket(),
+            Wire::Stream(stream) => stream.connection.ticket(),
+        }
+    }
+
+    /// Sends what there is to send. Datagrams that the network does not take are lost, as datagrams are; octets wait.
     pub(super) async fn flush(&mut self) {
-        while let Some(datagram) = self.connection.poll_transmit() {
-            if let Err(error) = self.socket.send(&datagram).await {
-                tracing::debug!(address = %self.address, %error, "datagram not sent");
+        match &mut self.wire {
+            Wire::Datagrams { socket, connection } => {
+                while let Some(datagram) = connection.poll_transmit() {
+                    if let Err(error) = socket.send(&datagram).await {
+                        tracing::debug!(path = %self.path, %error, "datagram not sent");
+                    }
+                }
+            }
+            Wire::Stream(stream) => stream.flush(),
+        }
+    }
+}
+
+impl Stream {
+    /// TLS has data, the carrier makes datagrams of it.
+    fn poll_event(&mut self, resumed_before: &mut bool) -> Option<LinkEvent> {
+        loop {
+            if let Some(datagram) = self.carrier.poll_datagram() {
+                return Some(LinkEvent::Datagram(datagram));
+            }
+            let introduced = self.carrier.is_introduced();
+            match self.connection.poll_event() {
+                Some(DtlsEvent::Connected { resumed, .. }) => *resumed_before = resumed,
+                Some(DtlsEvent::Data(octets)) => {
+                    self.carrier.handle_octets(&octets);
+                    if !introduced && self.carrier.is_introduced() {
+                        let resumed = *resumed_before;
+                        return Some(LinkEvent::Connected { resumed });
+                    }
+                }
+                Some(DtlsEvent::Closed(error)) => {
+                    let reason = error.map(|error| error.to_string());
+                    return self.tell_end(reason, None);
+                }
+                None => break,
             }
         }
-    }
-}
-
-/// Tries all addresses of the server, IPv6 first and each `stagger` after the one before (RFC 9132 §4.3, Happy Eyeballs);
-/// the first association that stands is taken.
-pub(super) async fn connect(
-    destination: Arc<Destination>,
-    ticket: Option<Ticket>,
-    stagger: Duration,
-) -> Result<Link, String> {
-    let addresses = resolve(&destination).await?;
-    let mut tries = JoinSet::new();
-    for (index, address) in (0_u32..).zip(addresses) {
-        let (destination, ticket) = (destination.clone(), ticket.clone());
-        tries.spawn(async move {
-            tokio::time::sleep(stagger * index).await;
-            let shaken =
-                tokio::time::timeout(HANDSHAKE, shake(&destination, address, ticket)).await;
-            let result = shaken.unwrap_or_else(|_| Err("no answer".to_owned()));
-            result.map_err(|reason| format!("{address}: {reason}"))
-        });
-    }
-    let mut reasons = Vec::new();
-    while let Some(done) = tries.join_next().await {
-        match done {
-            Ok(Ok(link)) => return Ok(link),
-            Ok(Err(reason)) => reasons.push(reason),
-            Err(error) => reasons.push(error.to_string()),
+        if let Some(reason) = self.broken.take() {
+            return self.tell_end(Some(reason), None);
+        }
+        match self.carrier.end()? {
+            End::Released { hold_off } => {
+                let hold_off = hold_off.map(|seconds| Duration::from_secs(seconds.into()));
+                self.tell_end(None, hold_off)
+            }
+            End::Aborted(reason) | End::Broken(reason) => self.tell_end(Some(reason.clone()), None),
         }
     }
-    Err(reasons.join("; "))
-}
 
-async fn resolve(destination: &Destination) -> Result<Vec<SocketAddr>, String> {
-    let host = destination.host.as_str();
-    let found = lookup_host((host, destination.port)).await;
-    let mut addresses: Vec<SocketAddr> = match found {
-        Ok(found) => found.collect(),
-        Err(error) => return Err(format!("{host}: {error}")),
-    };
-    addresses.sort_by_key(SocketAddr::is_ipv4);
-    addresses.dedup();
-    addresses.truncate(MAX_ADDRESSES);
-    if addresses.is_empty() {
-        return Err(format!("{host} has no address"));
+    fn tell_end(
+        &mut self,
+        reason: Option<String>,
+        hold_off: Option<Duration>,
+    ) -> Option<LinkEvent> {
+        let told = std::mem::replace(&mut self.told, true);
+        (!told).then_some(LinkEvent::Closed(reason, hold_off))
     }
-    Ok(addresses)
-}
 
-async fn shake(
-    destination: &Destination,
-    address: SocketAddr,
-    ticket: Option<Ticket>,
-) -> Result<Link, String> {
-    let socket = open(address).await.map_err(|error| error.to_string())?;
-    let (context, name) = (&destination.context, destination.host.as_str());
-    let connection = Connection::connect(context, name, ticket.as_ref(), Instant::now())
-        .map_err(|error| error.to_string())?;
-    let mut link = Link {
-        socket,
-        connection,
-        address,
-        resumed: false,
-    };
-    let mut buffer = vec![0; MAX_DATAGRAM];
-    loop {
-        link.flush().await;
-        while let Some(event) = link.connection.poll_event() {
-            match event {
-                DtlsEvent::Connected { resumed, .. } => {
-                    link.resumed = resumed;
-                    link.flush().await;
-                    return Ok(link);
+    fn flush(&mut self) {
+        if self.connection.is_connected() {
+            while let Some(octets) = self.carrier.poll_transmit() {
+                if let Err(error) = self.connection.handle_send(&octets) {
+                    self.broken = Some(error.to_string());
                 }
-                DtlsEvent::Data(_) => {}
-                DtlsEvent::Closed(reason) => {
-                    // The alert that tells the server why.
-                    link.flush().await;
-                    return Err(reason.map_or_else(|| "closed".to_owned(), |why| why.to_string()));
+            }
+            if self.carrier.end().is_some() {
+                self.connection.handle_close();
+            }
+        }
+        if let Some(octets) = self.connection.poll_transmit() {
+            self.unwritten.extend(octets);
+        }
+        while !self.unwritten.is_empty() {
+            match self.socket.try_write(&self.unwritten) {
+                Ok(written) => drop(self.unwritten.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.unwritten.clear();
+                    self.broken = Some(error.to_string());
                 }
             }
         }
-        let due = link
-            .connection
-            .poll_timeout()
-            .unwrap_or_else(|| Instant::now() + HANDSHAKE);
-        tokio::select! {
-            received = link.socket.recv(&mut buffer) => {
-                let length = received.map_err(|error| error.to_string())?;
-                let datagram = buffer.get(..length).unwrap_or_default();
-                link.connection.handle_datagram(Instant::now(), datagram);
-            }
-            () = tokio::time::sleep_until(due.into()) => {
-                link.connection.handle_timeout(Instant::now());
-            }
+        if self.unwritten.len() > MAX_UNWRITTEN {
+            self.broken = Some("the server does not read".to_owned());
         }
     }
 }
 
-async fn open(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(address).await?;
-    Ok(socket)
+/// Waits for the network. Only the socket is shared with the future, since an association need not be `Sync`.
+pub(super) fn receive<'d>(
+    link: Option<&'d Link>,
+    buffer: &'d mut [u8],
+) -> impl Future<Output = io::Result<Ready>> + use<'d> {
+    enum Socket<'s> {
+        Datagrams(&'s UdpSocket),
+        Stream(&'s TcpStream, bool),
+    }
+    let socket = link.map(|link| match &link.wire {
+        Wire::Datagrams { socket, .. } => Socket::Datagrams(socket),
+        Wire::Stream(stream) => Socket::Stream(&stream.socket, !stream.unwritten.is_empty()),
+    });
+    async move {
+        match socket {
+            Some(Socket::Datagrams(socket)) => socket.recv(buffer).await.map(Ready::Read),
+            Some(Socket::Stream(socket, waits)) => loop {
+                tokio::select! {
+                    ready = socket.readable() => {
+                        ready?;
+                        match socket.try_read(buffer) {
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                            read => return read.map(Ready::Read),
+                        }
+                    }
+                    ready = socket.writable(), if waits => {
+                        ready?;
+                        return Ok(Ready::Writable);
+                    }
+                }
+            },
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Path {
+    /// Whether datagrams are carried as they are.
+    pub(super) fn is_datagrams(self) -> bool {
+        self.over == Over::Udp
+    }
 }

@@ -1,20 +1,25 @@
 //! Sockets, DTLS and timers around a [`Client`].
 
+mod connect;
 mod link;
+mod paths;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use weir_dtls::{ClientContext, Credentials, DtlsEvent, Ticket};
+use weir_dtls::{ClientContext, Credentials, FileWatch};
 
 use crate::client::{Client, StateChange};
 use crate::command::{ClientCommand, ClientNotice};
-use crate::config::UpstreamSettings;
-use link::{Destination, Link, MAX_DATAGRAM};
+use crate::config::{Transport, UpstreamSettings};
+use connect::{Attempt, Attempted, Destination, Tickets, connect, resolve};
+use link::{Link, LinkEvent, MAX_DATAGRAM, Ready, receive};
+use paths::{Outcomes, ordered, schedule};
 
 /// Waits between two tries to connect in peace: RFC 9132 §4.7 forbids less than a minute, and recommends five.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
@@ -27,6 +32,20 @@ const AFTER_LOSS: Duration = Duration::from_secs(1);
 /// Time between tries of one server's addresses (RFC 9132 §4.3: 100 ms under attack).
 const STAGGER: Duration = Duration::from_millis(250);
 const STAGGER_UNDER_ATTACK: Duration = Duration::from_millis(100);
+/// Time that a way which worked lately has for itself, before the others are tried too.
+const HEAD_START: Duration = Duration::from_secs(3);
+const HEAD_START_UNDER_ATTACK: Duration = Duration::from_secs(1);
+/// Handshakes of one attempt, beside one another, and the time between them.
+const ROUNDS: u32 = 2;
+const ROUND: Duration = Duration::from_secs(10);
+const ROUNDS_UNDER_ATTACK: u32 = 6;
+const ROUND_UNDER_ATTACK: Duration = Duration::from_secs(3);
+/// A session over TCP looks whether UDP works by now, in peace: first after this, then after twice that, up to a day (RFC
+/// 9132 §4.3: never more often than every 5 minutes, and once a day where there is no hope).
+const FIRST_PROBE: Duration = Duration::from_secs(300);
+const LONGEST_PROBE: Duration = Duration::from_secs(86_400);
+/// How often the files of certificate, key and revocation lists are looked at.
+const FILES: Duration = Duration::from_secs(10);
 /// A row that could not be written is tried again after this.
 const JOURNAL_WAIT: Duration = Duration::from_secs(1);
 /// Notices that nobody has room for are offered again after this.
@@ -60,6 +79,7 @@ pub async fn run_upstream(
         }
     };
     let mut driver = Driver::new(settings, context, client, notices, journal);
+    driver.client.handle_validity(credentials.validity());
     let mut buffer = vec![0; MAX_DATAGRAM];
     while !*shutdown.borrow() {
         driver.settle().await;
@@ -71,7 +91,7 @@ pub async fn run_upstream(
                 None => break,
             },
             attempted = join(&mut driver.attempt) => driver.handle_attempt(attempted).await,
-            received = receive(driver.link.as_ref(), &mut buffer) => driver.handle_received(received, &buffer),
+            received = receive(driver.link.as_deref(), &mut buffer) => driver.handle_received(received, &buffer),
             () = tokio::time::sleep_until(wake_at.into()) => driver.handle_timeout(),
         }
     }
@@ -86,12 +106,23 @@ pub async fn run_upstream(
 struct Driver {
     settings: UpstreamSettings,
     destination: Arc<Destination>,
+    context: ClientContext,
+    files: FileWatch,
+    files_at: Instant,
     client: Client,
     notices: mpsc::Sender<ClientNotice>,
     journal: Arc<dyn Journal>,
-    link: Option<Link>,
-    attempt: Option<JoinHandle<Result<Link, String>>>,
-    ticket: Option<Ticket>,
+    link: Option<Box<Link>>,
+    attempt: Option<JoinHandle<Attempted>>,
+    /// Whether the attempt is for UDP beside a session over TCP.
+    probing: bool,
+    probe_at: Option<Instant>,
+    probe_wait: Duration,
+    outcomes: Arc<Mutex<Outcomes>>,
+    /// Addresses that the server's name had.
+    known: Arc<Mutex<Vec<SocketAddr>>>,
+    tickets: Tickets,
+    attempts: u64,
     failures: u32,
     retry_at: Instant,
     /// The network says that nobody listens where the server was.
@@ -111,19 +142,31 @@ impl Driver {
         let destination = Destination {
             host: settings.host.clone(),
             port: settings.port,
-            context,
+            addresses: settings.addresses.clone(),
+            source: settings.source_address,
+            interface: settings.interface.clone(),
         };
+        let now = Instant::now();
         Self {
+            files: FileWatch::new(settings.files().clone()),
+            files_at: now + FILES,
             settings,
             destination: Arc::new(destination),
+            context,
             client,
             notices,
             journal,
             link: None,
             attempt: None,
-            ticket: None,
+            probing: false,
+            probe_at: None,
+            probe_wait: FIRST_PROBE,
+            outcomes: Arc::default(),
+            known: Arc::default(),
+            tickets: Tickets::default(),
+            attempts: 0,
             failures: 0,
-            retry_at: Instant::now(),
+            retry_at: now,
             refused: false,
             unwritten: VecDeque::new(),
             write_at: None,
@@ -142,59 +185,120 @@ impl Driver {
     fn handle_timeout(&mut self) {
         let now = Instant::now();
         if let Some(link) = &mut self.link
-            && link.connection.poll_timeout().is_some_and(|due| due <= now)
+            && link.poll_timeout().is_some_and(|due| due <= now)
         {
-            link.connection.handle_timeout(now);
+            link.handle_timeout(now);
         }
         if self.client.poll_timeout().is_some_and(|due| due <= now) {
             self.client.handle_timeout(now);
         }
+        if self.files_at <= now {
+            self.files_at = now + FILES;
+            self.look_at_files();
+        }
     }
 
-    fn handle_received(&mut self, received: io::Result<usize>, buffer: &[u8]) {
-        let Some(link) = &mut self.link else { return };
-        match received {
-            Ok(length) => {
-                self.refused = false;
-                let datagram = buffer.get(..length).unwrap_or_default();
-                link.connection.handle_datagram(Instant::now(), datagram);
+    /// New files hold for sessions that begin from now on; one that stands goes on.
+    fn look_at_files(&mut self) {
+        let upstream = &*self.settings.name;
+        let renewed = match self.files.poll_changed() {
+            None => return,
+            Some(Ok(credentials)) => {
+                let context = ClientContext::new(&credentials);
+                context.map(|context| (context, credentials.validity()))
             }
-            // ICMP is not authenticated: the session stays, and a second one is tried beside it.
+            Some(Err(error)) => Err(error),
+        };
+        match renewed {
+            Ok((context, validity)) => {
+                tracing::info!(upstream, ?validity, "certificates and keys are read again");
+                self.context = context;
+                self.client.handle_validity(validity);
+            }
             Err(error) => {
-                tracing::debug!(upstream = &*self.settings.name, %error, "cannot receive");
-                self.refused = true;
+                tracing::error!(upstream, %error, "certificates and keys stay as they were");
             }
         }
     }
 
-    async fn handle_attempt(&mut self, attempted: Result<Link, String>) {
+    fn handle_received(&mut self, received: io::Result<Ready>, buffer: &[u8]) {
+        let Some(link) = &mut self.link else { return };
+        match received {
+            Ok(Ready::Read(length)) => {
+                self.refused = false;
+                let octets = buffer.get(..length).unwrap_or_default();
+                link.handle_received(Instant::now(), octets);
+            }
+            Ok(Ready::Writable) => {}
+            // ICMP is not authenticated: the session stays, and a second one is tried beside it.
+            Err(error) => {
+                tracing::debug!(upstream = &*self.settings.name, %error, "cannot receive");
+                link.handle_failure(&error);
+                self.refused = link.path.is_datagrams();
+            }
+        }
+    }
+
+    async fn handle_attempt(&mut self, attempted: Attempted) {
         self.attempt = None;
         let now = Instant::now();
-        match attempted {
-            Ok(link) => {
+        self.note_outcomes(now, &attempted);
+        let probing = std::mem::take(&mut self.probing);
+        match attempted.result {
+            Ok(link) => self.take_link(now, link).await,
+            Err(reason) if probing => {
                 tracing::info!(
                     upstream = &*self.settings.name,
-                    address = %link.address,
-                    resumed = link.resumed,
-                    "session stands"
+                    reason,
+                    "UDP does not work yet"
                 );
-                self.drop_link(now).await;
-                self.failures = 0;
-                self.refused = false;
-                self.retry_at = now + Duration::from_secs(1);
-                self.ticket = link.connection.ticket();
-                self.link = Some(link);
-                self.client.handle_connected(now);
+                self.probe_wait = self.probe_wait.saturating_mul(2).min(LONGEST_PROBE);
+                self.probe_at = Some(now + self.probe_wait);
             }
             Err(reason) => {
                 // A server that does not take the ticket any more takes a full handshake.
-                self.ticket = None;
+                self.tickets = Tickets::default();
                 self.retry_at = now + wait_after(self.failures, self.client.is_under_attack());
                 self.failures = self.failures.saturating_add(1);
                 tracing::warn!(upstream = &*self.settings.name, reason, "cannot connect");
                 self.client.handle_connect_failed(&reason);
             }
         }
+    }
+
+    fn note_outcomes(&self, now: Instant, attempted: &Attempted) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in &attempted.failed {
+            outcomes.note(now, *path, false);
+        }
+        if let Ok(link) = &attempted.result {
+            outcomes.note(now, link.path, true);
+        }
+    }
+
+    /// The new link replaces the old one.
+    async fn take_link(&mut self, now: Instant, link: Box<Link>) {
+        tracing::info!(
+            upstream = &*self.settings.name,
+            path = %link.path,
+            resumed = link.resumed,
+            "session stands"
+        );
+        self.drop_link(now).await;
+        self.failures = 0;
+        self.refused = false;
+        self.retry_at = now + Duration::from_secs(1);
+        let may_move = !link.path.is_datagrams() && self.settings.transport == Transport::Auto;
+        if !may_move {
+            self.probe_wait = FIRST_PROBE;
+        }
+        self.probe_at = may_move.then(|| now + self.probe_wait);
+        self.tickets.note(&link);
+        if let Some(measured) = link.round_trip {
+            self.client.handle_round_trip(measured);
+        }
+        self.link = Some(link);
+        self.client.handle_connected(now);
     }
 
     /// Does all that can be done without waiting for the outside.
@@ -240,19 +344,21 @@ impl Driver {
 
     fn read_link(&mut self, now: Instant) {
         let Some(link) = &mut self.link else { return };
-        while let Some(event) = link.connection.poll_event() {
+        while let Some(event) = link.poll_event() {
             match event {
-                DtlsEvent::Data(datagram) => self.client.handle_datagram(now, &datagram),
-                DtlsEvent::Connected { .. } => {}
-                DtlsEvent::Closed(reason) => {
+                LinkEvent::Datagram(datagram) => self.client.handle_datagram(now, &datagram),
+                LinkEvent::Connected { .. } => {}
+                LinkEvent::Closed(reason, hold_off) => {
                     let upstream = &*self.settings.name;
                     match reason {
-                        Some(error) => tracing::warn!(upstream, %error, "session broken"),
+                        Some(reason) => tracing::warn!(upstream, reason, "session broken"),
                         None => tracing::info!(upstream, "session closed by the server"),
                     }
+                    self.tickets.note(link);
                     self.link = None;
+                    self.probe_at = None;
                     self.client.handle_disconnected(now);
-                    self.retry_at = now + AFTER_LOSS;
+                    self.retry_at = now + hold_off.unwrap_or(AFTER_LOSS).min(LONGEST_WAIT);
                     return;
                 }
             }
@@ -265,7 +371,7 @@ impl Driver {
         while let Some(datagram) = self.client.poll_transmit() {
             sent = true;
             let Some(link) = &mut self.link else { continue };
-            if let Err(error) = link.connection.handle_send(&datagram) {
+            if let Err(error) = link.handle_send(&datagram) {
                 tracing::warn!(upstream = &*self.settings.name, %error, "cannot encrypt");
             }
         }
@@ -297,27 +403,70 @@ impl Driver {
             && (self.link.is_none() || self.refused || self.client.wants_session())
     }
 
+    /// A session over TCP is left for UDP when nothing else is going on.
+    fn probe_due(&self) -> Option<Instant> {
+        let idle = self.attempt.is_none() && !self.client.is_under_attack();
+        self.probe_at.filter(|_| idle && self.link.is_some())
+    }
+
     /// Under attack an old session is kept until the new one stands (RFC 9132 §4.7).
     fn connect_if_needed(&mut self) {
         let now = Instant::now();
-        if !self.wants_link() || self.retry_at > now {
-            return;
+        if self.wants_link() && self.retry_at <= now {
+            self.begin_attempt(self.settings.transport);
+        } else if self.probe_due().is_some_and(|at| at <= now) {
+            self.probing = true;
+            self.begin_attempt(Transport::Udp);
         }
-        let stagger = if self.client.is_under_attack() {
-            STAGGER_UNDER_ATTACK
+    }
+
+    fn begin_attempt(&mut self, transport: Transport) {
+        let under_attack = self.client.is_under_attack();
+        let (stagger, head_start, rounds, round) = if under_attack {
+            (
+                STAGGER_UNDER_ATTACK,
+                HEAD_START_UNDER_ATTACK,
+                ROUNDS_UNDER_ATTACK,
+                ROUND_UNDER_ATTACK,
+            )
         } else {
-            STAGGER
+            (STAGGER, HEAD_START, ROUNDS, ROUND)
         };
-        let attempt = link::connect(self.destination.clone(), self.ticket.clone(), stagger);
-        self.attempt = Some(tokio::spawn(attempt));
+        self.attempts = self.attempts.wrapping_add(1);
+        let mut attempt = Attempt {
+            destination: Arc::clone(&self.destination),
+            context: self.context.clone(),
+            tickets: self.tickets.clone(),
+            schedule: Vec::new(),
+            rounds,
+            round,
+            seed: self.attempts,
+        };
+        let (outcomes, known) = (Arc::clone(&self.outcomes), Arc::clone(&self.known));
+        let source = self.settings.source_address;
+        self.attempt = Some(tokio::spawn(async move {
+            let before = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let addresses = match resolve(&attempt.destination, before).await {
+                Ok(addresses) => addresses,
+                Err(reason) => return Attempted::failed(reason),
+            };
+            {
+                let now = Instant::now();
+                let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                let paths = ordered(&addresses, transport, source, now, &outcomes);
+                attempt.schedule = schedule(&paths, now, &outcomes, stagger, head_start);
+            }
+            if attempt.schedule.is_empty() {
+                return Attempted::failed("no address can be reached from the source".to_owned());
+            }
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+            connect(attempt).await
+        }));
     }
 
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
-        let link = self
-            .link
-            .as_ref()
-            .and_then(|link| link.connection.poll_timeout());
+        let link = self.link.as_ref().and_then(|link| link.poll_timeout());
         let retry = self.wants_link().then_some(self.retry_at);
         let notices = self.client.has_notices().then(|| now + NOTICE_WAIT);
         let timers = [
@@ -326,6 +475,8 @@ impl Driver {
             retry,
             self.write_at,
             notices,
+            self.probe_due(),
+            Some(self.files_at),
         ];
         timers
             .into_iter()
@@ -336,7 +487,8 @@ impl Driver {
 
     async fn drop_link(&mut self, now: Instant) {
         if let Some(mut link) = self.link.take() {
-            link.connection.handle_close();
+            self.tickets.note(&link);
+            link.handle_close();
             link.flush().await;
             self.client.handle_disconnected(now);
         }
@@ -363,24 +515,12 @@ fn wait_after(failures: u32, under_attack: bool) -> Duration {
 }
 
 /// Waits for a try to connect, if one is under way.
-async fn join(attempt: &mut Option<JoinHandle<Result<Link, String>>>) -> Result<Link, String> {
+async fn join(attempt: &mut Option<JoinHandle<Attempted>>) -> Attempted {
     match attempt {
-        Some(attempt) => attempt.await.unwrap_or_else(|error| Err(error.to_string())),
+        Some(attempt) => attempt
+            .await
+            .unwrap_or_else(|error| Attempted::failed(error.to_string())),
         None => std::future::pending().await,
-    }
-}
-
-/// Waits for a datagram. Only the socket is shared with the future, since an association need not be `Sync`.
-fn receive<'d>(
-    link: Option<&'d Link>,
-    buffer: &'d mut [u8],
-) -> impl Future<Output = io::Result<usize>> + use<'d> {
-    let socket = link.map(|link| &link.socket);
-    async move {
-        match socket {
-            Some(socket) => socket.recv(buffer).await,
-            None => std::future::pending().await,
-        }
     }
 }
 

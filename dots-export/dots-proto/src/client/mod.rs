@@ -42,6 +42,23 @@ pub struct Request {
     pub observe: Option<bool>,
     /// Whether an empty If-Match goes with it: an efficacy update (RFC 9132 §4.4.3).
     pub if_match: bool,
+    /// Uri-Query options, as `c=n`; GET only (RFC 9132 §4.4.2, RFC 9244 §8.3).
+    pub query: Vec<String>,
+}
+
+impl Request {
+    /// A request without options and body.
+    #[must_use]
+    pub const fn new(method: Method, resource: Resource) -> Self {
+        Self {
+            method,
+            resource,
+            body: None,
+            observe: None,
+            if_match: false,
+            query: Vec::new(),
+        }
+    }
 }
 
 /// What a session tells.
@@ -150,6 +167,12 @@ impl Session {
             self.heartbeats.end();
         }
         self.parameters = parameters;
+    }
+
+    /// The transport has measured the path, as in its handshake. Then requests for mitigation are repeated more often (RFC 9132
+    /// §4.4): at intervals of the round-trip time for each that is open, and a second at least.
+    pub fn handle_round_trip(&mut self, measured: Duration) {
+        self.heartbeats.handle_round_trip(measured);
     }
 
     /// Under attack a session is never given up for missed heartbeats (RFC 9132 §4.7). When the attack ends in silence, it
@@ -304,11 +327,14 @@ impl Session {
 
     fn send(&mut self, now: Instant, index: usize) {
         let fresh = self.next_message_id();
+        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        let round_trips = self.heartbeats.round_trip();
+        let round_trips = round_trips.map(|one| one.saturating_mul(open));
         let Some(pending) = self.open.get_mut(index) else {
             return;
         };
         let wait = self.numbers.stretch(
-            pending.next_wait(&self.parameters),
+            pending.next_wait(&self.parameters, round_trips),
             self.parameters.ack_random_factor,
         );
         self.transmits.push_back(pending.send(fresh, now + wait));
@@ -434,7 +460,7 @@ impl Session {
                 true
             }
             Some(Arrival::Stale) => true,
-            None => self.heartbeats.handle_response(message.token),
+            None => self.heartbeats.handle_response(now, message.token),
         }
     }
 
@@ -465,9 +491,11 @@ impl Session {
     fn note_registration(&mut self, now: Instant, pending: &Pending, message: &Message) {
         match message.number(option::OBSERVE) {
             Some(sequence) if message.code.is_success() => {
-                let resource = pending.request.resource.clone();
+                let Request {
+                    resource, query, ..
+                } = pending.request.clone();
                 self.relations
-                    .establish(now, message.token, resource, sequence);
+                    .establish(now, message.token, (resource, query), sequence);
             }
             _ => self.relations.end(message.token),
         }
@@ -514,8 +542,9 @@ impl Session {
             }
             Step::More if self.open.len() < MAX_OPEN_REQUESTS => {
                 let (id, token) = (self.next_request_id(), self.fresh_token());
+                let asked = (resource, self.relations.query_of(message.token));
                 self.open
-                    .push(Pending::of_notification(id, resource, token, assembly));
+                    .push(Pending::of_notification(id, asked, token, assembly));
             }
             Step::More | Step::Failed(_) => {}
         }

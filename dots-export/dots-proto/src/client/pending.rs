@@ -13,6 +13,10 @@ const LONGEST_WAIT: u32 = 2;
 /// RFC 9132 §4.4: without an estimate of the round-trip time, no Non-confirmable request follows another within 3 s.
 const LEAST_WAIT: Duration = Duration::from_secs(3);
 
+/// With an estimate, a request for mitigation is sent that often at intervals of it, but not within a second.
+const QUICK: u32 = 10;
+const QUICK_WAIT: Duration = Duration::from_secs(1);
+
 /// A request without an answer.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -56,16 +60,13 @@ impl Pending {
     /// The rest of a notification that came as the first of several blocks.
     pub(super) fn of_notification(
         id: RequestId,
-        resource: Resource,
+        (resource, query): (Resource, Vec<String>),
         token: Token,
         assembly: Assembly,
     ) -> Self {
         let request = Request {
-            method: Method::Get,
-            resource,
-            body: None,
-            observe: None,
-            if_match: false,
+            query,
+            ..Request::new(Method::Get, resource)
         };
         Self {
             wanted_for: WantedFor::Notification,
@@ -128,7 +129,15 @@ impl Pending {
         }
     }
 
-    pub(super) fn next_wait(&self, parameters: &SessionParameters) -> Duration {
+    /// The wait for an answer, with the round-trip time of all that is open, where it is known.
+    pub(super) fn next_wait(
+        &self,
+        parameters: &SessionParameters,
+        round_trips: Option<Duration>,
+    ) -> Duration {
+        if let Some(wait) = round_trips.filter(|_| self.is_urgent() && self.sent < QUICK) {
+            return wait.clamp(QUICK_WAIT, LEAST_WAIT);
+        }
         let factor = 1_u32.checked_shl(self.sent).unwrap_or(u32::MAX);
         if self.is_confirmable() {
             parameters.ack_timeout.saturating_mul(factor)
@@ -172,6 +181,9 @@ impl Pending {
         for segment in self.request.resource.segments() {
             message.push_option(option::URI_PATH, segment);
         }
+        for query in &self.request.query {
+            message.push_option(option::URI_QUERY, query.as_bytes());
+        }
         if let Some(body) = &self.request.body {
             message.push_option(option::CONTENT_FORMAT, option::octets(option::DOTS_CBOR));
             // Bodies are checked where they are made; what cannot be written is refused by the peer as empty.
@@ -186,6 +198,12 @@ impl Pending {
             message.push_option(option::OBSERVE, option::octets(u32::from(!register)));
         }
         message
+    }
+
+    /// Whether help depends on it.
+    fn is_urgent(&self) -> bool {
+        matches!(self.request.resource, Resource::Mitigate { .. })
+            && self.request.method != Method::Get
     }
 
     /// RFC 9132 §4.5 and RFC 9244 §7.1: configuration is Confirmable, all else Non-confirmable.
@@ -210,26 +228,31 @@ mod tests {
     #[test]
     #[allow(clippy::disallowed_methods, reason = "any instant does")]
     fn non_confirmable_requests_are_three_seconds_apart_at_least() {
-        let waits = |resource| {
-            let request = Request {
-                method: Method::Get,
-                resource,
-                body: None,
-                observe: None,
-                if_match: false,
-            };
+        let waits = |method, resource, round_trips| {
+            let request = Request::new(method, resource);
             let mut pending = Pending::new(RequestId(1), request, Token::from_number(1));
             let parameters = SessionParameters::default();
             let now = Instant::now();
             [(); 3].map(|()| {
-                let wait = pending.next_wait(&parameters).as_secs();
+                let wait = pending.next_wait(&parameters, round_trips).as_secs();
                 let _ = pending.send(1, now);
                 wait
             })
         };
         let cuid = Cuid::from_hash_input([0; 32]);
         let mid = Some(Mid(1));
-        assert_eq!(waits(Resource::Mitigate { cuid, mid }), [3, 4, 4]);
-        assert_eq!(waits(Resource::Config { sid: Some(Sid(1)) }), [2, 4, 8]);
+        let mitigate = Resource::Mitigate { cuid, mid };
+        let config = Resource::Config { sid: Some(Sid(1)) };
+        assert_eq!(waits(Method::Put, mitigate.clone(), None), [3, 4, 4]);
+        assert_eq!(waits(Method::Put, config.clone(), None), [2, 4, 8]);
+        // With an estimate help is asked for faster, and nothing else is.
+        for (milliseconds, expected) in [(20, 1), (2_000, 2), (9_000, 3)] {
+            let measured = Some(Duration::from_millis(milliseconds));
+            let waits = |method, resource: &Resource| waits(method, resource.clone(), measured);
+            assert_eq!(waits(Method::Put, &mitigate), [expected; 3]);
+            assert_eq!(waits(Method::Delete, &mitigate), [expected; 3]);
+            assert_eq!(waits(Method::Get, &mitigate), [3, 4, 4]);
+            assert_eq!(waits(Method::Get, &config), [2, 4, 8]);
+        }
     }
 }

@@ -18,6 +18,7 @@ pub(super) struct Relations {
 struct Relation {
     token: Token,
     resource: Resource,
+    query: Vec<String>,
     newest: (u32, Instant),
 }
 
@@ -38,7 +39,7 @@ impl Relations {
         &mut self,
         now: Instant,
         token: Token,
-        resource: Resource,
+        (resource, query): (Resource, Vec<String>),
         sequence: u32,
     ) {
         self.all
@@ -47,6 +48,7 @@ impl Relations {
             self.all.push(Relation {
                 token,
                 resource,
+                query,
                 newest: (sequence, now),
             });
         }
@@ -66,6 +68,12 @@ impl Relations {
             .iter()
             .find(|relation| relation.resource == *resource)
             .map(|relation| relation.token)
+    }
+
+    /// The queries of a relation, for the rest of a notification in blocks.
+    pub(super) fn query_of(&self, token: Token) -> Vec<String> {
+        let relation = self.all.iter().find(|relation| relation.token == token);
+        relation.map_or_else(Vec::new, |relation| relation.query.clone())
     }
 
     /// Judges a response; `None` where the token is of no relation.
@@ -110,7 +118,7 @@ mod tests {
         let now = Instant::now();
         let token = Token::from_number(1);
         let mut relations = Relations::default();
-        relations.establish(now, token, RESOURCE, 0x00ff_fffe);
+        relations.establish(now, token, (RESOURCE, Vec::new()), 0x00ff_fffe);
         let mut arrival = |at: Duration, sequence| relations.arrival(now + at, token, sequence);
         let second = Duration::from_secs(1);
         assert_eq!(arrival(second, Some(0x00ff_fffe)), Some(Arrival::Stale));
@@ -130,8 +138,8 @@ mod tests {
     fn a_resource_has_one_relation() {
         let now = Instant::now();
         let mut relations = Relations::default();
-        relations.establish(now, Token::from_number(1), RESOURCE, 1);
-        relations.establish(now, Token::from_number(2), RESOURCE, 2);
+        relations.establish(now, Token::from_number(1), (RESOURCE, Vec::new()), 1);
+        relations.establish(now, Token::from_number(2), (RESOURCE, Vec::new()), 2);
         assert_eq!(relations.token_of(&RESOURCE), Some(Token::from_number(2)));
         assert_eq!(relations.arrival(now, Token::from_number(1), Some(3)), None);
     }

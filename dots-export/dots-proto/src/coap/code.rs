@@ -55,6 +55,16 @@ impl Code {
     pub const PROXYING_NOT_SUPPORTED: Self = Self::of(5, 5);
     /// 5.08 (RFC 8768).
     pub const HOP_LIMIT_REACHED: Self = Self::of(5, 8);
+    /// 7.01: capabilities and settings; this and the next four over streams alone (RFC 8323 §5).
+    pub const CSM: Self = Self::of(7, 1);
+    /// 7.02.
+    pub const PING: Self = Self::of(7, 2);
+    /// 7.03.
+    pub const PONG: Self = Self::of(7, 3);
+    /// 7.04.
+    pub const RELEASE: Self = Self::of(7, 4);
+    /// 7.05.
+    pub const ABORT: Self = Self::of(7, 5);
 
     /// The code `class.detail`.
     #[must_use]
@@ -84,6 +94,12 @@ impl Code {
     #[must_use]
     pub const fn is_response(self) -> bool {
         matches!(self.class(), 2 | 4 | 5)
+    }
+
+    /// Whether this is of the transport's own messages, 7.xx (RFC 8323 §5).
+    #[must_use]
+    pub const fn is_signal(self) -> bool {
+        self.class() == 7
     }
 
     /// Whether this is 2.xx.

@@ -170,6 +170,11 @@ impl Message {
         out.push(self.code.0);
         out.extend_from_slice(&self.message_id.to_be_bytes());
         out.extend_from_slice(token);
+        self.encode_content(out);
+    }
+
+    /// Appends options and payload, which have the same form over datagrams and streams (RFC 8323 §3.2).
+    pub(super) fn encode_content(&self, out: &mut Vec<u8>) {
         let mut last = 0;
         for (number, value) in &self.options {
             let (delta, delta_octets) = nibble(usize::from(number - last));
@@ -184,6 +189,11 @@ impl Message {
             out.push(0xff);
             out.extend_from_slice(&self.payload);
         }
+    }
+
+    /// Reads options and payload.
+    pub(super) fn decode_content(&mut self, octets: &[u8]) -> Result<(), CoapError> {
+        Reader { octets, at: 0 }.options(self)
     }
 
     /// The message as octets of its own.

@@ -5,7 +5,7 @@ mod relation;
 mod representation;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -171,7 +171,7 @@ impl Session {
         if message.code.is_request() {
             self.handle_request(now, &message);
         } else if message.code.is_response() {
-            self.handle_peer_response(&message);
+            self.handle_peer_response(now, &message);
         } else {
             self.handle_empty(&message);
         }
@@ -241,6 +241,19 @@ impl Session {
             message.payload = diagnostic("it is no more");
             self.transmit(Some(message));
         }
+    }
+
+    /// How long a heartbeat and its answer take, smoothed; `None` until one was answered. A path without an estimate bears one
+    /// notification in three seconds (RFC 9132 §4.4.2.1).
+    #[must_use]
+    pub fn round_trip_time(&self) -> Option<Duration> {
+        self.heartbeats.round_trip()
+    }
+
+    /// Whether [`Event::PeerLost`] was the last word on the client.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.heartbeats.is_silent()
     }
 
     /// The next event. Poll until `None` after each `handle_*`.
@@ -384,8 +397,8 @@ impl Session {
     }
 
     /// The answer to a heartbeat of ours. Others are not expected: a Confirmable one is reset (RFC 7252 §4.2).
-    fn handle_peer_response(&mut self, message: &Message) {
-        let ours = self.heartbeats.handle_response(message.token);
+    fn handle_peer_response(&mut self, now: Instant, message: &Message) {
+        let ours = self.heartbeats.handle_response(now, message.token);
         if message.kind == Kind::Confirmable {
             let kind = if ours && request::is_response_understood(message) {
                 Kind::Acknowledgement

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use weir_dots_proto::Cuid;
 
 use super::{Server, entitled};
+use crate::data::protected;
 use crate::registry::Restored;
 use crate::saved::{RowKey, SavedRow, ServerChange};
 
@@ -40,16 +41,29 @@ impl Server {
                 cuid,
                 mid,
                 scope,
+                protected: saved,
                 began,
                 expires,
                 terminates,
                 terminating,
             } => {
-                if !self.is_entitled(&cuid, &scope.target_prefix) {
+                // An alias that has changed meanwhile stands for what it stood for when the request was made.
+                let resolved = saved.map_or_else(
+                    || protected(self.data.as_ref(), &cuid, &scope),
+                    |saved| Ok(*saved),
+                );
+                let Ok(protected) = resolved else {
                     return false;
+                };
+                if !self.is_entitled(&cuid, &protected.target_prefix) {
+                    return false;
+                }
+                if let Some(owner) = self.owners.get(&cuid) {
+                    self.presence.expect(self.epoch.instant, owner);
                 }
                 let saved = Restored {
                     scope: *scope,
+                    protected,
                     began,
                     expires,
                     terminates,

@@ -1,43 +1,54 @@
 //! The server without its sockets: sessions in, mitigations and notifications out.
 
+mod answers;
 mod keeping;
+mod notices;
+mod presence;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use serde_json::Value;
-use weir_dots_proto::body::{
-    Body, ConflictCause, ConflictInformation, Mitigation, MitigationStatus, Scope, Telemetry,
-};
+use weir_dots_proto::body::{Body, Mitigation, PreOrOngoingMitigation, Scope, Telemetry};
 use weir_dots_proto::coap::Code;
-use weir_dots_proto::server::{Event, ExchangeId, ObserveAction, RelationId, Response, Session};
-use weir_dots_proto::{
-    BodyKind, Cuid, Method, Mid, RequestFault, Resource, SessionParameters, Tmid, check_request,
-};
+use weir_dots_proto::server::{Event, ExchangeId, ObserveAction, RelationId, Session};
+use weir_dots_proto::{Cuid, Method, Resource, SessionParameters, Tmid};
 use weir_dtls::{PeerIdentity, SessionId};
 
-use crate::registry::{Outcome, Registry};
-use crate::saved::{Changed, Epoch, RowKey};
+use crate::data::NoDataChannel;
+use crate::query::Query;
+use crate::registry::{News, Registry};
+use crate::saved::{Changed, Epoch};
 use crate::session_config::SessionConfig;
 use crate::setup::Setup;
-use crate::telemetry::{self, TelemetryStore};
-use crate::{Mitigator, ServerPolicy};
+use crate::telemetry::TelemetryStore;
+use crate::{DataChannel, Mitigator, ServerPolicy};
+use notices::Observed;
+use presence::Presence;
+
+pub(crate) use answers::{checked, entitled};
 
 /// How often the mitigator is asked what it measured.
 const REPORTS: Duration = Duration::from_millis(200);
 /// Seconds after which a client may try again what was refused for want of room.
 const RETRY_AFTER: u32 = 60;
-/// Cuids that one client may use.
-const MAX_CUIDS: usize = 16;
 
 /// The server. After each `handle_*`, poll `poll_persist` until it is empty and write what it gives; then poll `poll_transmit`
-/// until it is empty: an answer that is sent may be relied on after a restart.
+/// until it is empty: an answer that is sent may be relied on after a restart. Sessions that `poll_close` names are closed
+/// after what is for them was sent.
 pub struct Server {
     policy: ServerPolicy,
     mitigator: Box<dyn Mitigator>,
+    data: Box<dyn DataChannel>,
     sessions: HashMap<SessionId, Peer>,
+    /// When sessions want to be woken: the same instants twice, by session and in their order.
+    due_of: HashMap<SessionId, Instant>,
+    due: BTreeSet<(Instant, SessionId)>,
+    presence: Presence,
+    /// Who observes anything of a client's.
+    observers: BTreeMap<Cuid, BTreeSet<SessionId>>,
     registry: Registry,
     /// Whose a cuid is: by the client's name.
     owners: BTreeMap<Cuid, Arc<str>>,
@@ -49,6 +60,7 @@ pub struct Server {
     next_report: Instant,
     seed: u64,
     transmits: VecDeque<(SessionId, Vec<u8>)>,
+    closes: VecDeque<SessionId>,
 }
 
 impl std::fmt::Debug for Server {
@@ -62,7 +74,7 @@ impl std::fmt::Debug for Server {
 struct Peer {
     session: Session,
     client: Option<(Arc<str>, Vec<IpNet>)>,
-    relations: BTreeMap<RelationId, Resource>,
+    observed: Observed,
     config: SessionConfig,
     parameters: SessionParameters,
 }
@@ -89,7 +101,12 @@ impl Server {
         Self {
             policy,
             mitigator,
+            data: Box::new(NoDataChannel),
             sessions: HashMap::new(),
+            due_of: HashMap::new(),
+            due: BTreeSet::new(),
+            presence: Presence::default(),
+            observers: BTreeMap::new(),
             registry: Registry::default(),
             owners: BTreeMap::new(),
             telemetry: TelemetryStore::default(),
@@ -102,7 +119,15 @@ impl Server {
             next_report: epoch.0,
             seed,
             transmits: VecDeque::new(),
+            closes: VecDeque::new(),
         }
+    }
+
+    /// Aliases and filters are those of this data channel; without one clients have none.
+    #[must_use]
+    pub fn with_data_channel(mut self, data: Box<dyn DataChannel>) -> Self {
+        self.data = data;
+        self
     }
 
     /// A peer has proved who it is.
@@ -119,14 +144,21 @@ impl Server {
         let parameters = SessionParameters::default();
         let mut session = Session::new(parameters.clone(), self.seed);
         session.handle_connected(now);
+        let name = client.map(|(name, _)| name);
+        let most = self.policy.max_sessions_per_client;
+        if let Some(oldest) = self.presence.add(name, id, most) {
+            tracing::warn!(names = ?peer.names, most, "too many sessions of a client: the oldest is closed");
+            self.closes.push_back(oldest);
+        }
         let peer = Peer {
             session,
             client: client.cloned(),
-            relations: BTreeMap::new(),
+            observed: Observed::new(now),
             config: SessionConfig::default(),
             parameters,
         };
         self.sessions.insert(id, peer);
+        self.reschedule(id);
     }
 
     /// Application data of a session.
@@ -138,19 +170,53 @@ impl Server {
         self.handle_due(now);
     }
 
-    /// A session is gone; mitigations stay (RFC 9132 §4.7: the loss of a session ends none).
-    pub fn handle_closed(&mut self, id: SessionId) {
-        self.sessions.remove(&id);
+    /// A session is gone; mitigations stay (RFC 9132 §4.7: the loss of a session ends none). A client without any session for
+    /// as long as it may be silent has lost its signal: what it has preconfigured begins.
+    pub fn handle_closed(&mut self, now: Instant, id: SessionId) {
+        let Some(peer) = self.sessions.remove(&id) else {
+            return;
+        };
+        let name = peer.client.as_ref().map(|(name, _)| name);
+        let sessions = &self.sessions;
+        let heard = |other| is_heard(sessions, other);
+        self.presence.remove(now, name, id, &peer.parameters, heard);
+        for cuid in peer.observed.cuids() {
+            if let Some(sessions) = self.observers.get_mut(cuid) {
+                sessions.remove(&id);
+                if sessions.is_empty() {
+                    self.observers.remove(cuid);
+                }
+            }
+        }
+        self.reschedule(id);
+    }
+
+    /// Takes in how an attack stands that this side observes, without `tmid`; `None`: it is over. Clients that have asked about
+    /// its target are told (RFC 9244 §8.3), each of its own prefixes.
+    pub fn handle_observation(
+        &mut self,
+        now: Instant,
+        attack: &str,
+        item: Option<PreOrOngoingMitigation>,
+    ) {
+        if !self.telemetry.observe(attack, item) {
+            return;
+        }
+        for cuid in self.telemetry.cuids() {
+            if !self.wants_server_telemetry(&cuid) {
+                continue;
+            }
+            let concerns = |resource: &Resource| matches!(resource, Resource::Telemetry { .. });
+            for id in self.note_observers(&cuid, concerns, None) {
+                self.send_notices(now, id);
+            }
+        }
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let ids: Vec<SessionId> = self
-            .sessions
-            .iter()
-            .filter(|(_, peer)| peer.session.poll_timeout().is_some_and(|due| due <= now))
-            .map(|(id, _)| *id)
-            .collect();
+        let due = self.due.range(..=(now, SessionId(u64::MAX)));
+        let ids: Vec<SessionId> = due.map(|(_, id)| *id).collect();
         for id in ids {
             if let Some(peer) = self.sessions.get_mut(&id) {
                 peer.session.handle_timeout(now);
@@ -166,22 +232,30 @@ impl Server {
         self.transmits.pop_front()
     }
 
+    /// The next session to close: there are too many of its client.
+    #[must_use]
+    pub fn poll_close(&mut self) -> Option<SessionId> {
+        self.closes.pop_front()
+    }
+
     /// When `handle_timeout` is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let sessions = self
-            .sessions
-            .values()
-            .filter_map(|peer| peer.session.poll_timeout())
-            .min();
         [
-            sessions,
-            self.registry.poll_timeout(&self.policy),
+            self.due.first().map(|(at, _)| *at),
+            self.registry.poll_timeout(),
+            self.presence.poll_timeout(),
             Some(self.next_report),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Sessions that stand.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Telemetry that gave way to newer because a client had too much of it.
@@ -193,6 +267,12 @@ impl Server {
     /// Telemetry that a client has sent, by its cuid and tmid.
     pub fn telemetry(&self) -> impl Iterator<Item = (&Cuid, Tmid, &Telemetry)> {
         self.telemetry.iter()
+    }
+
+    /// Whether a client holds an active mitigation.
+    #[must_use]
+    pub fn is_mitigating(&self, cuid: &Cuid) -> bool {
+        self.registry.is_mitigating(cuid)
     }
 
     fn handle_events(&mut self, now: Instant, id: SessionId) {
@@ -223,201 +303,98 @@ impl Server {
                 }
                 Event::RelationEnded(relation) => {
                     if let Some(peer) = self.sessions.get_mut(&id) {
-                        peer.relations.remove(&relation);
+                        peer.observed.remove(relation);
                     }
                 }
-                Event::PeerLost => tracing::info!(session = id.0, "a client is silent"),
+                Event::PeerLost => self.handle_lost(now, id),
                 Event::PeerBack => tracing::info!(session = id.0, "a client is heard again"),
             }
         }
-        self.gather(id);
+        self.send_notices(now, id);
     }
 
     fn handle_request(&mut self, now: Instant, id: SessionId, exchange: ExchangeId, asked: Asked) {
         let (observe, resource) = (asked.observe, asked.resource.clone());
+        let query = asked.query.clone();
+        let changes = asked.method != Method::Get;
         let Some(mut response) = self.answer(now, id, asked) else {
             return;
         };
         if response.code == Code::SERVICE_UNAVAILABLE {
-            response.max_age = Some(RETRY_AFTER);
+            response.max_age.get_or_insert(RETRY_AFTER);
         }
+        let success = response.code.is_success();
         let Some(peer) = self.sessions.get_mut(&id) else {
             return;
         };
         if let Some(ObserveAction::Register(relation)) = observe
-            && response.code.is_success()
+            && success
         {
-            peer.relations.insert(relation, resource);
+            let query = Query::parse(&query).unwrap_or_default();
+            if let Some(cuid) = resource.cuid() {
+                self.observers.entry(cuid.clone()).or_default().insert(id);
+            }
+            peer.observed.add(relation, resource.clone(), query);
         }
         peer.session.handle_response(now, exchange, response);
+        if changes && success {
+            self.note_changed(id, &resource);
+        }
     }
 
-    /// The answer; `None` for what is ignored in silence.
-    fn answer(&mut self, now: Instant, id: SessionId, asked: Asked) -> Option<Response> {
-        let client = self.sessions.get(&id).and_then(|peer| peer.client.clone());
-        let Some((name, prefixes)) = client else {
-            return Some(Response::error(
-                Code::UNAUTHORIZED,
-                "this server does not serve your certificate",
-            ));
+    /// What was set up or told has another state now; mitigations tell of themselves.
+    fn note_changed(&mut self, id: SessionId, resource: &Resource) {
+        match resource {
+            Resource::Telemetry { cuid, .. } => {
+                let cuid = cuid.clone();
+                self.note_observers(
+                    &cuid,
+                    |other| matches!(other, Resource::Telemetry { .. }),
+                    None,
+                );
+            }
+            Resource::TelemetrySetup { cuid, .. } => {
+                let cuid = cuid.clone();
+                let concerns = |other: &Resource| matches!(other, Resource::TelemetrySetup { .. });
+                self.note_observers(&cuid, concerns, None);
+            }
+            Resource::Config { .. } => {
+                if let Some(peer) = self.sessions.get_mut(&id) {
+                    let concerns = |other: &Resource| matches!(other, Resource::Config { .. });
+                    peer.observed.note(concerns, None);
+                }
+            }
+            Resource::Mitigate { .. } | Resource::Heartbeat => {}
+        }
+    }
+
+    /// A session's client is silent. Where no other session of it is heard, its signal is lost.
+    fn handle_lost(&mut self, now: Instant, id: SessionId) {
+        tracing::info!(session = id.0, "a client is silent");
+        let Some((name, _)) = self.sessions.get(&id).and_then(|peer| peer.client.clone()) else {
+            return;
         };
-        if let Some(cuid) = asked.resource.cuid().cloned()
-            && let Err(refused) = self.own(&cuid, &name)
-        {
-            return Some(*refused);
-        }
-        match asked.resource.clone() {
-            Resource::Mitigate { cuid, mid } => {
-                self.answer_mitigate(now, &prefixes, &cuid, mid, asked)
-            }
-            Resource::Telemetry { cuid, tmid } => {
-                let asked = telemetry::Asked {
-                    method: asked.method,
-                    cuid: &cuid,
-                    tmid,
-                    query: &asked.query,
-                    body: asked.body.as_ref(),
-                };
-                let most = self.policy.max_telemetry;
-                Some(
-                    self.telemetry
-                        .answer(&asked, &prefixes, &self.registry, most),
-                )
-            }
-            Resource::TelemetrySetup { cuid, tsid } => {
-                let most = self.policy.max_telemetry;
-                let setup = self.setups.entry(cuid.clone()).or_default();
-                let body = asked.body.as_ref();
-                let response = setup.answer(asked.method, tsid, body, &prefixes, most);
-                while let Some(tsid) = setup.poll_changed() {
-                    self.changed.insert(RowKey::Setup(cuid.clone(), tsid));
-                }
-                Some(response)
-            }
-            Resource::Config { sid } => {
-                let peer = self.sessions.get_mut(&id)?;
-                Some(peer.config.answer(asked.method, sid, asked.body.as_ref()))
-            }
-            // Heartbeats are answered by the session.
-            Resource::Heartbeat => None,
+        let mut sessions = self.presence.of(&name);
+        let heard = sessions.any(|other| is_heard(&self.sessions, other));
+        drop(sessions);
+        if !heard {
+            self.handle_signal_lost(now, &name);
         }
     }
 
-    /// A cuid belongs to the client that used it first; for another one it is a collision (RFC 9132 §4.4.1.1).
-    fn own(&mut self, cuid: &Cuid, name: &Arc<str>) -> Result<(), Box<Response>> {
-        match self.owners.get(cuid).map(|owner| owner == name) {
-            Some(true) => Ok(()),
-            Some(false) => {
-                let information = ConflictInformation {
-                    conflict_cause: Some(ConflictCause::CuidCollision),
-                    ..Default::default()
-                };
-                let scope = Scope {
-                    conflict_information: Some(information),
-                    ..Scope::default()
-                };
-                Err(Box::new(Response::with_body(
-                    Code::CONFLICT,
-                    Mitigation::single(scope).to_json(),
-                )))
-            }
-            None if !self.has_room(name) => Err(Box::new(Response::error(
-                Code::SERVICE_UNAVAILABLE,
-                "too many cuids of this client",
-            ))),
-            None => {
-                self.owners.insert(cuid.clone(), Arc::clone(name));
-                self.changed.insert(RowKey::Owner(cuid.clone()));
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether a client may use one more cuid. Those that hold nothing are forgotten first.
-    fn has_room(&mut self, name: &Arc<str>) -> bool {
-        let count = |owners: &BTreeMap<Cuid, Arc<str>>| {
-            owners.values().filter(|owner| *owner == name).count()
-        };
-        if count(&self.owners) < MAX_CUIDS {
-            return true;
-        }
-        let (registry, telemetry, setups) = (&self.registry, &self.telemetry, &self.setups);
-        let changed = &mut self.changed;
-        self.owners.retain(|cuid, owner| {
-            let kept = owner != name
-                || registry.holds_any(cuid)
-                || telemetry.holds_any(cuid)
-                || setups.get(cuid).is_some_and(|setup| !setup.is_empty());
-            if !kept {
-                changed.insert(RowKey::Owner(cuid.clone()));
-            }
-            kept
-        });
-        let owners = &self.owners;
-        self.setups.retain(|cuid, _| owners.contains_key(cuid));
-        count(&self.owners) < MAX_CUIDS
-    }
-
-    fn answer_mitigate(
-        &mut self,
-        now: Instant,
-        prefixes: &[IpNet],
-        cuid: &Cuid,
-        mid: Option<Mid>,
-        asked: Asked,
-    ) -> Option<Response> {
-        let missing = || Some(Response::error(Code::BAD_REQUEST, "`mid` is missing"));
-        match asked.method {
-            Method::Get => {
-                if let Some(query) = asked.query.iter().find(|query| !query.starts_with("c=")) {
-                    return Some(Response::error(
-                        Code::BAD_REQUEST,
-                        format!("query `{query}` is not supported"),
-                    ));
-                }
-                let found = self.registry.get(now, cuid, mid);
-                Some(match found {
-                    Some(found) => Response::with_body(Code::CONTENT, found.to_json()),
-                    None => Response::error(Code::NOT_FOUND, "no such mitigation"),
-                })
-            }
-            Method::Delete => {
-                let Some(mid) = mid else { return missing() };
-                self.registry.delete(now, &(cuid.clone(), mid));
-                Some(Response::new(Code::DELETED))
-            }
-            Method::Put => {
-                let Some(mid) = mid else { return missing() };
-                let kind = if asked.if_match {
-                    BodyKind::Efficacy
-                } else {
-                    BodyKind::Mitigation
-                };
-                let scope = match read_scope(kind, asked.body.as_ref(), prefixes) {
-                    Ok(scope) => scope,
-                    Err(refused) => return Some(*refused),
-                };
-                let outcome = if asked.if_match {
-                    self.registry
-                        .efficacy(now, (cuid.clone(), mid), &scope, &self.policy)
-                } else {
-                    let unix = self.epoch.seconds_at(now);
-                    self.registry.put(
-                        now,
-                        unix,
-                        (cuid, mid),
-                        scope,
-                        &self.policy,
-                        self.mitigator.as_mut(),
-                    )
-                };
-                match outcome {
-                    Outcome::Answer(code, body) => Some(Response::with_body(code, body.to_json())),
-                    Outcome::Changed => Some(Response::new(Code::CHANGED)),
-                    Outcome::Refused(code, text) => Some(Response::error(code, text)),
-                    Outcome::Ignored => None,
-                }
-            }
+    /// RFC 9132 §4.7: the server triggers what the client has preconfigured.
+    fn handle_signal_lost(&mut self, now: Instant, name: &Arc<str>) {
+        let cuids: Vec<Cuid> = self
+            .owners
+            .iter()
+            .filter(|(_, owner)| *owner == name)
+            .map(|(cuid, _)| cuid.clone())
+            .collect();
+        let unix = self.epoch.seconds_at(now);
+        for cuid in cuids {
+            let mitigator = self.mitigator.as_mut();
+            self.registry
+                .handle_signal_lost(now, unix, &cuid, mitigator);
         }
     }
 
@@ -426,23 +403,32 @@ impl Server {
         if self.next_report <= now {
             self.next_report = now + REPORTS;
             while let Some(report) = self.mitigator.poll_report() {
-                self.registry.handle_report(&report);
+                self.registry.handle_report(now, &report);
             }
             self.configure(now);
         }
-        for (cuid, mid, body) in
-            self.registry
-                .handle_timeout(now, &self.policy, self.mitigator.as_mut())
-        {
-            let terminated = Some(MitigationStatus::AttackMitigationTerminated);
-            let over = body.scope.iter().all(|scope| scope.status == terminated);
-            self.notify(now, &cuid, mid, &body.to_json(), over);
+        while let Some(name) = self.presence.poll_lost(now) {
+            tracing::info!(client = &*name, "a client has no session any more");
+            self.handle_signal_lost(now, &name);
+        }
+        let mitigator = self.mitigator.as_mut();
+        for news in self.registry.handle_timeout(now, &self.policy, mitigator) {
+            let News { cuid, mid, last } = news;
+            let concerns = |resource: &Resource| {
+                matches!(resource, Resource::Mitigate { cuid: other, mid: of }
+                    if *other == cuid && of.is_none_or(|of| of == mid))
+            };
+            let told = self.note_observers(&cuid, concerns, last.as_ref());
+            for id in told {
+                self.send_notices(now, id);
+            }
         }
     }
 
     /// Gives each session the parameters that its client has chosen for these times.
     fn configure(&mut self, now: Instant) {
-        for peer in self.sessions.values_mut() {
+        let mut configured = Vec::new();
+        for (id, peer) in &mut self.sessions {
             let Some((name, _)) = &peer.client else {
                 continue;
             };
@@ -457,103 +443,158 @@ impl Server {
             if parameters != peer.parameters {
                 peer.session.handle_parameters(now, &parameters);
                 peer.parameters = parameters;
+                configured.push(*id);
             }
         }
+        configured.into_iter().for_each(|id| self.reschedule(id));
     }
 
-    /// Tells observers of a mitigation; `over`: for the last time.
-    fn notify(&mut self, now: Instant, cuid: &Cuid, mid: Mid, body: &Value, over: bool) {
-        let one = Resource::Mitigate {
-            cuid: cuid.clone(),
-            mid: Some(mid),
-        };
-        let all = Resource::Mitigate {
-            cuid: cuid.clone(),
-            mid: None,
-        };
-        let mut told = Vec::new();
-        for (id, peer) in &mut self.sessions {
-            peer.relations.retain(|relation, resource| {
-                let is_one = *resource == one;
-                if is_one || *resource == all {
-                    peer.session.handle_notification(now, *relation, body);
-                    told.push(*id);
-                }
-                if is_one && over {
-                    peer.session.handle_gone(*relation);
-                }
-                !(is_one && over)
-            });
+    /// Notes news for all that observe a client's resource. Gives the sessions.
+    fn note_observers(
+        &mut self,
+        cuid: &Cuid,
+        concerns: impl Fn(&Resource) -> bool,
+        last: Option<&Scope>,
+    ) -> Vec<SessionId> {
+        let sessions: Vec<SessionId> = self
+            .observers
+            .get(cuid)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        let of_client = |resource: &Resource| resource.cuid() == Some(cuid) && concerns(resource);
+        let told: Vec<SessionId> = sessions
+            .into_iter()
+            .filter(|id| {
+                let peer = self.sessions.get_mut(id);
+                peer.is_some_and(|peer| peer.observed.note(of_client, last))
+            })
+            .collect();
+        told.iter().for_each(|id| self.reschedule(*id));
+        told
+    }
+
+    /// Sends what a session is to be told and may be told now.
+    fn send_notices(&mut self, now: Instant, id: SessionId) {
+        while let Some(relation) = self
+            .sessions
+            .get_mut(&id)
+            .and_then(|peer| peer.observed.poll_due(now))
+        {
+            self.send_notice(now, id, relation);
         }
-        told.into_iter().for_each(|id| self.gather(id));
+        self.gather(id);
     }
 
+    fn send_notice(&mut self, now: Instant, id: SessionId, relation: RelationId) {
+        let Some((resource, query, last)) = self
+            .sessions
+            .get_mut(&id)
+            .and_then(|peer| peer.observed.take(relation))
+        else {
+            return;
+        };
+        let over = matches!(&resource, Resource::Mitigate { cuid, mid: Some(mid) }
+            if !self.registry.contains(cuid, *mid));
+        let body = self.shown(now, id, &resource, &query, last);
+        let interval = resource
+            .cuid()
+            .and_then(|cuid| self.setups.get(cuid))
+            .map_or(Duration::ZERO, Setup::notify_interval);
+        let Some(peer) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if let Some(body) = body {
+            peer.session.handle_notification(now, relation, &body);
+            let round_trip = peer.session.round_trip_time();
+            peer.observed
+                .note_sent(now, &resource, round_trip, interval);
+        }
+        if over {
+            peer.session.handle_gone(relation);
+            peer.observed.remove(relation);
+        }
+    }
+
+    /// A resource as it stands, with mitigations that have ended since; `None` where there is none.
+    fn shown(
+        &self,
+        now: Instant,
+        id: SessionId,
+        resource: &Resource,
+        query: &Query,
+        last: Vec<Scope>,
+    ) -> Option<Value> {
+        match resource {
+            Resource::Mitigate { cuid, mid } => {
+                let telemetry = self.wants_server_telemetry(cuid);
+                let mut held = self.registry.shown(now, cuid, *mid);
+                if telemetry {
+                    held.iter_mut().for_each(answers::add_telemetry);
+                }
+                let scope: Vec<Scope> = last
+                    .into_iter()
+                    .chain(held)
+                    .filter(|scope| query.takes_scope(scope))
+                    .map(|scope| query.cut(scope))
+                    .collect();
+                (!scope.is_empty()).then(|| Mitigation { scope }.to_json())
+            }
+            Resource::Telemetry { cuid, tmid } => {
+                let observed = self.wants_server_telemetry(cuid);
+                self.telemetry.shown(cuid, *tmid, query, observed)
+            }
+            Resource::TelemetrySetup { cuid, tsid } => {
+                let none = Setup::default();
+                self.setups.get(cuid).unwrap_or(&none).shown(*tsid)
+            }
+            Resource::Config { sid } => self.sessions.get(&id)?.config.shown(*sid),
+            Resource::Heartbeat => None,
+        }
+    }
+
+    /// RFC 9244 §9.2: telemetry goes to clients that have asked for it in their setup.
+    fn wants_server_telemetry(&self, cuid: &Cuid) -> bool {
+        self.setups
+            .get(cuid)
+            .is_some_and(Setup::wants_server_telemetry)
+    }
+
+    /// Takes what a session has to send, and notes when it wants to be woken.
     fn gather(&mut self, id: SessionId) {
         if let Some(peer) = self.sessions.get_mut(&id) {
             while let Some(datagram) = peer.session.poll_transmit() {
                 self.transmits.push_back((id, datagram));
             }
         }
+        self.reschedule(id);
     }
 
-    /// Whether a client holds an active mitigation.
-    #[must_use]
-    pub fn is_mitigating(&self, cuid: &Cuid) -> bool {
-        self.registry.is_mitigating(cuid)
-    }
-}
-
-/// A body that keeps the rules of its resource; else the answer.
-pub(crate) fn checked(kind: BodyKind, body: Option<&Value>) -> Result<&Value, Box<Response>> {
-    let body =
-        body.ok_or_else(|| Box::new(Response::error(Code::BAD_REQUEST, "a PUT needs a body")))?;
-    match check_request(kind, body) {
-        Ok(()) => Ok(body),
-        Err(RequestFault::BadRequest(text)) => {
-            Err(Box::new(Response::error(Code::BAD_REQUEST, text)))
+    fn reschedule(&mut self, id: SessionId) {
+        let due = self.sessions.get(&id).and_then(|peer| {
+            let own = peer.session.poll_timeout();
+            own.into_iter().chain(peer.observed.poll_timeout()).min()
+        });
+        let before = match due {
+            Some(due) => self.due_of.insert(id, due),
+            None => self.due_of.remove(&id),
+        };
+        if before == due {
+            return;
         }
-        Err(RequestFault::Unprocessable(text)) => {
-            Err(Box::new(Response::error(Code::UNPROCESSABLE_ENTITY, text)))
+        if let Some(before) = before {
+            self.due.remove(&(before, id));
+        }
+        if let Some(due) = due {
+            self.due.insert((due, id));
         }
     }
 }
 
-fn read_scope(
-    kind: BodyKind,
-    body: Option<&Value>,
-    prefixes: &[IpNet],
-) -> Result<Scope, Box<Response>> {
-    let body = checked(kind, body)?;
-    let bad = |text: String| Box::new(Response::error(Code::BAD_REQUEST, text));
-    let mitigation = Mitigation::from_json(body).map_err(|error| bad(error.to_string()))?;
-    let Some(scope) = mitigation.scope.into_iter().next() else {
-        return Err(bad("there is no scope".to_owned()));
-    };
-    if !(scope.target_fqdn.is_empty() && scope.target_uri.is_empty() && scope.alias_name.is_empty())
-    {
-        return Err(bad(
-            "this server knows targets by prefix only, no names, URIs or aliases".to_owned(),
-        ));
-    }
-    if scope.trigger_mitigation == Some(false) {
-        return Err(bad(
-            "this server does not keep requests for the loss of the signal".to_owned(),
-        ));
-    }
-    if !scope.acl_list.is_empty() {
-        return Err(bad("this server has no filters to control".to_owned()));
-    }
-    entitled(&scope.target_prefix, prefixes).map_err(bad)?;
-    Ok(scope)
-}
-
-/// RFC 9132 §4.4.1.1: target prefixes lie within the client's domain; others are invalid values.
-pub(crate) fn entitled(targets: &[IpNet], prefixes: &[IpNet]) -> Result<(), String> {
-    match targets
-        .iter()
-        .find(|target| !prefixes.iter().any(|prefix| prefix.contains(*target)))
-    {
-        Some(foreign) => Err(format!("{foreign} is not yours to protect")),
-        None => Ok(()),
-    }
+/// Whether a session's client is not silent.
+fn is_heard(sessions: &HashMap<SessionId, Peer>, id: SessionId) -> bool {
+    sessions
+        .get(&id)
+        .is_some_and(|peer| !peer.session.is_silent())
 }

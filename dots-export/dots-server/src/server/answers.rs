@@ -1,0 +1,358 @@
+//! What requests are answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use serde_json::Value;
+use weir_dots_proto::body::{
+    AclActivation, Body, ConflictCause, ConflictInformation, Gauges, Mitigation, Scope, Traffic,
+};
+use weir_dots_proto::coap::Code;
+use weir_dots_proto::server::Response;
+use weir_dots_proto::{BodyKind, Cuid, Method, Mid, RequestFault, Resource, check_request};
+use weir_dtls::SessionId;
+
+use super::{Asked, Server};
+use crate::data::protected;
+use crate::held::is_preconfigured;
+use crate::query::Query;
+use crate::registry::{Outcome, Wanted};
+use crate::saved::RowKey;
+use crate::telemetry;
+
+/// Cuids that one client may use.
+const MAX_CUIDS: usize = 16;
+
+impl Server {
+    /// The answer; `None` for what is ignored in silence.
+    pub(super) fn answer(&mut self, now: Instant, id: SessionId, asked: Asked) -> Option<Response> {
+        let client = self.sessions.get(&id).and_then(|peer| peer.client.clone());
+        let Some((name, prefixes)) = client else {
+            return Some(Response::error(
+                Code::UNAUTHORIZED,
+                "this server does not serve your certificate",
+            ));
+        };
+        if let Some(cuid) = asked.resource.cuid().cloned() {
+            if let Some(elsewhere) = self.redirected() {
+                return Some(elsewhere);
+            }
+            if let Err(refused) = self.own(&cuid, &name) {
+                return Some(*refused);
+            }
+        }
+        if asked.method == Method::Get {
+            return Some(self.answer_get(now, id, &asked));
+        }
+        match asked.resource.clone() {
+            Resource::Mitigate { cuid, mid } => {
+                self.answer_mitigate(now, &prefixes, &cuid, mid, asked)
+            }
+            Resource::Telemetry { cuid, tmid } => {
+                let asked = telemetry::Asked {
+                    method: asked.method,
+                    cuid: &cuid,
+                    tmid,
+                    body: asked.body.as_ref(),
+                };
+                let most = self.policy.max_telemetry;
+                Some(
+                    self.telemetry
+                        .answer(&asked, &prefixes, &self.registry, most),
+                )
+            }
+            Resource::TelemetrySetup { cuid, tsid } => {
+                let most = self.policy.max_telemetry;
+                let setup = self.setups.entry(cuid.clone()).or_default();
+                let body = asked.body.as_ref();
+                let response = setup.answer(asked.method, tsid, body, &prefixes, most);
+                while let Some(tsid) = setup.poll_changed() {
+                    self.changed.insert(RowKey::Setup(cuid.clone(), tsid));
+                }
+                Some(response)
+            }
+            Resource::Config { sid } => {
+                let peer = self.sessions.get_mut(&id)?;
+                Some(peer.config.answer(asked.method, sid, asked.body.as_ref()))
+            }
+            // Heartbeats are answered by the session.
+            Resource::Heartbeat => None,
+        }
+    }
+
+    /// Where clients are to go instead (RFC 9132 §4.6).
+    fn redirected(&self) -> Option<Response> {
+        let (redirect, seconds) = self.policy.redirect.as_ref()?;
+        let mut response = Response::with_body(Code::SERVICE_UNAVAILABLE, redirect.to_json());
+        response.max_age = Some(*seconds);
+        Some(response)
+    }
+
+    fn answer_get(&self, now: Instant, id: SessionId, asked: &Asked) -> Response {
+        let query = match Query::parse(&asked.query) {
+            Ok(query) => query,
+            Err(text) => return Response::error(Code::BAD_REQUEST, text),
+        };
+        if asked.observe.is_some() && self.is_observed_otherwise(now, id, &asked.resource, &query) {
+            return Response::error(
+                Code::CONFLICT,
+                "another query of this session observes a part of this",
+            );
+        }
+        match self.shown(now, id, &asked.resource, &query, Vec::new()) {
+            Some(body) => {
+                let mut response = Response::with_body(Code::CONTENT, body);
+                response.max_age = crate::session_config::max_age(&asked.resource);
+                response
+            }
+            None => Response::error(Code::NOT_FOUND, "there is no such thing of yours"),
+        }
+    }
+
+    /// RFC 9244 §9.2: of two queries that overlap only the first is observed.
+    fn is_observed_otherwise(
+        &self,
+        now: Instant,
+        id: SessionId,
+        resource: &Resource,
+        query: &Query,
+    ) -> bool {
+        let (Some(peer), Resource::Mitigate { cuid, mid }) = (self.sessions.get(&id), resource)
+        else {
+            return false;
+        };
+        let held = self.registry.shown(now, cuid, *mid);
+        peer.observed.others(resource, query).any(|other| {
+            !(other.is_unfiltered() && query.is_unfiltered())
+                && held
+                    .iter()
+                    .any(|scope| other.takes_scope(scope) && query.takes_scope(scope))
+        })
+    }
+
+    /// A cuid belongs to the client that used it first; for another one it is a collision (RFC 9132 §4.4.1.1).
+    fn own(&mut self, cuid: &Cuid, name: &Arc<str>) -> Result<(), Box<Response>> {
+        match self.owners.get(cuid).map(|owner| owner == name) {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let information = ConflictInformation {
+                    conflict_cause: Some(ConflictCause::CuidCollision),
+                    ..Default::default()
+                };
+                let scope = Scope {
+                    conflict_information: Some(information),
+                    ..Scope::default()
+                };
+                Err(Box::new(Response::with_body(
+                    Code::CONFLICT,
+                    Mitigation::single(scope).to_json(),
+                )))
+            }
+            None if !self.has_room(name) => Err(Box::new(Response::error(
+                Code::SERVICE_UNAVAILABLE,
+                "too many cuids of this client",
+            ))),
+            None => {
+                self.owners.insert(cuid.clone(), Arc::clone(name));
+                self.changed.insert(RowKey::Owner(cuid.clone()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a client may use one more cuid. Those that hold nothing are forgotten first.
+    fn has_room(&mut self, name: &Arc<str>) -> bool {
+        let count = |owners: &BTreeMap<Cuid, Arc<str>>| {
+            owners.values().filter(|owner| *owner == name).count()
+        };
+        if count(&self.owners) < MAX_CUIDS {
+            return true;
+        }
+        let (registry, telemetry, setups) = (&self.registry, &self.telemetry, &self.setups);
+        let changed = &mut self.changed;
+        self.owners.retain(|cuid, owner| {
+            let kept = owner != name
+                || registry.holds_any(cuid)
+                || telemetry.holds_any(cuid)
+                || setups.get(cuid).is_some_and(|setup| !setup.is_empty());
+            if !kept {
+                changed.insert(RowKey::Owner(cuid.clone()));
+            }
+            kept
+        });
+        let owners = &self.owners;
+        self.setups.retain(|cuid, _| owners.contains_key(cuid));
+        count(&self.owners) < MAX_CUIDS
+    }
+
+    fn answer_mitigate(
+        &mut self,
+        now: Instant,
+        prefixes: &[IpNet],
+        cuid: &Cuid,
+        mid: Option<Mid>,
+        asked: Asked,
+    ) -> Option<Response> {
+        let Some(mid) = mid else {
+            return Some(Response::error(Code::BAD_REQUEST, "`mid` is missing"));
+        };
+        if asked.method == Method::Delete {
+            self.registry.delete(now, &(cuid.clone(), mid));
+            return Some(Response::new(Code::DELETED));
+        }
+        let kind = if asked.if_match {
+            BodyKind::Efficacy
+        } else {
+            BodyKind::Mitigation
+        };
+        let wanted = match self.read_scope(now, kind, (cuid, mid), asked.body.as_ref(), prefixes) {
+            Ok(wanted) => wanted,
+            Err(refused) => return Some(*refused),
+        };
+        let switches = wanted.scope.acl_list.clone();
+        let outcome = if asked.if_match {
+            let key = (cuid.clone(), mid);
+            self.registry
+                .efficacy(now, &key, &wanted.scope, &self.policy)
+        } else {
+            self.registry
+                .put(now, wanted, &self.policy, self.mitigator.as_mut())
+        };
+        match outcome {
+            Outcome::Answer(Code::CREATED, body) => Some(
+                self.switch_filters(now, cuid, mid, &switches)
+                    .unwrap_or_else(|| Response::with_body(Code::CREATED, body.to_json())),
+            ),
+            Outcome::Answer(code, body) => Some(Response::with_body(code, body.to_json())),
+            Outcome::Changed => Some(Response::new(Code::CHANGED)),
+            Outcome::Refused(code, text) => Some(Response::error(code, text)),
+            Outcome::Ignored => None,
+        }
+    }
+
+    /// Throws the switches of a new request (RFC 9133 §3.2.1). The answer where one fails: the client asks again without them.
+    fn switch_filters(
+        &mut self,
+        now: Instant,
+        cuid: &Cuid,
+        mid: Mid,
+        switches: &[AclActivation],
+    ) -> Option<Response> {
+        let failed: Vec<AclActivation> = switches
+            .iter()
+            .filter(|switch| !self.data.switch_filter(cuid, switch))
+            .cloned()
+            .collect();
+        if failed.is_empty() {
+            return None;
+        }
+        self.registry.delete(now, &(cuid.clone(), mid));
+        let scope = Scope {
+            mid: Some(mid),
+            acl_list: failed,
+            ..Scope::default()
+        };
+        let body = Mitigation::single(scope).to_json();
+        Some(Response::with_body(Code::SERVICE_UNAVAILABLE, body))
+    }
+
+    fn read_scope<'a>(
+        &self,
+        now: Instant,
+        kind: BodyKind,
+        (cuid, mid): (&'a Cuid, Mid),
+        body: Option<&Value>,
+        prefixes: &[IpNet],
+    ) -> Result<Wanted<'a>, Box<Response>> {
+        let body = checked(kind, body)?;
+        let bad = |text: String| Box::new(Response::error(Code::BAD_REQUEST, text));
+        let mitigation = Mitigation::from_json(body).map_err(|error| bad(error.to_string()))?;
+        let Some(scope) = mitigation.scope.into_iter().next() else {
+            return Err(bad("there is no scope".to_owned()));
+        };
+        if !(scope.target_fqdn.is_empty() && scope.target_uri.is_empty()) {
+            return Err(bad(
+                "this server knows targets by prefix and alias, not by name or URI".to_owned(),
+            ));
+        }
+        self.check_switches(cuid, mid, &scope)?;
+        let protected = protected(self.data.as_ref(), cuid, &scope)
+            .map_err(|alias| bad(format!("you have no alias `{alias}`")))?;
+        entitled(&protected.target_prefix, prefixes).map_err(bad)?;
+        Ok(Wanted {
+            cuid,
+            mid,
+            scope,
+            protected,
+            unix: self.epoch.seconds_at(now),
+        })
+    }
+
+    /// RFC 9133 §3.2.1: filters are switched by a new request and during an attack, and they exist.
+    fn check_switches(&self, cuid: &Cuid, mid: Mid, scope: &Scope) -> Result<(), Box<Response>> {
+        if scope.acl_list.is_empty() {
+            return Ok(());
+        }
+        if is_preconfigured(scope) || self.registry.contains(cuid, mid) {
+            return Err(Box::new(Response::error(
+                Code::BAD_REQUEST,
+                "filters are switched by a request of a new mid, during an attack",
+            )));
+        }
+        let unknown = scope
+            .acl_list
+            .iter()
+            .find(|switch| !self.data.has_filter(cuid, &switch.acl_name));
+        match unknown {
+            Some(switch) => Err(Box::new(Response::error(
+                Code::NOT_FOUND,
+                format!("you have no filter `{}`", switch.acl_name),
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the mitigator drops is the attack traffic that it sees (RFC 9244 §9.2), in the units of a rate now.
+pub(super) fn add_telemetry(scope: &mut Scope) {
+    let gauges = |value: u64| Gauges {
+        current_g: Some(value),
+        ..Gauges::default()
+    };
+    if let (Some(octets), Some(packets)) = (scope.bps_dropped, scope.pps_dropped)
+        && octets > 0
+    {
+        scope.total_attack_traffic = vec![
+            Traffic::in_bits(&gauges(octets.saturating_mul(8))),
+            Traffic::in_packets(&gauges(packets)),
+        ];
+    }
+}
+
+/// A body that keeps the rules of its resource; else the answer.
+pub(crate) fn checked(kind: BodyKind, body: Option<&Value>) -> Result<&Value, Box<Response>> {
+    let body =
+        body.ok_or_else(|| Box::new(Response::error(Code::BAD_REQUEST, "a PUT needs a body")))?;
+    match check_request(kind, body) {
+        Ok(()) => Ok(body),
+        Err(RequestFault::BadRequest(text)) => {
+            Err(Box::new(Response::error(Code::BAD_REQUEST, text)))
+        }
+        Err(RequestFault::Unprocessable(text)) => {
+            Err(Box::new(Response::error(Code::UNPROCESSABLE_ENTITY, text)))
+        }
+    }
+}
+
+/// RFC 9132 §4.4.1.1: target prefixes lie within the client's domain; others are invalid values.
+pub(crate) fn entitled(targets: &[IpNet], prefixes: &[IpNet]) -> Result<(), String> {
+    match targets
+        .iter()
+        .find(|target| !prefixes.iter().any(|prefix| prefix.contains(*target)))
+    {
+        Some(foreign) => Err(format!("{foreign} is not yours to protect")),
+        None => Ok(()),
+    }
+}

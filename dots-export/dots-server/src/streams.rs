@@ -1,0 +1,293 @@
+//! Connections of TLS over TCP (RFC 8323), without their sockets: what [`weir_dtls::Listener`] is for datagrams.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use weir_dots_proto::coap::Carrier;
+use weir_dtls::{
+    DtlsError, DtlsEvent, ListenerEvent, PeerIdentity, ServerContext, SessionId, StreamConnection,
+};
+
+/// TLS and the peer's CSM have to come within this.
+const INTRODUCTION: Duration = Duration::from_secs(20);
+/// A connection on which nothing comes for this long is given up, as over datagrams.
+const IDLE: Duration = Duration::from_secs(900);
+/// Connections of one address that have proved nothing yet.
+const MAX_HALF_OPEN_PER_ADDRESS: usize = 16;
+
+/// Bounds of all connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StreamLimits {
+    /// Connections at once whose peer has not proved who it is.
+    pub(crate) max_half_open: usize,
+    /// Connections at once.
+    pub(crate) max_sessions: usize,
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct StreamCounters {
+    /// Connections that found no room.
+    pub(crate) refused: u64,
+    /// Connections that ended before their peer had proved who it is.
+    pub(crate) failed: u64,
+    /// Sessions that came about.
+    pub(crate) connected: u64,
+}
+
+struct Connection {
+    address: SocketAddr,
+    tls: StreamConnection,
+    carrier: Carrier,
+    stage: Stage,
+    began: Instant,
+    heard: Instant,
+}
+
+/// How far a peer has come.
+enum Stage {
+    Handshake,
+    /// TLS stands, its CSM is missing.
+    Proved(PeerIdentity, bool),
+    Session,
+}
+
+/// All connections. After each `handle_*`, poll `poll_event`, `poll_transmit` and `poll_closed` until they are empty.
+pub(crate) struct Streams {
+    context: ServerContext,
+    limits: StreamLimits,
+    connections: BTreeMap<SessionId, Connection>,
+    /// Connections of each address whose peer has not shown what it is.
+    half_open: BTreeMap<IpAddr, usize>,
+    next: u64,
+    events: VecDeque<ListenerEvent>,
+    transmits: VecDeque<(SessionId, Vec<u8>)>,
+    closed: VecDeque<SessionId>,
+    counters: StreamCounters,
+}
+
+impl Streams {
+    /// No connections.
+    pub(crate) fn new(context: ServerContext, limits: StreamLimits) -> Self {
+        Self {
+            context,
+            limits,
+            connections: BTreeMap::new(),
+            half_open: BTreeMap::new(),
+            next: 0,
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+            closed: VecDeque::new(),
+            counters: StreamCounters::default(),
+        }
+    }
+
+    /// Other credentials hold for connections that begin from now on.
+    pub(crate) fn handle_context(&mut self, context: ServerContext) {
+        self.context = context;
+    }
+
+    /// A peer has connected; `None` where there is no room for it.
+    pub(crate) fn handle_accepted(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+    ) -> Option<SessionId> {
+        let of_address = self.half_open.get(&address.ip()).copied();
+        let has_room = self.connections.len() < self.limits.max_sessions
+            && self.half_open.values().sum::<usize>() < self.limits.max_half_open
+            && of_address.unwrap_or(0) < MAX_HALF_OPEN_PER_ADDRESS;
+        let tls = if has_room {
+            StreamConnection::accept(&self.context, now).ok()
+        } else {
+            None
+        };
+        let Some(tls) = tls else {
+            self.counters.refused += 1;
+            return None;
+        };
+        *self.half_open.entry(address.ip()).or_default() += 1;
+        self.next += 1;
+        let id = SessionId(self.next);
+        let connection = Connection {
+            address,
+            tls,
+            carrier: Carrier::new(self.next),
+            stage: Stage::Handshake,
+            began: now,
+            heard: now,
+        };
+        self.connections.insert(id, connection);
+        Some(id)
+    }
+
+    /// Octets of a peer, in their order.
+    pub(crate) fn handle_octets(&mut self, now: Instant, id: SessionId, octets: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.heard = now;
+            connection.tls.handle_octets(octets);
+            self.collect(id);
+        }
+    }
+
+    /// The peer's direction has ended, or its socket has failed.
+    pub(crate) fn handle_end(&mut self, id: SessionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.tls.handle_end();
+            self.collect(id);
+        }
+    }
+
+    /// A datagram of the session that runs over a connection.
+    pub(crate) fn handle_send(&mut self, id: SessionId, datagram: &[u8]) -> Result<(), DtlsError> {
+        let connection = self.connections.get_mut(&id).ok_or(DtlsError::Ended)?;
+        connection.carrier.handle_datagram(datagram);
+        self.collect(id);
+        Ok(())
+    }
+
+    /// Ends a session.
+    pub(crate) fn handle_close(&mut self, id: SessionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.carrier.handle_release();
+            self.collect(id);
+        }
+    }
+
+    /// Says goodbye to all peers.
+    pub(crate) fn handle_shutdown(&mut self) {
+        let all: Vec<SessionId> = self.connections.keys().copied().collect();
+        all.into_iter().for_each(|id| self.handle_close(id));
+    }
+
+    /// Gives up what takes too long or is silent.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        let is_due = |connection: &Connection| connection.due() <= now;
+        let due: Vec<SessionId> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| is_due(connection))
+            .map(|(id, _)| *id)
+            .collect();
+        due.into_iter().for_each(|id| self.handle_close(id));
+    }
+
+    /// The next event.
+    pub(crate) fn poll_event(&mut self) -> Option<ListenerEvent> {
+        self.events.pop_front()
+    }
+
+    /// The next octets for a peer.
+    pub(crate) fn poll_transmit(&mut self) -> Option<(SessionId, Vec<u8>)> {
+        self.transmits.pop_front()
+    }
+
+    /// The next connection whose socket is to be closed, once what was polled for it is sent.
+    pub(crate) fn poll_closed(&mut self) -> Option<SessionId> {
+        self.closed.pop_front()
+    }
+
+    /// When `handle_timeout` is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.connections.values().map(Connection::due).min()
+    }
+
+    /// Counters since the start.
+    pub(crate) fn counters(&self) -> StreamCounters {
+        self.counters
+    }
+
+    /// Connections that stand now.
+    pub(crate) fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Carries what TLS, the carrier and the session have for each other.
+    fn collect(&mut self, id: SessionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let mut over = false;
+        while let Some(event) = connection.tls.poll_event() {
+            match event {
+                DtlsEvent::Connected { peer, resumed } => {
+                    connection.stage = Stage::Proved(peer, resumed);
+                }
+                DtlsEvent::Data(octets) => connection.carrier.handle_octets(&octets),
+                DtlsEvent::Closed(error) => {
+                    if let Some(error) = error {
+                        tracing::debug!(peer = %connection.address, %error, "TLS session ended");
+                    }
+                    over = true;
+                }
+            }
+        }
+        if let Stage::Proved(peer, resumed) = &connection.stage
+            && connection.carrier.is_introduced()
+        {
+            let (peer, resumed) = (peer.clone(), *resumed);
+            connection.stage = Stage::Session;
+            leave(&mut self.half_open, connection.address.ip());
+            self.counters.connected += 1;
+            self.events.push_back(ListenerEvent::Connected {
+                session: id,
+                address: connection.address,
+                peer,
+                resumed,
+            });
+        }
+        while let Some(data) = connection.carrier.poll_datagram() {
+            let session = id;
+            self.events.push_back(ListenerEvent::Data { session, data });
+        }
+        if connection.tls.is_connected() {
+            while let Some(octets) = connection.carrier.poll_transmit() {
+                over |= connection.tls.handle_send(&octets).is_err();
+            }
+        }
+        if let Some(end) = connection.carrier.end() {
+            tracing::debug!(peer = %connection.address, ?end, "CoAP connection ended");
+            connection.tls.handle_close();
+            over = true;
+        }
+        while let Some(octets) = connection.tls.poll_transmit() {
+            self.transmits.push_back((id, octets));
+        }
+        if over {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
+        if matches!(connection.stage, Stage::Session) {
+            self.events.push_back(ListenerEvent::Closed { session: id });
+        } else {
+            leave(&mut self.half_open, connection.address.ip());
+            self.counters.failed += 1;
+        }
+        self.closed.push_back(id);
+    }
+}
+
+impl Connection {
+    fn due(&self) -> Instant {
+        match self.stage {
+            Stage::Session => self.heard + IDLE,
+            Stage::Handshake | Stage::Proved(..) => self.began + INTRODUCTION,
+        }
+    }
+}
+
+/// One half-open connection of that address less.
+fn leave(half_open: &mut BTreeMap<IpAddr, usize>, address: IpAddr) {
+    if let Some(count) = half_open.get_mut(&address) {
+        *count -= 1;
+        if *count == 0 {
+            half_open.remove(&address);
+        }
+    }
+}
