@@ -316,6 +316,44 @@ fn libcoap_observes_over_both_transports() {
     }
 }
 
+#[test]
+fn answers_larger_than_a_datagram_arrive_whole_over_both_transports() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path();
+    write_keys(keys, &LabNames::default()).unwrap();
+    let server = Running::start(keys);
+    let file = keys.join("request.cbor");
+    let put = ["-m", "put", "-t", "271", "-f", file.to_str().unwrap()];
+    for client in clients() {
+        let mut expected = Vec::new();
+        for mid in 0..4 {
+            let targets: Vec<String> = (0..30)
+                .map(|host| format!("203.0.113.{}/32", mid * 30 + host))
+                .collect();
+            let request = json!({"ietf-dots-signal-channel:mitigation-scope": {"scope": [
+                {"target-prefix": targets, "lifetime": 3600}
+            ]}});
+            fs::write(&file, encode(&request).unwrap()).unwrap();
+            let path = format!("mitigate/cuid=dz6pHjaADkaFTbjr0JGBpw/mid={mid}");
+            let _ = body(&server, By::datagrams(client), keys, &put, &path);
+            expected.push(json!(targets));
+        }
+        for by in By::all(client).into_iter().filter(By::is_certified) {
+            let path = "mitigate/cuid=dz6pHjaADkaFTbjr0JGBpw";
+            let all = body(&server, by, keys, &["-m", "get"], path);
+            assert!(encode(&all).unwrap().len() > 1200);
+            let scopes = &all["ietf-dots-signal-channel:mitigation-scope"]["scope"];
+            let targets: Vec<Value> = scopes
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|scope| scope["target-prefix"].clone())
+                .collect();
+            assert_eq!(targets, expected, "{by:?}");
+        }
+    }
+}
+
 fn said(output: &Output) -> String {
     let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
     text(&output.stdout) + &text(&output.stderr)
