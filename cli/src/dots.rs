@@ -77,7 +77,7 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let (task, _) = upstreams::start_server(
         server,
-        Box::new(weir_dots_server::NoMitigator::default()),
+        None,
         Arc::new(State::open(&settings.state_dir)?),
         None,
         stopped,

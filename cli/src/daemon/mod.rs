@@ -59,7 +59,7 @@ const QUEUE: usize = 1024;
 /// What a caller wants to see or to replace: used by the demo and by tests.
 #[derive(Default)]
 pub(crate) struct Hooks {
-    /// What filters for the embedded DOTS server; by default nothing does.
+    /// What filters for the embedded DOTS server, beside the back ends of the configuration.
     pub(crate) mitigator: Option<Box<dyn Mitigator>>,
     /// Told of everything that happens.
     pub(crate) story: Option<std::sync::mpsc::Sender<Story>>,
@@ -193,14 +193,11 @@ impl Daemon {
         )));
         let mut observer = None;
         if let Some(server) = &settings.dots_server {
-            let mitigator = hooks
-                .mitigator
-                .unwrap_or_else(|| Box::new(weir_dots_server::NoMitigator::default()));
             let (observed, observations) = mpsc::channel(QUEUE);
             observer = Some(observed);
             let (task, view) = upstreams::start_server(
                 server,
-                mitigator,
+                hooks.mitigator,
                 Arc::clone(&state),
                 Some(observations),
                 stopped.clone(),

@@ -3,6 +3,7 @@
 mod assembly;
 mod pending;
 mod relation;
+mod upload;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::{Method, Resource, SessionParameters, cbor};
 use assembly::{Assembly, Step};
 use pending::{Pending, WantedFor, is_telemetry};
 use relation::{Arrival, Relations};
+use upload::Next;
 
 /// Requests that may be open at once; one more is answered with [`Notice::Unanswered`] at once.
 pub const MAX_OPEN_REQUESTS: usize = 256;
@@ -472,6 +474,13 @@ impl Session {
     }
 
     fn handle_answer(&mut self, now: Instant, mut pending: Pending, message: &Message) {
+        if let Some(upload) = &mut pending.upload
+            && upload.handle_answer(message) == Next::Send
+        {
+            pending.ask_next_block(self.fresh_token());
+            self.open.push(pending);
+            return;
+        }
         if pending.request.observe == Some(true) && pending.assembly.next().is_none() {
             self.note_registration(now, &pending, message);
         }
