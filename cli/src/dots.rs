@@ -75,7 +75,7 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let _guard = runtime.enter();
     let (stop, stopped) = watch::channel(false);
-    let task = upstreams::start_server(
+    let (task, _) = upstreams::start_server(
         server,
         None,
         Arc::new(State::open(&settings.state_dir)?),

@@ -6,11 +6,13 @@ use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_dots_export::{
-    Client, ClientCommand, ClientNotice, ClientParameters, HeldMitigation, SessionState,
-    UpstreamSettings, is_operators, run_upstream,
+    Client, ClientCommand, ClientNotice, ClientParameters, HeldMitigation, Link, SessionState,
+    UpstreamSettings, is_operators, run_upstream, setup_plan,
 };
 use weir_dots_proto::Cuid;
-use weir_dots_server::{BoundServer, DotsServerSettings, Mitigator, Observation, start_mitigators};
+use weir_dots_server::{
+    BoundServer, DotsServerSettings, Mitigator, Observation, TransportView, start_mitigators,
+};
 use weir_state::State;
 
 use crate::config::Settings;
@@ -40,8 +42,29 @@ pub(crate) fn start(
         .export
         .upstreams()
         .iter()
-        .map(|upstream| launch(upstream, journal, notices, stopped))
+        .map(|upstream| {
+            let started = launch(upstream, journal, notices, stopped)?;
+            // An empty queue has room.
+            let _ = started.commands.try_send(setup(settings, upstream));
+            Ok(started)
+        })
         .collect()
+}
+
+/// What the upstream is told of normal times.
+fn setup(settings: &Settings, upstream: &UpstreamSettings) -> ClientCommand {
+    let zones = settings.detector.zones.iter();
+    let links: Vec<Link> = zones
+        .filter_map(|zone| {
+            Some(Link {
+                name: zone.name.to_string(),
+                prefixes: zone.prefixes.clone(),
+                capacity: zone.pipe_capacity?,
+            })
+        })
+        .collect();
+    let plan = setup_plan(upstream, &links, settings.export.telemetry_interval());
+    ClientCommand::Setup { plan }
 }
 
 /// Starts the client of one upstream; the first of the configuration by default.
@@ -111,7 +134,7 @@ pub(crate) fn start_server(
     state: Arc<State>,
     observations: Option<mpsc::Receiver<Observation>>,
     stopped: watch::Receiver<bool>,
-) -> anyhow::Result<JoinHandle<()>> {
+) -> anyhow::Result<(JoinHandle<()>, Arc<TransportView>)> {
     let mitigator = start_mitigators(&settings.mitigators, own)?;
     let mut server = BoundServer::bind(settings, mitigator)?.with_state(state)?;
     if let Some(observations) = observations {
@@ -120,7 +143,8 @@ pub(crate) fn start_server(
     for address in server.addresses() {
         tracing::info!(%address, "listening for DOTS");
     }
-    Ok(tokio::spawn(server.run(stopped)))
+    let view = server.transport_view();
+    Ok((tokio::spawn(server.run(stopped)), view))
 }
 
 /// Notes what an upstream says where it can be looked at.
@@ -130,6 +154,9 @@ pub(crate) fn note(views: &Views, notice: &ClientNotice) {
             let up = matches!(state, SessionState::Up);
             tracing::info!(%upstream, ?state, "DOTS session");
             views.set_session(upstream, up);
+        }
+        ClientNotice::Credentials { upstream, validity } => {
+            views.set_validity(upstream, *validity);
         }
         ClientNotice::Granted(report) | ClientNotice::Status(report) => {
             views.set_mitigation(report)

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_attack_event::{AttackId, MitigationReport};
+
+use crate::client::SetupPlan;
 use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
 use weir_dtls::Validity;
 
@@ -55,16 +57,22 @@ pub enum ClientCommand {
         /// Whether this is the last word on the attack.
         ended: bool,
     },
+    /// Set up telemetry (RFC 9244 §7), in place of what was set up before.
+    Setup {
+        /// The whole plan.
+        plan: SetupPlan,
+    },
 }
 
 impl ClientCommand {
-    /// The attack that the order is about.
+    /// The attack that the order is about, if it is about one.
     #[must_use]
-    pub fn attack(&self) -> &AttackId {
+    pub fn attack(&self) -> Option<&AttackId> {
         match self {
             Self::Request { attack, .. }
             | Self::Withdraw { attack }
-            | Self::Telemetry { attack, .. } => attack,
+            | Self::Telemetry { attack, .. } => Some(attack),
+            Self::Setup { .. } => None,
         }
     }
 }

@@ -320,6 +320,13 @@ impl ExportSettings {
         self.upstreams.iter().find(|one| &*one.name == name)
     }
 
+    /// The least `telemetry_interval` of all policies; 10 s where there is none.
+    #[must_use]
+    pub fn telemetry_interval(&self) -> Duration {
+        let intervals = self.policies.values().map(|one| one.telemetry_interval);
+        intervals.min().unwrap_or(Duration::from_secs(10))
+    }
+
     /// The policy of that name.
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<&Arc<PolicySettings>> {

@@ -27,6 +27,7 @@ mod config;
 mod decision;
 mod exporter;
 mod followed;
+mod plan;
 mod recorder;
 mod request;
 mod scope;
@@ -35,7 +36,8 @@ mod telemetry;
 mod upstream;
 
 pub use client::{
-    ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, StateChange,
+    ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, SetupItem,
+    SetupPlan, StateChange,
 };
 pub use command::{
     ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX, SessionState, is_operators,
@@ -46,6 +48,7 @@ pub use config::{
 };
 pub use decision::{Action, Decision};
 pub use exporter::Exporter;
+pub use plan::{Link, setup_plan};
 pub use recorder::{Record, Recorder, placeholder_cuid};
 pub use scope::mitigation_scope;
 pub use standing::{Decline, ExporterCounters, Standing};

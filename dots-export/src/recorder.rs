@@ -127,8 +127,12 @@ impl Recorder {
             } => {
                 vec![peer.telemetry(attack, body, *ended)]
             }
+            // It tells of normal times, not of attacks.
+            ClientCommand::Setup { .. } => Vec::new(),
         };
-        let attack = command.attack();
+        let Some(attack) = command.attack() else {
+            return records;
+        };
         records.extend(
             requests
                 .into_iter()

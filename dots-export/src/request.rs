@@ -70,6 +70,15 @@ pub(crate) fn put_telemetry(cuid: &Cuid, tmid: Tmid, body: &Telemetry, mids: &[M
     request(Method::Put, resource, Some(with_mids(body, mids).to_json()))
 }
 
+/// Has the server forget telemetry.
+pub(crate) fn delete_telemetry(cuid: &Cuid, tmid: Tmid) -> Request {
+    let resource = Resource::Telemetry {
+        cuid: cuid.clone(),
+        tmid: Some(tmid),
+    };
+    request(Method::Delete, resource, None)
+}
+
 /// The resource of one mitigation.
 pub(crate) fn mitigate(cuid: &Cuid, mid: Mid) -> Resource {
     Resource::Mitigate {

@@ -45,6 +45,7 @@ fn drain(exporter: &mut Exporter) -> Vec<String> {
                 )
             }
             ClientCommand::Withdraw { attack } => format!("{upstream}: withdraw {attack}"),
+            ClientCommand::Setup { .. } => format!("{upstream}: set up"),
             ClientCommand::Telemetry { attack, ended, .. } => {
                 format!(
                     "{upstream}: {} {attack}",

@@ -38,7 +38,7 @@ fn orders(exporter: &mut Exporter) -> Vec<String> {
             ClientCommand::Withdraw { attack } => {
                 orders.push(format!("{upstream}: withdraw {attack}"));
             }
-            ClientCommand::Telemetry { .. } => {}
+            ClientCommand::Telemetry { .. } | ClientCommand::Setup { .. } => {}
         }
     }
     orders

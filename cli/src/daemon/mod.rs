@@ -195,13 +195,15 @@ impl Daemon {
         if let Some(server) = &settings.dots_server {
             let (observed, observations) = mpsc::channel(QUEUE);
             observer = Some(observed);
-            tasks.push(upstreams::start_server(
+            let (task, view) = upstreams::start_server(
                 server,
                 hooks.mitigator,
                 Arc::clone(&state),
                 Some(observations),
                 stopped.clone(),
-            )?);
+            )?;
+            views.set_dots_server(view);
+            tasks.push(task);
         }
         let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
 

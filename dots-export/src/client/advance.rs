@@ -33,6 +33,7 @@ impl Client {
             self.send_due(now, mid, due);
         }
         self.advance_telemetry(now);
+        self.advance_setup(now);
     }
 
     /// Reports requests that wait for too long, each once.

@@ -33,7 +33,7 @@ impl Answer {
     }
 
     /// When the request may be made again; `None`: never.
-    fn retry_in(&self) -> Option<Duration> {
+    pub(super) fn retry_in(&self) -> Option<Duration> {
         match self.code {
             Code::CONFLICT => {
                 let conflict = self.scope()?.conflict_information?;
@@ -51,7 +51,7 @@ impl Answer {
     }
 
     /// The server's words, or what the body of a conflict says.
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         if let Some(text) = &self.diagnostic {
             return text.clone();
         }
@@ -75,6 +75,10 @@ impl Client {
             Purpose::DeleteOrphan(_) => {}
             Purpose::List => self.handle_list(now, answer),
             Purpose::Tell(attack, tmid) => self.handle_told(now, attack, tmid, answer),
+            Purpose::Forget(attack, tmid) => self.handle_forgotten(now, &attack, tmid, answer),
+            Purpose::SetupOffer => self.handle_setup_offer(answer),
+            Purpose::Setup(name, tsid) => self.handle_setup_answer(now, &name, tsid, answer),
+            Purpose::DeleteSetup(name) => self.handle_setup_deleted(now, &name, answer),
         }
     }
 
@@ -124,6 +128,14 @@ impl Client {
                     told.pending = told.pending.take().or_else(|| told.sent.take());
                     told.retry_at = Some(now + AFTER_SILENCE);
                 }
+            }
+            Purpose::Forget(attack, _) => {
+                if let Some(told) = self.telemetry.get_mut(&attack) {
+                    told.forget_at = Some(now + AFTER_SILENCE);
+                }
+            }
+            Purpose::SetupOffer | Purpose::Setup(..) | Purpose::DeleteSetup(_) => {
+                self.handle_setup_silence(now, &purpose);
             }
         }
     }

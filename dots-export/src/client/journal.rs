@@ -8,6 +8,8 @@ use weir_attack_event::AttackId;
 use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::{Cuid, Mid, Tmid};
 
+use super::setup::SetupItem;
+
 /// Number of a [`StateChange`]; grows from one to the next.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize,
@@ -40,6 +42,9 @@ pub enum SavedState {
         last_mid: Option<u32>,
         /// Last `tmid` chosen.
         last_tmid: Option<u32>,
+        /// Last `tsid` chosen.
+        #[serde(default)]
+        last_tsid: Option<u32>,
     },
     /// A mitigation that is asked for, stands, or is being withdrawn.
     Mitigation {
@@ -70,6 +75,18 @@ pub enum SavedState {
         /// The target; another one gets another identifier.
         target: Vec<IpNet>,
     },
+    /// Telemetry setup.
+    Setup {
+        /// Its name in the plan.
+        name: String,
+        /// The item.
+        item: Box<SetupItem>,
+    },
+    /// There is no such item any more.
+    NoSetup {
+        /// Its name in the plan.
+        name: String,
+    },
     /// The attack is not told of any more.
     NoTelemetry {
         /// The attack.
@@ -89,6 +106,9 @@ impl StateChange {
             SavedState::Telemetry { attack, .. } | SavedState::NoTelemetry { attack } => {
                 format!("attack/{attack}")
             }
+            SavedState::Setup { name, .. } | SavedState::NoSetup { name } => {
+                format!("setup/{name}")
+            }
         }
     }
 
@@ -97,7 +117,9 @@ impl StateChange {
     pub fn is_removal(&self) -> bool {
         matches!(
             self.state,
-            SavedState::NoMitigation { .. } | SavedState::NoTelemetry { .. }
+            SavedState::NoMitigation { .. }
+                | SavedState::NoTelemetry { .. }
+                | SavedState::NoSetup { .. }
         )
     }
 }

@@ -9,6 +9,7 @@ mod journal;
 mod mitigation;
 mod reports;
 mod restore;
+mod setup;
 mod told;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,11 +20,13 @@ use weir_attack_event::AttackId;
 use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::client::{Notice, Request, RequestId, Session};
 use weir_dots_proto::coap::Code;
-use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid};
+use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid, Tsid};
 use weir_dtls::Validity;
 
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
+use self::setup::Setup;
+pub use self::setup::{SetupItem, SetupPlan};
 use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
 use crate::request::{mitigate, mitigation_body, next_id};
@@ -117,6 +120,8 @@ pub struct Client {
     audit: Audit,
     last_mid: Option<u32>,
     last_tmid: Option<u32>,
+    last_tsid: Option<u32>,
+    setup: Setup,
     mitigations: BTreeMap<Mid, Held>,
     telemetry: BTreeMap<AttackId, Told>,
     outstanding: Vec<(RequestId, Purpose)>,
@@ -147,6 +152,10 @@ enum Purpose {
     DeleteOrphan(Mid),
     List,
     Tell(AttackId, Tmid),
+    Forget(AttackId, Tmid),
+    SetupOffer,
+    Setup(String, Tsid),
+    DeleteSetup(String),
 }
 
 impl Client {
@@ -163,6 +172,8 @@ impl Client {
             audit: Audit::Due(None),
             last_mid: None,
             last_tmid: None,
+            last_tsid: None,
+            setup: Setup::default(),
             mitigations: BTreeMap::new(),
             telemetry: BTreeMap::new(),
             outstanding: Vec::new(),
@@ -194,6 +205,7 @@ impl Client {
                 body,
                 ended,
             } => self.handle_telemetry(attack, body, ended),
+            ClientCommand::Setup { plan } => self.handle_setup(plan),
         }
         self.note_mitigating();
         self.advance(now);
@@ -214,6 +226,8 @@ impl Client {
                 held.check_at = Some(now);
             }
         }
+        self.setup.handle_connected();
+        self.expect_telemetry(now);
         self.session.handle_connected(now);
         self.notify_session(SessionState::Up);
         self.settle(now);
@@ -302,7 +316,7 @@ impl Client {
             Audit::Asked => None,
         };
         let held = self.mitigations.values().flat_map(Held::timers);
-        let told = self.telemetry.values().filter_map(|told| told.retry_at);
+        let told = self.telemetry.values().filter_map(Told::due);
         // What was due at the last input has been done then, or waits for another input.
         let later = |at: &Instant| self.advanced_at.is_none_or(|last| *at > last);
         let silent = self
@@ -311,6 +325,7 @@ impl Client {
             .filter_map(|held| held.silent_at)
             .filter(later);
         let later = |at: &Instant| self.connected && later(at);
+        let told = told.chain(self.setup.timers());
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
     }
@@ -446,6 +461,7 @@ impl Client {
             cuid: self.cuid.clone(),
             last_mid: self.last_mid,
             last_tmid: self.last_tmid,
+            last_tsid: self.last_tsid,
         });
     }
 

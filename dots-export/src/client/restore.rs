@@ -42,10 +42,12 @@ impl Client {
             SavedState::Identifiers {
                 last_mid,
                 last_tmid,
+                last_tsid,
                 ..
             } => {
                 self.last_mid = last_mid;
                 self.last_tmid = last_tmid;
+                self.last_tsid = last_tsid;
             }
             SavedState::Mitigation {
                 mid,
@@ -75,8 +77,11 @@ impl Client {
                 let mut told = Told::new(tmid, target, ChangeId(0));
                 // Until the attack is heard of again it counts for nothing.
                 told.ended = true;
+                told.restored = true;
                 self.telemetry.insert(attack, told);
             }
+            SavedState::Setup { name, item } => self.setup.restore(name, *item),
+            SavedState::NoSetup { name } => self.setup.forget(&name),
             SavedState::NoTelemetry { attack } => {
                 self.telemetry.remove(&attack);
             }

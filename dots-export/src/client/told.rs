@@ -1,6 +1,6 @@
 //! Telemetry of attacks: one identifier for each, and the newest message of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use weir_attack_event::AttackId;
@@ -8,11 +8,12 @@ use weir_dots_proto::body::Telemetry;
 use weir_dots_proto::client::{MAX_OPEN_REQUESTS, RequestId};
 use weir_dots_proto::{Mid, Tmid};
 
+use super::answers::Answer;
 use super::journal::{ChangeId, SavedState};
 use super::mitigation::Phase;
 use super::{Client, MAX_HELD, Purpose};
 use crate::recorder::telemetry_target;
-use crate::request::{next_id, put_telemetry};
+use crate::request::{delete_telemetry, next_id, put_telemetry};
 
 /// Identifiers of a `mid-list`, for which bodies leave room; the newest count.
 const MAX_MIDS: usize = 6;
@@ -32,9 +33,21 @@ pub(super) struct Told {
     pub(super) refusals: u32,
     /// The last word is said, or waits in `pending`.
     pub(super) ended: bool,
+    /// It is from before a restart, and the attack has not been heard of since.
+    pub(super) restored: bool,
+    /// Then the attack has ended while nobody watched, and the server is to forget it.
+    pub(super) forget_at: Option<Instant>,
 }
 
+/// An attack from before a restart that is not heard of for this long is over.
+const EXPECTED_FOR: Duration = Duration::from_secs(600);
+
 impl Told {
+    /// When something is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.retry_at.into_iter().chain(self.forget_at).min()
+    }
+
     pub(super) fn new(tmid: Tmid, target: Vec<IpNet>, waits_for: ChangeId) -> Self {
         Self {
             tmid,
@@ -46,6 +59,8 @@ impl Told {
             retry_at: None,
             refusals: 0,
             ended: false,
+            restored: false,
+            forget_at: None,
         }
     }
 }
@@ -57,6 +72,8 @@ impl Client {
         if let Some(told) = known.filter(|told| told.target == target) {
             told.pending = Some(body);
             told.ended = ended;
+            told.restored = false;
+            told.forget_at = None;
             return;
         }
         if self.telemetry.len() >= MAX_HELD && !self.forget_told() {
@@ -91,6 +108,7 @@ impl Client {
 
     /// Telemetry follows the mitigation that it belongs to: it waits until the PUT is answered.
     pub(super) fn advance_telemetry(&mut self, now: Instant) {
+        self.forget_unheard(now);
         let ready: Vec<AttackId> = self
             .telemetry
             .iter()
@@ -136,5 +154,58 @@ impl Client {
         self.mitigations
             .values()
             .any(|held| held.attack == *attack && held.phase == Phase::Asking && held.refusals == 0)
+    }
+}
+
+impl Client {
+    /// Attacks from before a restart have some time to be heard of.
+    pub(super) fn expect_telemetry(&mut self, now: Instant) {
+        for told in self.telemetry.values_mut() {
+            if told.restored && told.forget_at.is_none() {
+                told.forget_at = Some(now + EXPECTED_FOR);
+            }
+        }
+    }
+
+    /// Has the server forget telemetry of attacks that ended while nobody watched (RFC 9244 §8.2).
+    fn forget_unheard(&mut self, now: Instant) {
+        let due = |told: &Told| told.forget_at.is_some_and(|at| at <= now) && told.put.is_none();
+        let unheard: Vec<(AttackId, Tmid)> = self
+            .telemetry
+            .iter()
+            .filter(|(_, told)| due(told))
+            .map(|(attack, told)| (attack.clone(), told.tmid))
+            .take(self.session.room())
+            .collect();
+        for (attack, tmid) in unheard {
+            if let Some(told) = self.telemetry.get_mut(&attack) {
+                told.forget_at = None;
+            }
+            let request = delete_telemetry(&self.cuid, tmid);
+            self.send(now, request, Purpose::Forget(attack, tmid));
+        }
+    }
+
+    pub(super) fn handle_forgotten(
+        &mut self,
+        now: Instant,
+        attack: &AttackId,
+        tmid: Tmid,
+        answer: &Answer,
+    ) {
+        let Some(told) = self.telemetry.get_mut(attack) else {
+            return;
+        };
+        if told.tmid != tmid || !told.restored {
+            return;
+        }
+        if let Some(wait) = answer.retry_in() {
+            told.forget_at = Some(now + wait);
+            return;
+        }
+        self.telemetry.remove(attack);
+        self.persist(SavedState::NoTelemetry {
+            attack: attack.clone(),
+        });
     }
 }
