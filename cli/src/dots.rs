@@ -75,9 +75,9 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let _guard = runtime.enter();
     let (stop, stopped) = watch::channel(false);
-    let task = upstreams::start_server(
+    let (task, _) = upstreams::start_server(
         server,
-        Box::new(weir_dots_server::NoMitigator::default()),
+        None,
         Arc::new(State::open(&settings.state_dir)?),
         None,
         stopped,

@@ -10,7 +10,9 @@ use weir_dots_export::{
     UpstreamSettings, is_operators, run_upstream, setup_plan,
 };
 use weir_dots_proto::Cuid;
-use weir_dots_server::{BoundServer, DotsServerSettings, Mitigator, Observation};
+use weir_dots_server::{
+    BoundServer, DotsServerSettings, Mitigator, Observation, TransportView, start_mitigators,
+};
 use weir_state::State;
 
 use crate::config::Settings;
@@ -124,14 +126,16 @@ fn launch(
     })
 }
 
-/// Starts the embedded DOTS server, which tells its clients of `observations` where they ask for it. Call within a runtime.
+/// Starts the embedded DOTS server, which tells its clients of `observations` where they ask for it. What filters are the back
+/// ends of its configuration, and `own`. Call within a runtime.
 pub(crate) fn start_server(
     settings: &DotsServerSettings,
-    mitigator: Box<dyn Mitigator>,
+    own: Option<Box<dyn Mitigator>>,
     state: Arc<State>,
     observations: Option<mpsc::Receiver<Observation>>,
     stopped: watch::Receiver<bool>,
-) -> anyhow::Result<JoinHandle<()>> {
+) -> anyhow::Result<(JoinHandle<()>, Arc<TransportView>)> {
+    let mitigator = start_mitigators(&settings.mitigators, own)?;
     let mut server = BoundServer::bind(settings, mitigator)?.with_state(state)?;
     if let Some(observations) = observations {
         server = server.with_observations(observations);
@@ -139,7 +143,8 @@ pub(crate) fn start_server(
     for address in server.addresses() {
         tracing::info!(%address, "listening for DOTS");
     }
-    Ok(tokio::spawn(server.run(stopped)))
+    let view = server.transport_view();
+    Ok((tokio::spawn(server.run(stopped)), view))
 }
 
 /// Notes what an upstream says where it can be looked at.
@@ -149,6 +154,9 @@ pub(crate) fn note(views: &Views, notice: &ClientNotice) {
             let up = matches!(state, SessionState::Up);
             tracing::info!(%upstream, ?state, "DOTS session");
             views.set_session(upstream, up);
+        }
+        ClientNotice::Credentials { upstream, validity } => {
+            views.set_validity(upstream, *validity);
         }
         ClientNotice::Granted(report) | ClientNotice::Status(report) => {
             views.set_mitigation(report)

@@ -10,6 +10,8 @@ use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
+use weir_dots_server::{TransportFigures, TransportView};
+use weir_dtls::Validity;
 use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, StoreCounters};
@@ -27,6 +29,8 @@ pub(crate) struct Views {
     silent: Mutex<Vec<(Address, ReceivedAt)>>,
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
+    validities: Mutex<BTreeMap<String, Validity>>,
+    dots_server: Mutex<Option<Arc<TransportView>>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
     policy: Mutex<PolicyView>,
     store: Mutex<Option<StoreCounters>>,
@@ -259,6 +263,29 @@ impl Views {
             .iter()
             .map(|(name, up)| (name.clone(), *up))
             .collect()
+    }
+
+    /// Notes until when the certificate for an upstream is good.
+    pub(crate) fn set_validity(&self, upstream: &str, validity: Validity) {
+        lock(&self.validities).insert(upstream.to_owned(), validity);
+    }
+
+    /// Upstreams, and until when their certificates are good.
+    pub(crate) fn validities(&self) -> Vec<(String, Validity)> {
+        lock(&self.validities)
+            .iter()
+            .map(|(name, validity)| (name.clone(), *validity))
+            .collect()
+    }
+
+    /// Notes our own DOTS server.
+    pub(crate) fn set_dots_server(&self, view: Arc<TransportView>) {
+        *lock(&self.dots_server) = Some(view);
+    }
+
+    /// What the transports of our own DOTS server count, where there is one.
+    pub(crate) fn dots_server(&self) -> Option<TransportFigures> {
+        lock(&self.dots_server).as_ref().map(|view| view.figures())
     }
 
     /// Notes an upstream's word on a mitigation; what is over is forgotten.

@@ -59,7 +59,7 @@ const QUEUE: usize = 1024;
 /// What a caller wants to see or to replace: used by the demo and by tests.
 #[derive(Default)]
 pub(crate) struct Hooks {
-    /// What filters for the embedded DOTS server; by default nothing does.
+    /// What filters for the embedded DOTS server, beside the back ends of the configuration.
     pub(crate) mitigator: Option<Box<dyn Mitigator>>,
     /// Told of everything that happens.
     pub(crate) story: Option<std::sync::mpsc::Sender<Story>>,
@@ -193,18 +193,17 @@ impl Daemon {
         )));
         let mut observer = None;
         if let Some(server) = &settings.dots_server {
-            let mitigator = hooks
-                .mitigator
-                .unwrap_or_else(|| Box::new(weir_dots_server::NoMitigator::default()));
             let (observed, observations) = mpsc::channel(QUEUE);
             observer = Some(observed);
-            tasks.push(upstreams::start_server(
+            let (task, view) = upstreams::start_server(
                 server,
-                mitigator,
+                hooks.mitigator,
                 Arc::clone(&state),
                 Some(observations),
                 stopped.clone(),
-            )?);
+            )?;
+            views.set_dots_server(view);
+            tasks.push(task);
         }
         let http = serve_http(settings, &views, &admin, &stopped, &mut tasks)?;
 

@@ -1,5 +1,6 @@
 //! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
 
+mod dots;
 mod exporters;
 mod sources;
 
@@ -35,11 +36,6 @@ struct ByListener {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByUpstream {
-    upstream: String,
 }
 
 impl Collector for Scrape {
@@ -235,17 +231,7 @@ impl Scrape {
             "Reloads refused because the configuration was bad",
             totals.reload_failures,
         )?;
-        let mut family = encoder.encode_descriptor(
-            "weir_dots_session_up",
-            "1 while a session with the upstream stands",
-            None,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?;
-        for (upstream, up) in self.0.sessions() {
-            ConstGauge::new(i64::from(up))
-                .encode(family.encode_family(&ByUpstream { upstream })?)?;
-        }
-        Ok(())
+        dots::encode(encoder, &self.0)
     }
 }
 

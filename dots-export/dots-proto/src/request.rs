@@ -123,6 +123,13 @@ fn check_options(message: &Message) -> Result<(), Fault> {
 
 fn check_values(message: &Message) -> Result<(), Fault> {
     let has = |number| message.option(number).is_some();
+    // RFC 8768 §3: 1 to 255; a server that is no gateway passes nothing on, so any of them is enough.
+    if message.number(option::HOP_LIMIT) == Some(0) {
+        return Err(Fault::refuse(
+            Code::BAD_REQUEST,
+            "a hop limit is 1 at least",
+        ));
+    }
     if has(option::PROXY_URI) || has(option::PROXY_SCHEME) {
         return Err(Fault::refuse(
             Code::PROXYING_NOT_SUPPORTED,
@@ -168,24 +175,15 @@ fn if_match(message: &Message) -> Result<bool, Fault> {
     Ok(present)
 }
 
-/// Block2 asks for a part of the answer. Of Block1 only a body that ends with its first block is taken.
+/// Block2 asks for a part of the answer; Block1 was taken care of before.
 fn block(message: &Message) -> Result<Option<Block>, Fault> {
-    let read = |number| {
-        message
-            .option(number)
-            .map(|value| {
-                Block::from_value(value)
-                    .ok_or_else(|| Fault::refuse(Code::BAD_REQUEST, "reserved block size"))
-            })
-            .transpose()
-    };
-    if read(option::BLOCK1)?.is_some_and(|block| block.more || block.number != 0) {
-        return Err(Fault::refuse(
-            Code::BAD_OPTION,
-            "bodies of several blocks are not taken",
-        ));
-    }
-    read(option::BLOCK2)
+    message
+        .option(option::BLOCK2)
+        .map(|value| {
+            Block::from_value(value)
+                .ok_or_else(|| Fault::refuse(Code::BAD_REQUEST, "reserved block size"))
+        })
+        .transpose()
 }
 
 fn body(message: &Message, method: Method) -> Result<Option<Value>, Fault> {

@@ -180,9 +180,12 @@ fn critical_options() {
         Code::PROXYING_NOT_SUPPORTED,
     );
     assert_refused(with(option::IF_MATCH, b"x"), Code::PRECONDITION_FAILED);
-    // The second of several blocks; the first with more to come; the reserved size; too long.
-    assert_refused(with(option::BLOCK1, &[0x16]), Code::BAD_OPTION);
-    assert_refused(with(option::BLOCK1, &[0x0e]), Code::BAD_OPTION);
+    // The second of several blocks without the first; the first, not full; a hop limit that has run out.
+    let incomplete = Code::REQUEST_ENTITY_INCOMPLETE;
+    assert_refused(with(option::BLOCK1, &[0x16]), incomplete);
+    assert_refused(with(option::BLOCK1, &[0x0e]), Code::BAD_REQUEST);
+    assert_refused(with(option::HOP_LIMIT, &[0]), Code::BAD_REQUEST);
+    // The reserved size; too long.
     assert_refused(with(option::BLOCK2, &[0x07]), Code::BAD_REQUEST);
     assert_refused(with(option::BLOCK2, &[0, 0, 0, 6]), Code::BAD_OPTION);
     // Twice what may stand once.

@@ -155,6 +155,9 @@ impl DotsServerConfig {
             .chain(keys)
             .filter(|path| !path.as_os_str().is_empty())
             .for_each(|path| *path = folder.join(&*path));
+        self.mitigators
+            .iter_mut()
+            .for_each(|mitigator| mitigator.resolve(folder));
     }
 
     /// Checks the table; all mistakes at once.

@@ -291,3 +291,147 @@ fn leave(half_open: &mut BTreeMap<IpAddr, usize>, address: IpAddr) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::path::Path;
+
+    use weir_dots_proto::coap::{Code, Kind, Message, Token, tcp};
+    use weir_dtls::lab::{LabNames, write_keys};
+    use weir_dtls::{ClientContext, Credentials};
+
+    use super::*;
+
+    const LIMITS: StreamLimits = StreamLimits {
+        max_half_open: 40,
+        max_sessions: 50,
+    };
+
+    fn credentials(folder: &Path, name: &str) -> Credentials {
+        let file = |ending: &str| folder.join(format!("{name}.{ending}"));
+        Credentials::from_pem_files(&folder.join("ca.pem"), &file("pem"), &file("key")).unwrap()
+    }
+
+    /// A server's connections, and what its clients need.
+    fn begin() -> (Streams, ClientContext) {
+        let folder = tempfile::tempdir().unwrap();
+        write_keys(folder.path(), &LabNames::default()).unwrap();
+        let server = ServerContext::new(&credentials(folder.path(), "server")).unwrap();
+        let client = ClientContext::new(&credentials(folder.path(), "client")).unwrap();
+        (Streams::new(server, LIMITS), client)
+    }
+
+    fn from(address: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, address], 1000))
+    }
+
+    /// Carries octets between a client and its connection until both are quiet.
+    fn run(streams: &mut Streams, id: SessionId, now: Instant, client: &mut StreamConnection) {
+        let mut moved = true;
+        while std::mem::take(&mut moved) {
+            while let Some(octets) = client.poll_transmit() {
+                moved = true;
+                streams.handle_octets(now, id, &octets);
+            }
+            while let Some((to, octets)) = streams.poll_transmit() {
+                assert_eq!(to, id);
+                moved = true;
+                client.handle_octets(&octets);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_is_a_session_once_its_csm_has_come() {
+        let (mut streams, context) = begin();
+        let now = Instant::now();
+        let id = streams.handle_accepted(now, from(1)).unwrap();
+        let mut client = StreamConnection::connect(&context, "localhost", None, now).unwrap();
+        run(&mut streams, id, now, &mut client);
+        assert!(client.is_connected());
+        assert!(streams.poll_event().is_none());
+
+        let mut carrier = Carrier::new(1);
+        client
+            .handle_send(&carrier.poll_transmit().unwrap())
+            .unwrap();
+        let get = Message::new(Kind::NonConfirmable, Code::GET, 0, Token::from_number(1));
+        client.handle_send(&tcp::frame(&get)).unwrap();
+        run(&mut streams, id, now, &mut client);
+        let Some(ListenerEvent::Connected { session, peer, .. }) = streams.poll_event() else {
+            panic!("no session")
+        };
+        assert_eq!(
+            (session, &peer.names[..]),
+            (id, &["weir-lab".to_owned()][..])
+        );
+        assert!(matches!(
+            streams.poll_event(),
+            Some(ListenerEvent::Data { .. })
+        ));
+        // What the server's session has to say comes after its CSM.
+        let reset = Message::empty(Kind::Reset, 0).to_octets();
+        streams.handle_send(id, &reset).unwrap();
+        streams.handle_close(id);
+        run(&mut streams, id, now, &mut client);
+        while let Some(event) = client.poll_event() {
+            if let DtlsEvent::Data(octets) = event {
+                carrier.handle_octets(&octets);
+            }
+        }
+        assert!(carrier.is_introduced() && carrier.end().is_some());
+        assert!(matches!(
+            streams.poll_event(),
+            Some(ListenerEvent::Closed { .. })
+        ));
+        assert_eq!(streams.poll_closed(), Some(id));
+        assert_eq!(streams.len(), 0);
+        assert_eq!(streams.counters().connected, 1);
+    }
+
+    #[test]
+    fn half_open_connections_are_bounded_by_address_and_in_all_and_given_up() {
+        let (mut streams, _) = begin();
+        let now = Instant::now();
+        let mut accepted = 0;
+        for _ in 0..30 {
+            accepted += usize::from(streams.handle_accepted(now, from(1)).is_some());
+        }
+        assert_eq!(accepted, MAX_HALF_OPEN_PER_ADDRESS);
+        for address in 2..60 {
+            accepted += usize::from(streams.handle_accepted(now, from(address)).is_some());
+        }
+        assert_eq!(accepted, LIMITS.max_half_open);
+        assert_eq!(streams.counters().refused, 30 + 58 - 40);
+
+        // One that talks, and says nothing that matters, is not spared.
+        streams.handle_octets(now, SessionId(1), &[22, 3, 1]);
+        streams.handle_timeout(streams.poll_timeout().unwrap());
+        assert_eq!(streams.len(), 0);
+        assert_eq!(streams.counters().failed, 40);
+        assert!(streams.handle_accepted(now, from(1)).is_some());
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_end_when_they_are_silent() {
+        let (mut streams, context) = begin();
+        let now = Instant::now();
+        for address in 1..=60_u8 {
+            let Some(id) = streams.handle_accepted(now, from(address)) else {
+                continue;
+            };
+            let mut client = StreamConnection::connect(&context, "localhost", None, now).unwrap();
+            run(&mut streams, id, now, &mut client);
+            let csm = Carrier::new(1).poll_transmit().unwrap();
+            client.handle_send(&csm).unwrap();
+            run(&mut streams, id, now, &mut client);
+        }
+        assert_eq!(streams.counters().connected, 50);
+        assert_eq!(streams.counters().refused, 10);
+        assert_eq!(streams.poll_timeout(), Some(now + IDLE));
+        streams.handle_timeout(now + IDLE);
+        assert_eq!(streams.len(), 0);
+    }
+}

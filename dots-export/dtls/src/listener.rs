@@ -15,8 +15,12 @@ use crate::connection::{Connection, Datagrams, DtlsEvent, stream};
 use crate::ffi::{Listened, listen};
 use crate::{DtlsError, PeerIdentity, ServerContext};
 
-/// Octets of a cookie: HMAC-SHA-256.
-const COOKIE: usize = 32;
+/// Octets of a cookie: half of an HMAC-SHA-256, so that answers are short.
+const COOKIE: usize = 16;
+/// Of what unverified peers send, hundredths that may be sent back to them, since their addresses may be somebody else's.
+const ECHO: usize = 30;
+/// Octets that may be sent back before anything has come, and be saved for later: a few hundred answers.
+const MOST_ECHO: usize = 16_384;
 /// A session without any datagram for this long is given up.
 const IDLE: Duration = Duration::from_secs(900);
 
@@ -95,6 +99,8 @@ pub enum ListenerEvent {
 pub struct ListenerCounters {
     /// ClientHellos without a valid cookie: they got one at most.
     pub unverified: u64,
+    /// Those of them that were too short for an answer, in a flood of such.
+    pub withheld: u64,
     /// Other datagrams of unknown peers, dropped.
     pub unknown: u64,
     /// Handshakes begun.
@@ -129,6 +135,8 @@ pub struct Listener {
     sessions: HashMap<SocketAddr, Session>,
     handshakes: HashMap<SocketAddr, Session>,
     addresses: HashMap<SessionId, SocketAddr>,
+    /// Octets that may be sent back to unverified peers.
+    echo: usize,
     next: u64,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<ListenerEvent>,
@@ -154,6 +162,7 @@ impl Listener {
             sessions: HashMap::new(),
             handshakes: HashMap::new(),
             addresses: HashMap::new(),
+            echo: MOST_ECHO,
             next: 0,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -310,10 +319,9 @@ impl Listener {
         spare.get_mut().incoming.push_back(datagram.to_vec());
         let listened = listen(spare.ssl());
         let answers: Vec<Vec<u8>> = spare.get_mut().outgoing.drain(..).collect();
-        self.transmits
-            .extend(answers.into_iter().map(|answer| (from, answer)));
         if listened == Listened::NotYet {
             self.counters.unverified += 1;
+            self.answer_unverified(from, datagram.len(), answers);
             self.spare = Some((spare, peer));
             return;
         }
@@ -339,6 +347,29 @@ impl Listener {
         };
         self.handshakes.insert(from, session);
         self.collect(from);
+    }
+
+    /// An attacker who sends hellos in others' names must not make us send more than a part of it to them. A hello that is long
+    /// enough has its answer in any case; those that are shorter than they need be share what is left over.
+    fn answer_unverified(&mut self, from: SocketAddr, asked: usize, answers: Vec<Vec<u8>>) {
+        let granted = asked * ECHO / 100;
+        let answered: usize = answers.iter().map(Vec::len).sum();
+        let saved = if answered <= granted {
+            Some(self.echo + (granted - answered))
+        } else {
+            (self.echo + granted).checked_sub(answered)
+        };
+        match saved {
+            Some(saved) => {
+                self.echo = saved.min(MOST_ECHO);
+                let answers = answers.into_iter().map(|answer| (from, answer));
+                self.transmits.extend(answers);
+            }
+            None => {
+                self.echo += granted;
+                self.counters.withheld += 1;
+            }
+        }
     }
 
     fn new_spare(&self) -> Option<(SslStream<Datagrams>, PeerCell)> {

@@ -170,14 +170,17 @@ async fn shake_in_rounds(attempt: Arc<Attempt>, path: Path) -> Result<Link, Stri
 
 async fn shake(attempt: &Attempt, path: Path, round: u32) -> Result<Link, String> {
     let mut link = begin(attempt, path, round).await?;
-    let began = Instant::now();
+    let mut trips = RoundTrips::default();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
-        link.flush().await;
+        if link.flush().await {
+            trips.note_asked();
+        }
         while let Some(event) = link.poll_event() {
             match event {
                 LinkEvent::Connected { resumed } => {
                     link.resumed = resumed;
+                    link.round_trip = trips.least;
                     link.flush().await;
                     return Ok(link);
                 }
@@ -196,15 +199,33 @@ async fn shake(attempt: &Attempt, path: Path, round: u32) -> Result<Link, String
             received = receive(Some(&link), &mut buffer) => match received {
                 Ok(Ready::Read(length)) => {
                     let octets = buffer.get(..length).unwrap_or_default();
-                    let now = Instant::now();
-                    link.round_trip.get_or_insert(now.duration_since(began));
-                    link.handle_received(now, octets);
+                    trips.note_answered();
+                    link.handle_received(Instant::now(), octets);
                 }
                 Ok(Ready::Writable) => {}
                 Err(error) => return Err(error.to_string()),
             },
             () = tokio::time::sleep_until(due.into()) => link.handle_timeout(Instant::now()),
         }
+    }
+}
+
+/// The path's round-trip time, by a handshake's flights: from the first transmission of each to the first answer, which is too
+/// long where one was lost.
+#[derive(Default)]
+struct RoundTrips {
+    asked: Option<Instant>,
+    least: Option<Duration>,
+}
+
+impl RoundTrips {
+    fn note_asked(&mut self) {
+        self.asked.get_or_insert_with(Instant::now);
+    }
+
+    fn note_answered(&mut self) {
+        let measured = self.asked.take().map(|asked| asked.elapsed());
+        self.least = self.least.into_iter().chain(measured).min();
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Link {
     wire: Wire,
     pub(super) path: Path,
     pub(super) resumed: bool,
-    /// From our first word to the first answer: too long where one of them was lost, never too short.
+    /// The path's round-trip time, as its handshake went.
     pub(super) round_trip: Option<Duration>,
 }
 
@@ -166,15 +166,19 @@ impl Link {
         }
     }
 
-    /// Sends what there is to send. Datagrams that the network does not take are lost, as datagrams are; octets wait.
-    pub(super) async fn flush(&mut self) {
+    /// Sends what there is to send; true where there was something. Datagrams that the network does not take are lost, as
+    /// datagrams are; octets wait.
+    pub(super) async fn flush(&mut self) -> bool {
         match &mut self.wire {
             Wire::Datagrams { socket, connection } => {
+                let mut sent = false;
                 while let Some(datagram) = connection.poll_transmit() {
+                    sent = true;
                     if let Err(error) = socket.send(&datagram).await {
                         tracing::debug!(path = %self.path, %error, "datagram not sent");
                     }
                 }
+                sent
             }
             Wire::Stream(stream) => stream.flush(),
         }
@@ -226,7 +230,7 @@ impl Stream {
         (!told).then_some(LinkEvent::Closed(reason, hold_off))
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> bool {
         if self.connection.is_connected() {
             while let Some(octets) = self.carrier.poll_transmit() {
                 if let Err(error) = self.connection.handle_send(&octets) {
@@ -237,9 +241,9 @@ impl Stream {
                 self.connection.handle_close();
             }
         }
-        if let Some(octets) = self.connection.poll_transmit() {
-            self.unwritten.extend(octets);
-        }
+        let octets = self.connection.poll_transmit();
+        let sent = octets.is_some();
+        self.unwritten.extend(octets.into_iter().flatten());
         while !self.unwritten.is_empty() {
             match self.socket.try_write(&self.unwritten) {
                 Ok(written) => drop(self.unwritten.drain(..written)),
@@ -253,6 +257,7 @@ impl Stream {
         if self.unwritten.len() > MAX_UNWRITTEN {
             self.broken = Some("the server does not read".to_owned());
         }
+        sent
     }
 }
 

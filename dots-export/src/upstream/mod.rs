@@ -3,6 +3,7 @@
 mod connect;
 mod link;
 mod paths;
+mod probe;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,6 +21,7 @@ use crate::config::{Transport, UpstreamSettings};
 use connect::{Attempt, Attempted, Destination, Tickets, connect, resolve};
 use link::{Link, LinkEvent, MAX_DATAGRAM, Ready, receive};
 use paths::{Outcomes, ordered, schedule};
+use probe::Probe;
 
 /// Waits between two tries to connect in peace: RFC 9132 §4.7 forbids less than a minute, and recommends five.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
@@ -40,10 +42,6 @@ const ROUNDS: u32 = 2;
 const ROUND: Duration = Duration::from_secs(10);
 const ROUNDS_UNDER_ATTACK: u32 = 6;
 const ROUND_UNDER_ATTACK: Duration = Duration::from_secs(3);
-/// A session over TCP looks whether UDP works by now, in peace: first after this, then after twice that, up to a day (RFC
-/// 9132 §4.3: never more often than every 5 minutes, and once a day where there is no hope).
-const FIRST_PROBE: Duration = Duration::from_secs(300);
-const LONGEST_PROBE: Duration = Duration::from_secs(86_400);
 /// How often the files of certificate, key and revocation lists are looked at.
 const FILES: Duration = Duration::from_secs(10);
 /// A row that could not be written is tried again after this.
@@ -116,8 +114,7 @@ struct Driver {
     attempt: Option<JoinHandle<Attempted>>,
     /// Whether the attempt is for UDP beside a session over TCP.
     probing: bool,
-    probe_at: Option<Instant>,
-    probe_wait: Duration,
+    probe: Probe,
     outcomes: Arc<Mutex<Outcomes>>,
     /// Addresses that the server's name had.
     known: Arc<Mutex<Vec<SocketAddr>>>,
@@ -159,8 +156,7 @@ impl Driver {
             link: None,
             attempt: None,
             probing: false,
-            probe_at: None,
-            probe_wait: FIRST_PROBE,
+            probe: Probe::default(),
             outcomes: Arc::default(),
             known: Arc::default(),
             tickets: Tickets::default(),
@@ -252,8 +248,7 @@ impl Driver {
                     reason,
                     "UDP does not work yet"
                 );
-                self.probe_wait = self.probe_wait.saturating_mul(2).min(LONGEST_PROBE);
-                self.probe_at = Some(now + self.probe_wait);
+                self.probe.handle_failed(now);
             }
             Err(reason) => {
                 // A server that does not take the ticket any more takes a full handshake.
@@ -289,10 +284,7 @@ impl Driver {
         self.refused = false;
         self.retry_at = now + Duration::from_secs(1);
         let may_move = !link.path.is_datagrams() && self.settings.transport == Transport::Auto;
-        if !may_move {
-            self.probe_wait = FIRST_PROBE;
-        }
-        self.probe_at = may_move.then(|| now + self.probe_wait);
+        self.probe.handle_connected(now, may_move);
         self.tickets.note(&link);
         if let Some(measured) = link.round_trip {
             self.client.handle_round_trip(measured);
@@ -356,7 +348,6 @@ impl Driver {
                     }
                     self.tickets.note(link);
                     self.link = None;
-                    self.probe_at = None;
                     self.client.handle_disconnected(now);
                     self.retry_at = now + hold_off.unwrap_or(AFTER_LOSS).min(LONGEST_WAIT);
                     return;
@@ -406,7 +397,7 @@ impl Driver {
     /// A session over TCP is left for UDP when nothing else is going on.
     fn probe_due(&self) -> Option<Instant> {
         let idle = self.attempt.is_none() && !self.client.is_under_attack();
-        self.probe_at.filter(|_| idle && self.link.is_some())
+        self.probe.due().filter(|_| idle && self.link.is_some())
     }
 
     /// Under attack an old session is kept until the new one stands (RFC 9132 §4.7).

@@ -1,4 +1,5 @@
 //! A DOTS server with its sockets, and a network before it that loses what it is told to.
+#![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeMap;
@@ -18,13 +19,17 @@ use weir_dots_export::{
     StateChange, UpstreamConfig, UpstreamSettings, check, mitigation_scope, run_upstream,
 };
 use weir_dots_proto::Cuid;
-use weir_dots_proto::body::Lifetime;
-use weir_dots_server::{BoundServer, ClientConfig, DotsServerConfig, NoMitigator, TransportView};
+use weir_dots_proto::body::{Lifetime, Scope};
+use weir_dots_server::{
+    BoundServer, ClientConfig, DotsServerConfig, MitigationId, Mitigator, MitigatorReport,
+    TransportView,
+};
 
 /// A server on a thread of its own; dropped, it stops.
 pub(crate) struct RealServer {
     pub(crate) address: SocketAddr,
     pub(crate) view: Arc<TransportView>,
+    applied: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -51,14 +56,15 @@ impl RealServer {
         let settings = config.check().unwrap();
         let (stop, stopped) = watch::channel(false);
         let (sender, bound) = std::sync::mpsc::channel();
+        let applied = Arc::new(AtomicU64::new(0));
+        let mitigator = Counting(Arc::clone(&applied));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let server =
-                    BoundServer::bind(&settings, Box::new(NoMitigator::default())).unwrap();
+                let server = BoundServer::bind(&settings, Box::new(mitigator)).unwrap();
                 let address = server.addresses()[0];
                 sender.send((address, server.transport_view())).unwrap();
                 server.run(stopped).await;
@@ -68,9 +74,30 @@ impl RealServer {
         Self {
             address,
             view,
+            applied,
             stop,
             thread: Some(thread),
         }
+    }
+
+    /// Mitigations that were begun.
+    pub(crate) fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Relaxed)
+    }
+}
+
+/// A mitigator that counts.
+struct Counting(Arc<AtomicU64>);
+
+impl Mitigator for Counting {
+    fn apply(&mut self, _id: MitigationId, _scope: &Scope) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn withdraw(&mut self, _id: MitigationId) {}
+
+    fn poll_report(&mut self) -> Option<MitigatorReport> {
+        None
     }
 }
 

@@ -3,6 +3,7 @@
 mod assembly;
 mod pending;
 mod relation;
+mod upload;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use crate::{Method, Resource, SessionParameters, cbor};
 use assembly::{Assembly, Step};
 use pending::{Pending, WantedFor, is_telemetry};
 use relation::{Arrival, Relations};
+use upload::Next;
 
 /// Requests that may be open at once; one more is answered with [`Notice::Unanswered`] at once.
 pub const MAX_OPEN_REQUESTS: usize = 256;
@@ -327,7 +329,8 @@ impl Session {
 
     fn send(&mut self, now: Instant, index: usize) {
         let fresh = self.next_message_id();
-        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        let urgent = self.open.iter().filter(|pending| pending.is_urgent());
+        let open = u32::try_from(urgent.count()).unwrap_or(u32::MAX);
         let round_trips = self.heartbeats.round_trip();
         let round_trips = round_trips.map(|one| one.saturating_mul(open));
         let Some(pending) = self.open.get_mut(index) else {
@@ -465,6 +468,13 @@ impl Session {
     }
 
     fn handle_answer(&mut self, now: Instant, mut pending: Pending, message: &Message) {
+        if let Some(upload) = &mut pending.upload
+            && upload.handle_answer(message) == Next::Send
+        {
+            pending.ask_next_block(self.fresh_token());
+            self.open.push(pending);
+            return;
+        }
         if pending.request.observe == Some(true) && pending.assembly.next().is_none() {
             self.note_registration(now, &pending, message);
         }

@@ -1,6 +1,9 @@
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::assembly::Assembly;
+use super::upload::Upload;
 use crate::client::{Request, RequestId};
 use crate::coap::{Code, Kind, Message, Token, option};
 use crate::{Method, Resource, SessionParameters, cbor};
@@ -26,6 +29,7 @@ pub(super) struct Pending {
     pub(super) message_id: Option<u16>,
     pub(super) wanted_for: WantedFor,
     pub(super) assembly: Assembly,
+    pub(super) upload: Option<Upload>,
     sent: u32,
     octets: u64,
     due: Option<Instant>,
@@ -43,7 +47,9 @@ pub(super) enum WantedFor {
 
 impl Pending {
     pub(super) fn new(id: RequestId, request: Request, token: Token) -> Self {
+        let body = request.body.as_ref().map(octets_of);
         Self {
+            upload: body.as_deref().and_then(Upload::new),
             id,
             request,
             token,
@@ -78,10 +84,13 @@ impl Pending {
     /// A new transport: as if it had never been sent. What was read of the answer is read again.
     pub(super) fn restart(&mut self) {
         self.assembly = Assembly::default();
+        if let Some(upload) = &mut self.upload {
+            upload.restart();
+        }
         self.send_anew();
     }
 
-    /// The next block is asked for, under a token of its own (RFC 7959 §3.4).
+    /// The next block is asked for, or sent, under a token of its own (RFC 7959 §3.4).
     pub(super) fn ask_next_block(&mut self, token: Token) {
         self.token = token;
         self.send_anew();
@@ -186,8 +195,10 @@ impl Pending {
         }
         if let Some(body) = &self.request.body {
             message.push_option(option::CONTENT_FORMAT, option::octets(option::DOTS_CBOR));
-            // Bodies are checked where they are made; what cannot be written is refused by the peer as empty.
-            message.payload = cbor::encode(body).unwrap_or_default();
+            match &self.upload {
+                Some(upload) => upload.fill(&mut message),
+                None => message.payload = octets_of(body),
+            }
         }
         if let Some(block) = self.assembly.next() {
             message.push_option(option::BLOCK2, block.octets());
@@ -201,7 +212,7 @@ impl Pending {
     }
 
     /// Whether help depends on it.
-    fn is_urgent(&self) -> bool {
+    pub(super) fn is_urgent(&self) -> bool {
         matches!(self.request.resource, Resource::Mitigate { .. })
             && self.request.method != Method::Get
     }
@@ -213,6 +224,11 @@ impl Pending {
             Resource::Config { .. } | Resource::TelemetrySetup { .. }
         )
     }
+}
+
+/// Bodies are checked where they are made; what cannot be written is refused by the peer as empty.
+fn octets_of(body: &Value) -> Vec<u8> {
+    cbor::encode(body).unwrap_or_default()
 }
 
 /// Whether a request may wait: telemetry does, mitigation does not.

@@ -64,6 +64,17 @@ impl Block {
         self.number as usize * self.size()
     }
 
+    /// The block of this size that begins at an offset; `None` past the last number.
+    #[must_use]
+    pub fn at(self, offset: usize) -> Option<Self> {
+        let number = u32::try_from(offset / self.size()).ok()?;
+        (number < 1 << 20).then_some(Self {
+            number,
+            more: false,
+            ..self
+        })
+    }
+
     /// The block that follows; `None` past the last number.
     #[must_use]
     pub fn next(self) -> Option<Self> {

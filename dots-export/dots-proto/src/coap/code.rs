@@ -21,6 +21,8 @@ impl Code {
     pub const DELETED: Self = Self::of(2, 2);
     /// 2.04.
     pub const CHANGED: Self = Self::of(2, 4);
+    /// 2.31 (RFC 7959).
+    pub const CONTINUE: Self = Self::of(2, 31);
     /// 2.05.
     pub const CONTENT: Self = Self::of(2, 5);
     /// 4.00.
@@ -37,6 +39,8 @@ impl Code {
     pub const METHOD_NOT_ALLOWED: Self = Self::of(4, 5);
     /// 4.06.
     pub const NOT_ACCEPTABLE: Self = Self::of(4, 6);
+    /// 4.08 (RFC 7959).
+    pub const REQUEST_ENTITY_INCOMPLETE: Self = Self::of(4, 8);
     /// 4.09 (RFC 8132).
     pub const CONFLICT: Self = Self::of(4, 9);
     /// 4.12.

@@ -28,6 +28,8 @@ pub const BLOCK2: u16 = 23;
 pub const BLOCK1: u16 = 27;
 /// Size2: elective.
 pub const SIZE2: u16 = 28;
+/// RFC 7959 §4.
+pub const SIZE1: u16 = 60;
 
 /// Proxy-Uri: critical.
 pub const PROXY_URI: u16 = 35;
@@ -60,7 +62,7 @@ pub const fn is_length_of(number: u16, length: usize) -> bool {
         URI_PORT | CONTENT_FORMAT | ACCEPT => length <= 2,
         URI_PATH | URI_QUERY => length <= 255,
         OBSERVE | BLOCK1 | BLOCK2 => length <= 3,
-        MAX_AGE | SIZE2 => length <= 4,
+        MAX_AGE | SIZE1 | SIZE2 => length <= 4,
         HOP_LIMIT => length == 1,
         _ => true,
     }

@@ -42,6 +42,8 @@ pub(super) struct Asker {
     pub(super) representation: Option<u64>,
     /// The block that is asked for.
     pub(super) block: Option<Block>,
+    /// The block of the request's body that is answered.
+    pub(super) upload: Option<Block>,
 }
 
 /// What is known of a request that came before.
@@ -99,6 +101,7 @@ impl Exchanges {
                 relation: None,
                 representation: (message.code == Code::GET).then(|| representation_digest(message)),
                 block: message.option(option::BLOCK2).and_then(Block::from_value),
+                upload: None,
             },
             repeat: repeat_digest(message),
             answer: None,
@@ -110,6 +113,13 @@ impl Exchanges {
     pub(super) fn set_relation(&mut self, id: ExchangeId, relation: RelationId) {
         if let Some(entry) = self.open(id) {
             entry.asker.relation = Some(relation);
+        }
+    }
+
+    /// Notes which block of the request's body is answered.
+    pub(super) fn set_upload(&mut self, id: ExchangeId, block: Block) {
+        if let Some(entry) = self.open(id) {
+            entry.asker.upload = Some(block);
         }
     }
 

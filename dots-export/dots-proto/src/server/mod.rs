@@ -3,6 +3,7 @@
 mod exchange;
 mod relation;
 mod representation;
+mod upload;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use exchange::{Asker, Exchanges, Known};
 pub use relation::MAX_RELATIONS;
 use relation::Relations;
 use representation::{Representation, Representations};
+use upload::{Step, Uploads};
 
 /// Octets of a diagnostic payload; what is longer is cut.
 const MAX_DIAGNOSTIC: usize = 512;
@@ -123,6 +125,7 @@ pub struct Session {
     exchanges: Exchanges,
     relations: Relations,
     representations: Representations,
+    uploads: Uploads,
     heartbeats: Heartbeats,
     transmits: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
@@ -139,6 +142,7 @@ impl Session {
             exchanges: Exchanges::new(&parameters),
             relations: Relations::default(),
             representations: Representations::default(),
+            uploads: Uploads::default(),
             heartbeats: Heartbeats::new(&parameters),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -198,6 +202,9 @@ impl Session {
             return;
         };
         let mut message = self.answer(&asker, response.code);
+        if let Some(block) = asker.upload {
+            message.push_option(option::BLOCK1, block.octets());
+        }
         if let Some(relation) = asker.relation {
             if response.code.is_success() {
                 if let Some(sequence) = self.relations.establish(relation) {
@@ -283,6 +290,36 @@ impl Session {
             self.handle_known(known);
             return;
         }
+        // A block that is repeated has been taken already.
+        let block = message.option(option::BLOCK1).is_some();
+        if let Some(known) = block.then(|| self.exchanges.repeat(message)).flatten() {
+            self.handle_known(known);
+            return;
+        }
+        match self.uploads.take(now, message) {
+            None => self.handle_whole(now, message, None),
+            Some(Step::Whole(block, octets)) => {
+                let mut whole = message.clone();
+                whole
+                    .options
+                    .retain(|(number, _)| !matches!(*number, option::BLOCK1 | option::SIZE1));
+                whole.payload = octets;
+                self.handle_whole(now, &whole, Some((block, message)));
+            }
+            Some(Step::Continue(block)) => {
+                let exchange = self.exchanges.begin(now, message);
+                self.exchanges.set_upload(exchange, block);
+                self.handle_response(now, exchange, Response::new(Code::CONTINUE));
+            }
+            Some(Step::Failed(code, text)) => {
+                let exchange = self.exchanges.begin(now, message);
+                self.handle_response(now, exchange, Response::error(code, text));
+            }
+        }
+    }
+
+    /// A request with its whole body; where that came in blocks, with the last of them.
+    fn handle_whole(&mut self, now: Instant, message: &Message, last: Option<(Block, &Message)>) {
         match request::read(message) {
             Ok(asked) if asked.resource == Resource::Heartbeat => {
                 self.handle_heartbeat(now, message, &asked);
@@ -290,9 +327,16 @@ impl Session {
             Ok(asked) => {
                 if let Some(known) = self.exchanges.repeat(message) {
                     self.handle_known(known);
-                } else {
-                    self.handle_asked(now, message, asked);
+                    return;
                 }
+                // Exchanges know requests as they came.
+                let exchange = self
+                    .exchanges
+                    .begin(now, last.map_or(message, |(_, last)| last));
+                if let Some((block, _)) = last {
+                    self.exchanges.set_upload(exchange, block);
+                }
+                self.handle_asked(now, exchange, message, asked);
             }
             Err(Fault::Reject) => {
                 self.transmit(Some(Message::empty(Kind::Reset, message.message_id)));
@@ -327,8 +371,13 @@ impl Session {
     }
 
     /// A request for the application, unless it asks for a later block of what is kept here.
-    fn handle_asked(&mut self, now: Instant, message: &Message, asked: Asked) {
-        let exchange = self.exchanges.begin(now, message);
+    fn handle_asked(
+        &mut self,
+        now: Instant,
+        exchange: ExchangeId,
+        message: &Message,
+        asked: Asked,
+    ) {
         if self.serve_block(now, exchange, message) {
             return;
         }

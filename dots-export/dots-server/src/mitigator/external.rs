@@ -50,8 +50,8 @@ pub(crate) struct External<C> {
     run: u64,
     sequence: u64,
     entries: BTreeMap<MitigationId, Entry>,
-    /// Since when the back end is to end first what is there: an earlier run may have left something.
-    reset_due: Option<Instant>,
+    /// The back end is to end first what is there: an earlier run may have left something.
+    reset: Option<Reset>,
     /// The back end is left alone until then.
     held_until: Option<Instant>,
     failures: u32,
@@ -59,6 +59,13 @@ pub(crate) struct External<C> {
     /// The last that was asked about: the next message goes on from there.
     asked: MitigationId,
     reports: VecDeque<MitigatorReport>,
+}
+
+/// A message that is due.
+#[derive(Clone, Copy)]
+struct Reset {
+    since: Instant,
+    sequence: u64,
 }
 
 /// A mitigation as the back end knows it.
@@ -82,9 +89,12 @@ impl<C: Carrier> External<C> {
             carrier,
             settings: settings.clone(),
             run,
-            sequence: 1,
+            sequence: 0,
             entries: BTreeMap::new(),
-            reset_due: Some(now),
+            reset: Some(Reset {
+                since: now,
+                sequence: 0,
+            }),
             held_until: None,
             failures: 0,
             next_report: now + settings.report_interval,
@@ -150,12 +160,17 @@ impl<C: Carrier> External<C> {
     fn begin_anew(&mut self, now: Instant) {
         self.entries
             .retain(|_, entry| entry.step != Some(Action::Stop));
+        self.sequence += 1;
+        self.reset = Some(Reset {
+            since: now,
+            sequence: self.sequence,
+        });
         for entry in self.entries.values_mut() {
+            self.sequence += 1;
+            entry.sequence = self.sequence;
             entry.step = Some(Action::Start);
             entry.known = false;
         }
-        self.sequence += 1;
-        self.reset_due = Some(now);
     }
 
     fn send(
@@ -191,16 +206,16 @@ impl<C: Carrier> External<C> {
         }))
     }
 
-    fn reset(&mut self, now: Instant) {
-        match self.send(Action::Reset, self.sequence, &[]) {
-            Ok(_) => self.reset_due = None,
+    fn reset(&mut self, now: Instant, sequence: u64) {
+        match self.send(Action::Reset, sequence, &[]) {
+            Ok(_) => self.reset = None,
             Err(CarrierError::Refused(error)) => {
                 tracing::warn!(
                     mitigator = self.carrier.name(),
                     error,
                     "the back end does not end what an earlier run has left"
                 );
-                self.reset_due = None;
+                self.reset = None;
             }
             Err(CarrierError::Unreachable(error)) => self.back_off(now, &error),
         }
@@ -371,8 +386,8 @@ impl<C: Carrier> Backend for External<C> {
         if self.held_until.is_some_and(|until| until > now) {
             return;
         }
-        if self.reset_due.is_some() {
-            return self.reset(now);
+        if let Some(reset) = self.reset {
+            return self.reset(now, reset.sequence);
         }
         match self.next_step().filter(|(due, _)| *due <= now) {
             Some((_, id)) => self.tell(now, id),
@@ -382,8 +397,8 @@ impl<C: Carrier> Backend for External<C> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        if let Some(due) = self.reset_due {
-            return Some(self.held_until.unwrap_or(due));
+        if let Some(reset) = self.reset {
+            return Some(self.held_until.unwrap_or(reset.since));
         }
         let step = self.next_step().map(|(due, _)| due);
         let report = self.is_asking().then_some(self.next_report);

@@ -28,7 +28,7 @@ pub(crate) struct Message<'a> {
     pub(crate) action: Action,
     /// When the server's run began, in seconds since 1970: ids are unique within a run only.
     pub(crate) run: u64,
-    /// Rises with each message that is not a repetition.
+    /// Tells repetitions from other messages: they have the number of the first.
     pub(crate) sequence: u64,
     pub(crate) mitigations: Vec<MessageItem<'a>>,
 }

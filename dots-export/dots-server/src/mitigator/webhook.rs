@@ -198,11 +198,8 @@ async fn exchange(
     tokio::select! {
         biased;
         answer = &mut talk => answer,
-        // A connection that has ended may have brought the answer.
-        ended = connection => match ended {
-            Ok(()) => talk.await,
-            Err(error) => Err(unreachable(error)),
-        },
+        // A connection that has ended may have brought the answer, however it ended: many close TLS without saying so.
+        _ = connection => talk.await,
     }
 }
 
@@ -211,7 +208,7 @@ async fn read(response: Response<hyper::body::Incoming>) -> Result<Vec<u8>, Carr
     let body = Limited::new(response.into_body(), MAX_ANSWER)
         .collect()
         .await
-        .map_err(|error| CarrierError::Refused(format!("{status}, and its body: {error}")))?;
+        .map_err(|error| unreachable(format!("{status}, and its body: {error}")))?;
     let body = body.to_bytes();
     if status.is_success() {
         return Ok(body.to_vec());

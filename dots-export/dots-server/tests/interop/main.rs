@@ -3,6 +3,7 @@
 //! (3), mitigation (4 to 11), filter control (12), hints (13), telemetry (14 to 16), redirection (19), gateways (20).
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod blocks;
 mod mitigation;
 mod session;
 mod telemetry;

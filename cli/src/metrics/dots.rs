@@ -1,0 +1,120 @@
+//! Sessions with upstreams, the transports of our own DOTS server, and until when certificates are good.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use weir_dots_server::TransportFigures;
+use weir_dtls::Validity;
+
+use super::{counter, gauge};
+use crate::views::Views;
+
+/// The upstream that stands for our own server in `weir_dots_certificate_expiry_seconds`.
+const OWN: &str = "";
+
+/// All of it.
+pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt::Result {
+    let server = views.dots_server();
+    let mut family = encoder.encode_descriptor(
+        "weir_dots_session_up",
+        "1 while a session with the upstream stands",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (upstream, up) in views.sessions() {
+        ConstGauge::new(i64::from(up)).encode(family.encode_family(&[("upstream", upstream)])?)?;
+    }
+    let mut validities = views.validities();
+    if let Some(figures) = &server {
+        validities.push((OWN.to_owned(), figures.validity));
+    }
+    encode_validities(
+        encoder,
+        "weir_dots_certificate_expiry_seconds",
+        "When the certificate for an upstream, or of our own DOTS server, ends: seconds since 1970",
+        &validities,
+        |validity| validity.certificate,
+    )?;
+    encode_validities(
+        encoder,
+        "weir_dots_crl_expiry_seconds",
+        "When the revocation lists want to be replaced, after which no peer is let in: seconds since 1970",
+        &validities,
+        |validity| validity.revocations,
+    )?;
+    match server {
+        Some(figures) => encode_server(encoder, &figures),
+        None => Ok(()),
+    }
+}
+
+fn encode_validities(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    validities: &[(String, Validity)],
+    end: impl Fn(&Validity) -> Option<i64>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (upstream, validity) in validities {
+        if let Some(seconds) = end(validity) {
+            let labels = [("upstream", upstream.as_str())];
+            ConstGauge::new(seconds).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_server(encoder: &mut DescriptorEncoder<'_>, figures: &TransportFigures) -> fmt::Result {
+    for (name, help, value) in [
+        (
+            "weir_dots_server_datagram_sessions",
+            "DTLS sessions and handshakes now",
+            figures.datagram_sessions,
+        ),
+        (
+            "weir_dots_server_stream_sessions",
+            "Connections of TLS over TCP now",
+            figures.stream_sessions,
+        ),
+    ] {
+        gauge(encoder, name, help, value)?;
+    }
+    for (name, help, value) in [
+        (
+            "weir_dots_server_sessions",
+            "Sessions that came about",
+            figures.connected,
+        ),
+        (
+            "weir_dots_server_failed_handshakes",
+            "Handshakes that failed",
+            figures.failed,
+        ),
+        (
+            "weir_dots_server_refused_handshakes",
+            "Handshakes that found no room",
+            figures.refused,
+        ),
+        (
+            "weir_dots_server_unverified_hellos",
+            "ClientHellos without a valid cookie",
+            figures.unverified,
+        ),
+        (
+            "weir_dots_server_credential_reloads",
+            "How often certificates, keys and revocation lists were read again",
+            figures.reloads,
+        ),
+        (
+            "weir_dots_server_failed_credential_reloads",
+            "How often that failed",
+            figures.failed_reloads,
+        ),
+    ] {
+        counter(encoder, name, help, value)?;
+    }
+    Ok(())
+}
