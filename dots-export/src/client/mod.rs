@@ -5,8 +5,10 @@
 
 mod advance;
 mod answers;
+mod discovered;
 mod journal;
 mod mitigation;
+mod redirect;
 mod reports;
 mod restore;
 mod setup;
@@ -25,10 +27,13 @@ use weir_dtls::Validity;
 
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
+pub use self::redirect::Alternate;
+use self::redirect::Redirects;
 use self::setup::Setup;
 pub use self::setup::{SetupItem, SetupPlan};
 use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
+use crate::discovery::Discovery;
 use crate::request::{mitigate, mitigation_body, next_id};
 use crate::scope::covers;
 use crate::telemetry::{MAX_BODY_OCTETS, fits};
@@ -90,6 +95,8 @@ pub struct ClientCounters {
     pub orphans: u64,
     /// Answers that could not be read.
     pub unreadable: u64,
+    /// Redirections to servers that were used within the last five minutes, which are ignored.
+    pub redirect_loops: u64,
 }
 
 /// A mitigation as the client holds it.
@@ -122,6 +129,8 @@ pub struct Client {
     last_tmid: Option<u32>,
     last_tsid: Option<u32>,
     setup: Setup,
+    discovered: Option<Discovery>,
+    redirects: Redirects,
     mitigations: BTreeMap<Mid, Held>,
     telemetry: BTreeMap<AttackId, Told>,
     outstanding: Vec<(RequestId, Purpose)>,
@@ -174,6 +183,8 @@ impl Client {
             last_tmid: None,
             last_tsid: None,
             setup: Setup::default(),
+            discovered: None,
+            redirects: Redirects::default(),
             mitigations: BTreeMap::new(),
             telemetry: BTreeMap::new(),
             outstanding: Vec::new(),
@@ -237,6 +248,7 @@ impl Client {
     pub fn handle_disconnected(&mut self, now: Instant) {
         if self.connected {
             self.connected = false;
+            self.redirects.handle_disconnected(now);
             self.session.handle_disconnected(now);
             self.notify_session(SessionState::Lost);
         }
@@ -330,6 +342,7 @@ impl Client {
             .filter(later);
         let later = |at: &Instant| self.connected && later(at);
         let told = told.chain(self.setup.timers());
+        let told = told.chain(self.redirects.due());
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
     }
@@ -520,7 +533,9 @@ impl Client {
                         self.handle_answer(now, purpose, &answer);
                     }
                 }
-                Notice::Notification { body, .. } => self.handle_reports(now, &body),
+                Notice::Notification { body, max_age, .. } => {
+                    self.handle_notification(now, body, max_age);
+                }
                 Notice::Unanswered { id } => {
                     if let Some(purpose) = self.take_purpose(id) {
                         self.handle_silence(now, id, purpose);
