@@ -248,7 +248,7 @@ pub struct UpstreamSettings {
     /// File of sources that are known to be good.
     pub accept_list: Option<PathBuf>,
     /// Where its addresses, ports and data channel come from, if from the DNS.
-    pub(crate) discovery: Option<DiscoverySettings>,
+    pub discovery: Option<DiscoverySettings>,
     files: CredentialFiles,
 }
 

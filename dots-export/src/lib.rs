@@ -49,7 +49,9 @@ pub use config::{
     UpstreamConfig, UpstreamSettings, check,
 };
 pub use decision::{Action, Decision};
-pub use discovery::{Channel, Discovery, Endpoint, Mechanism};
+pub use discovery::{
+    Channel, Discovery, DiscoveryError, DiscoverySettings, Endpoint, Mechanism, discover,
+};
 pub use exporter::Exporter;
 pub use plan::{Link, setup_plan};
 pub use recorder::{Record, Recorder, placeholder_cuid};

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::settings::{DiscoverySettings, ResolverSettings, read_domain, read_resolver};
+pub use self::settings::DiscoverySettings;
+pub(crate) use self::settings::{ResolverSettings, read_domain, read_resolver};
 use lookup::Lookups;
 use walk::Walk;
 
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Why nothing was discovered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum DiscoveryError {
+pub enum DiscoveryError {
     /// The DNS knows of no server.
     #[error("no DOTS server is published under {0}")]
     NoServer(String),
@@ -145,7 +146,7 @@ impl Discovery {
 
 /// Asks the DNS. That it has no records of the first mechanism leads to the second; that it does not answer does not, since
 /// whoever can keep an answer away must not choose the mechanism (RFC 8973 §8).
-pub(crate) async fn discover(settings: &DiscoverySettings) -> Result<Discovery, DiscoveryError> {
+pub async fn discover(settings: &DiscoverySettings) -> Result<Discovery, DiscoveryError> {
     let asked = tokio::time::timeout(PATIENCE, ask(settings)).await;
     asked.unwrap_or(Err(DiscoveryError::TimedOut))
 }

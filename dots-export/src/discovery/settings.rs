@@ -16,7 +16,7 @@ const TLS_PORT: u16 = 853;
 
 /// Whose servers are looked for, and how.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct DiscoverySettings {
+pub struct DiscoverySettings {
     pub(crate) domain: Name,
     pub(crate) resolver: ResolverSettings,
 }
