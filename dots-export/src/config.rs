@@ -591,7 +591,7 @@ fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults)
         }
         return None;
     }
-    if config.psk_identity.is_some() {
+    if config.psk_identity.is_some() || config.psk_file.is_some() {
         let message = "the data channel needs a certificate, not a pre-shared key";
         faults.add(table, "data_channel", message);
     }
@@ -787,7 +787,7 @@ mod tests {
             resolver: "tls://192.0.2.53#dns.example.net".to_owned(),
             ..upstream()
         };
-        let settings = check(&[discovered.clone()], &[], &[]).unwrap();
+        let settings = check(std::slice::from_ref(&discovered), &[], &[]).unwrap();
         let found = &settings.upstreams()[0];
         assert_eq!(found.server(), "example.net:4646");
         assert!(found.discovery.is_some());

@@ -3,17 +3,25 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::proto::rr::Record;
 use support::dns::{DnsServer, Mood, cname, host, naptr, naptr_of, ptr, srv};
+use support::net::{
+    RealClient, RealServer, failure, is_granted, is_up, server_config, upstream_of,
+};
 use weir_dots_export::{
-    Discovery, DiscoveryError, Mechanism, PolicyConfig, UpstreamConfig, UpstreamSettings, check,
-    discover,
+    ClientNotice, Discovery, DiscoveryError, Journal, Mechanism, PolicyConfig, StateChange,
+    UpstreamConfig, UpstreamSettings, check, discover,
 };
 use weir_dtls::lab::{Issue, LabNames, issue, write_keys};
+
+const PATIENCE: Duration = Duration::from_secs(25);
 
 fn config(resolver: &str) -> UpstreamConfig {
     UpstreamConfig {
@@ -428,6 +436,113 @@ async fn over_tls(resolver: &str, keys: &Path) -> Result<Discovery, DiscoveryErr
     let mut config = config(resolver);
     config.resolver_ca = Some(keys.join("ca.pem"));
     discover(&settings(config).discovery.unwrap()).await
+}
+
+/// Keys of the lab, with a server of the domain.
+fn lab() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let names = LabNames {
+        server: vec!["example.net".to_owned()],
+        ..LabNames::default()
+    };
+    write_keys(folder.path(), &names).unwrap();
+    folder
+}
+
+#[derive(Default)]
+struct Rows(Mutex<BTreeMap<String, StateChange>>);
+
+impl Journal for Rows {
+    fn write(&self, change: &StateChange) -> io::Result<()> {
+        let mut rows = self.0.lock().unwrap();
+        // As a row is kept: without its number, and without what is not kept.
+        let text = serde_json::to_string(change)?;
+        rows.insert(change.key(), serde_json::from_str(&text)?);
+        Ok(())
+    }
+}
+
+fn is_discovered(notice: &ClientNotice) -> bool {
+    matches!(notice, ClientNotice::Discovered { .. })
+}
+
+#[tokio::test]
+async fn help_comes_from_where_the_dns_says_and_from_there_when_the_dns_is_gone() {
+    let folder = lab();
+    let server = RealServer::start(&server_config(folder.path()));
+    let dns = DnsServer::start(leading_to(server.address)).await;
+    let upstream = upstream_of(config(&dns.address.to_string()), folder.path());
+    let rows = Arc::new(Rows::default());
+    let mut client = RealClient::start_with(&upstream, support::client(), rows.clone());
+    let told = client.until(PATIENCE, is_discovered).await.unwrap();
+    let ClientNotice::Discovered { discovery, .. } = told else {
+        unreachable!()
+    };
+    assert_eq!(discovery.endpoints[0].address, server.address);
+    client.until(PATIENCE, is_up).await.unwrap();
+    client.stop().await;
+
+    dns.set(Mood::Silent);
+    let kept = rows.0.lock().unwrap().clone();
+    let mut again = support::client();
+    again.restore(kept.into_values());
+    let mut client = RealClient::start_with(&upstream, again, rows.clone());
+    let begun = Instant::now();
+    client.until(PATIENCE, is_discovered).await.unwrap();
+    client.ask(7).await;
+    client.until(PATIENCE, is_granted).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    client.stop().await;
+
+    // What was kept is of that domain alone.
+    let mut again = support::client();
+    again.restore(rows.0.lock().unwrap().clone().into_values());
+    let mut other = config(&dns.address.to_string());
+    other.discover = "example.com".to_owned();
+    let mut client = RealClient::start_with(&upstream_of(other, folder.path()), again, rows);
+    client.ask(8).await;
+    let failed = |notice: &_| is_up(notice) || failure(notice.clone()).is_some();
+    let notice = client.until(Duration::from_secs(30), failed).await.unwrap();
+    assert!(failure(notice).is_some());
+    client.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_the_dns_names_but_no_certificate_does_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    // Its certificate is for the host that the DNS says, not for the domain.
+    let names = LabNames {
+        server: vec!["a.example.net".to_owned()],
+        ..LabNames::default()
+    };
+    write_keys(folder.path(), &names).unwrap();
+    let server = RealServer::start(&server_config(folder.path()));
+    let dns = DnsServer::start(leading_to(server.address)).await;
+    let upstream = upstream_of(config(&dns.address.to_string()), folder.path());
+    let mut client = RealClient::start(&upstream, 1);
+    let failed = |notice: &_| is_up(notice) || failure(notice.clone()).is_some();
+    let notice = client.until(PATIENCE, failed).await.unwrap();
+    let reason = failure(notice).unwrap();
+    assert!(reason.contains("certificate"), "{reason}");
+    client.stop().await;
+}
+
+#[tokio::test]
+async fn servers_that_are_gone_are_looked_for_anew() {
+    let folder = lab();
+    let server = RealServer::start(&server_config(folder.path()));
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dns = DnsServer::start(leading_to(nobody.local_addr().unwrap())).await;
+    drop(nobody);
+    let upstream = upstream_of(config(&dns.address.to_string()), folder.path());
+    let mut client = RealClient::start(&upstream, 1);
+    client.ask(7).await;
+    let failed = |notice: &ClientNotice| failure(notice.clone()).is_some();
+    client.until(PATIENCE, failed).await.unwrap();
+    dns.set_records(leading_to(server.address));
+    // Long before the TTL.
+    client.until(PATIENCE, is_granted).await.unwrap();
+    client.stop().await;
 }
 
 /// Records that lead to a server on loopback.

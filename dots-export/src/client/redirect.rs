@@ -9,7 +9,8 @@ use weir_dots_proto::body::{Body, Redirect};
 use weir_dots_proto::coap::Code;
 
 use super::Client;
-use super::answers::Answer;
+use super::answers::{AFTER_REDIRECT, Answer};
+use super::mitigation::Phase;
 use crate::command::ClientNotice;
 
 /// A redirection to a server that was used within this time is ignored.
@@ -187,6 +188,27 @@ impl Client {
             max_age,
         };
         self.take_redirect(now, &answer);
+    }
+
+    /// The server refuses to list what it knows, and leads nowhere: what waits for the list is refused with it, so that policy
+    /// may ask another upstream.
+    pub(super) fn refuse_waiting(&mut self, answer: &Answer) {
+        let mut refused = Vec::new();
+        for (mid, held) in &mut self.mitigations {
+            if held.phase == Phase::Asking && held.silent_at.take().is_some() {
+                refused.push((*mid, held.attack.clone()));
+            }
+        }
+        for (mid, attack) in refused {
+            self.notify(ClientNotice::Refused {
+                attack,
+                upstream: self.upstream.clone(),
+                mid: mid.0,
+                code: answer.code.to_string(),
+                diagnostic: "redirected in a circle".to_owned(),
+                retry_in: Some(AFTER_REDIRECT),
+            });
+        }
     }
 
     /// Back to the configured server where the other one's time is over; but not while there is an attack, or what was asked

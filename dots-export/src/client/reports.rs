@@ -64,6 +64,7 @@ impl Client {
             },
             (_, Some(_)) if answer.alternate().is_some() => {
                 self.audit = Audit::Due(Some(now + AFTER_REDIRECT));
+                self.refuse_waiting(answer);
                 return;
             }
             (code, _) if code.class() == 5 => {

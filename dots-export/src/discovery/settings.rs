@@ -49,7 +49,7 @@ pub(crate) enum ResolverSettings {
 pub(crate) fn read_domain(text: &str) -> Result<Name, &'static str> {
     const WRONG: &str = "write a domain, such as example.net";
     let mut name = Name::from_utf8(text).map_err(|_| WRONG)?;
-    if name.is_root() || text.parse::<IpAddr>().is_ok() {
+    if name.num_labels() == 0 || text.parse::<IpAddr>().is_ok() {
         return Err(WRONG);
     }
     // Search domains have no say in it.
