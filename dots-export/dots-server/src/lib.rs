@@ -52,7 +52,7 @@
 //!
 //! | `action` | `mitigations` | what to do |
 //! |---|---|---|
-//! | `reset` | none | nothing of this server stands: end all. First in a run, and at an orderly end without `keep_on_exit` |
+//! | `reset` | none | nothing of this server stands: end all. First in a run; last too, where something stands that `keep_on_exit` does not keep |
 //! | `start`, `change` | one | filter by this scope from now on, whether or not the id is known |
 //! | `stop` | one | filter no more; nothing to do where the id is not known |
 //! | `report` | up to 256, without scopes | answer what was dropped |
