@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use support::net::{
-    Lossy, RealClient, RealServer, failure, is_granted, is_up, server_config, upstream_config,
-    upstream_of,
+    Lossy, RealClient, RealServer, carry_streams, failure, is_granted, is_up, server_config,
+    upstream_config, upstream_of,
 };
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use weir_dots_export::{Transport, UpstreamConfig};
 use weir_dots_server::{ClientConfig, DotsServerConfig};
 use weir_dtls::lab::{Issue, LabNames, issue, revoke, write_keys};
@@ -89,15 +89,7 @@ async fn help_comes_over_both_transports_by_certificate_and_by_key() {
 async fn without_datagrams(server: SocketAddr) -> (SocketAddr, UdpSocket) {
     let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = hole.local_addr().unwrap();
-    let listener = TcpListener::bind(address).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut front, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut back = TcpStream::connect(server).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut front, &mut back).await;
-            });
-        }
-    });
+    carry_streams(address, server).await;
     (address, hole)
 }
 
