@@ -8,6 +8,7 @@
 //! - [`service`]: a function from a request of an authenticated peer to a response. No I/O either.
 //! - [`server`]: sockets, TLS and limits around it. [`DataHandle`] shares it with the signal channel's server, which looks up
 //!   aliases and switches filters (RFC 9133); [`Folder`] keeps it over a restart.
+//! - [`DataServer`]: all of it, from a table of the configuration.
 //! - [`client`]: the other peer; [`filters`]: what it asks for.
 //!
 //! - [`enforce`]: filters in the kernel of this machine. Something else that enforces asks for [`DataHandle::in_force`] and
@@ -53,6 +54,7 @@ pub mod model;
 mod policy;
 pub mod server;
 pub mod service;
+mod start;
 pub mod store;
 mod time;
 mod tls;
@@ -61,5 +63,6 @@ pub use config::{ConfigFault, DataChannelConfig, DataChannelSettings, DataClient
 pub use handle::{DataHandle, InForce};
 pub use keep::{Folder, Keep};
 pub use policy::{Authority, Peer, Prefixes};
+pub use start::DataServer;
 pub use time::UnixTime;
 pub use tls::{TlsError, TlsFiles};
