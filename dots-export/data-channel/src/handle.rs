@@ -4,26 +4,35 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{ActivationType, Target};
 
-use crate::UnixTime;
 use crate::keep::Keep;
 use crate::model::{Acl, Matched, VendorMapping};
 use crate::service::{Request, Response, Service};
 use crate::store::{Change, NoSuchAcl, Refused, SavedClient, StoreError};
+use crate::{Prefixes, UnixTime};
 
 /// Changes that could not be kept and wait for another attempt; beyond, the oldest is dropped: its row stays as it was.
 const MAX_UNKEPT: usize = 10_000;
 
-/// A service, shared. Calls are short; each locks.
+/// A service, shared. Lookups are short and never wait for a disk.
 #[derive(Clone)]
 pub struct DataHandle {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Shared>,
 }
 
 struct Shared {
-    service: Service,
+    service: Mutex<Service>,
+    /// Locked before the service where both are: rows are written in the order in which they have changed.
+    keeper: Mutex<Keeper>,
+    /// Something waits to be kept.
+    changed: Notify,
+}
+
+/// Where rows are kept, and those that are not yet.
+struct Keeper {
     keep: Option<Box<dyn Keep>>,
     unkept: Vec<Change>,
 }
@@ -38,13 +47,14 @@ impl DataHandle {
     /// Shares a service. Without `keep` a restart forgets everything.
     #[must_use]
     pub fn new(service: Service, keep: Option<Box<dyn Keep>>) -> Self {
+        let unkept = Vec::new();
         let shared = Shared {
-            service,
-            keep,
-            unkept: Vec::new(),
+            service: Mutex::new(service),
+            keeper: Mutex::new(Keeper { keep, unkept }),
+            changed: Notify::new(),
         };
         Self {
-            shared: Arc::new(Mutex::new(shared)),
+            shared: Arc::new(shared),
         }
     }
 
@@ -53,8 +63,8 @@ impl DataHandle {
         &self,
         rows: impl IntoIterator<Item = SavedClient>,
     ) -> Vec<(SavedClient, StoreError)> {
-        let mut shared = self.lock();
-        let store = shared.service.store_mut();
+        let mut service = self.lock();
+        let store = service.store_mut();
         let mut failed = Vec::new();
         for row in rows {
             if let Err(error) = store.restore(row.clone()) {
@@ -64,45 +74,46 @@ impl DataHandle {
         failed
     }
 
-    /// Answers a request of a peer whose certificate has these names.
+    /// Answers a request of a peer whose certificate has these names. A change is kept before this returns.
     #[must_use]
     pub fn handle_request(&self, request: &Request<'_>, names: &[String]) -> Response {
-        let mut shared = self.lock();
-        let response = shared.service.handle_request(request, names, now());
-        let is_done = response.status < 300;
-        if shared.keep() || !is_done || request.method.is_safe() {
+        let response = self.lock().handle_request(request, names, now());
+        if request.method.is_safe() || response.status >= 300 || self.keep() {
             return response;
         }
         Response::not_kept()
     }
 
-    /// Expires entries, and keeps what could not be kept before; when to call again.
+    /// Expires entries, and keeps what has changed or could not be kept before; when to call again.
     pub fn handle_time(&self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
-        let mut shared = self.lock();
         let now = now();
-        shared.service.store_mut().handle_time(now);
-        shared.keep();
-        let due = shared.service.store().poll_timeout();
+        let due = {
+            let mut service = self.lock();
+            service.store_mut().handle_time(now);
+            service.store().poll_timeout()
+        };
+        self.keep();
         due.map_or(LONGEST, |due| {
             now.until(due).clamp(Duration::from_secs(1), LONGEST)
         })
     }
 
+    /// Waits until something was changed that [`handle_time`](Self::handle_time) is to keep.
+    pub async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
     /// What an alias of a client stands for. `owner` is the peer's name, as its certificate tells it on the signal channel.
     #[must_use]
     pub fn alias(&self, owner: &str, cuid: &Cuid, name: &str) -> Option<Target> {
-        self.lock()
-            .service
-            .store()
-            .alias(owner, cuid, name)
-            .cloned()
+        self.lock().store().alias(owner, cuid, name).cloned()
     }
 
     /// Whether a client has a filter of this name.
     #[must_use]
     pub fn acl_exists(&self, owner: &str, cuid: &Cuid, name: &str) -> bool {
-        self.lock().service.store().acl_exists(owner, cuid, name)
+        self.lock().store().acl_exists(owner, cuid, name)
     }
 
     /// Switches a filter for good and refreshes its lifetime (RFC 9133 §3.2.1).
@@ -113,76 +124,91 @@ impl DataHandle {
         name: &str,
         activation: ActivationType,
     ) -> Result<(), NoSuchAcl> {
-        let mut shared = self.lock();
-        let store = shared.service.store_mut();
+        let mut service = self.lock();
+        let store = service.store_mut();
         store.set_activation(owner, cuid, name, activation, now())?;
-        shared.keep();
+        // An attack is on: the answer does not wait for a disk.
+        self.shared.changed.notify_one();
         Ok(())
     }
 
     /// The filters of a client that apply now, in the order in which they are tried.
     #[must_use]
     pub fn active_acls(&self, cuid: &Cuid, mitigating: bool) -> Vec<Acl> {
-        let shared = self.lock();
-        let acls = shared.service.store().active_acls(cuid, mitigating);
+        let service = self.lock();
+        let acls = service.store().active_acls(cuid, mitigating);
         acls.cloned().collect()
+    }
+
+    /// The prefixes of the domain that a client belongs to: a filter without a destination is for these alone
+    /// (RFC 8783 §7.2).
+    #[must_use]
+    pub fn prefixes(&self, cuid: &Cuid) -> Option<Prefixes> {
+        self.lock().prefixes(cuid)
     }
 
     /// Takes in what an entry of a filter has matched so far.
     pub fn handle_matched(&self, cuid: &Cuid, acl: &str, ace: &str, matched: Matched) {
-        let mut shared = self.lock();
-        shared
-            .service
-            .store_mut()
-            .handle_matched(cuid, acl, ace, matched);
+        let mut service = self.lock();
+        service.store_mut().handle_matched(cuid, acl, ace, matched);
     }
 
     /// The vendor mapping that a client has shared.
     #[must_use]
     pub fn mapping(&self, owner: &str, cuid: &Cuid) -> Option<VendorMapping> {
-        self.lock().service.store().mapping(owner, cuid).cloned()
+        self.lock().store().mapping(owner, cuid).cloned()
     }
 
     /// A number that grows with each change: filters are to be looked at again when it has grown.
     #[must_use]
     pub fn revision(&self) -> u64 {
-        self.lock().service.store().revision()
+        self.lock().store().revision()
     }
 
     /// Clients that are registered.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.lock().service.store().clients().count()
+        self.lock().store().clients().count()
     }
 
     /// What was refused since the start.
     #[must_use]
     pub fn refused(&self) -> Refused {
-        self.lock().service.store().refused()
+        self.lock().store().refused()
     }
 
     /// Works on the service itself: another authority, another mapping.
     pub fn with<T>(&self, work: impl FnOnce(&mut Service) -> T) -> T {
-        work(&mut self.lock().service)
+        work(&mut self.lock())
     }
 
     pub(crate) fn max_body(&self) -> usize {
-        self.lock().service.max_body()
+        self.lock().max_body()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    fn lock(&self) -> MutexGuard<'_, Service> {
         // A panic of another holder leaves the store as its last complete change did.
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        let service = self.shared.service.lock();
+        service.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the rows that have changed; whether all are kept.
+    fn keep(&self) -> bool {
+        let keeper = self.shared.keeper.lock();
+        let mut keeper = keeper.unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut service = self.lock();
+            while let Some(change) = service.store_mut().poll_change() {
+                keeper.unkept.retain(|old| old.cuid != change.cuid);
+                keeper.unkept.push(change);
+            }
+        }
+        keeper.write()
     }
 }
 
-impl Shared {
-    /// Keeps the rows that have changed; whether all are kept.
-    fn keep(&mut self) -> bool {
-        while let Some(change) = self.service.store_mut().poll_change() {
-            self.unkept.retain(|old| old.cuid != change.cuid);
-            self.unkept.push(change);
-        }
+impl Keeper {
+    fn write(&mut self) -> bool {
         let Some(keep) = &mut self.keep else {
             self.unkept.clear();
             return true;

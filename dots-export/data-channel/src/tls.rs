@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use openssl::asn1::Asn1Time;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::PKey;
@@ -15,6 +16,8 @@ use openssl::x509::X509;
 use openssl::x509::store::{X509Lookup, X509StoreBuilder};
 use openssl::x509::verify::X509VerifyFlags;
 use thiserror::Error;
+
+use crate::UnixTime;
 
 /// Suites of TLS 1.2: ECDHE with an AEAD (RFC 9325 §4.2). Those of TLS 1.3 are all of this kind.
 const CIPHERS: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK";
@@ -64,6 +67,7 @@ impl TlsFiles {
     pub fn server(&self) -> Result<SslContext, TlsError> {
         let mut builder = self.context()?;
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        builder.set_num_tickets(0)?;
         builder.set_options(SslOptions::NO_TICKET | SslOptions::CIPHER_SERVER_PREFERENCE);
         builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
         builder.set_alpn_select_callback(|_, offered| {
@@ -81,6 +85,17 @@ impl TlsFiles {
         builder.set_verify(SslVerifyMode::PEER);
         builder.set_alpn_protos(ALPN)?;
         Ok(builder.build())
+    }
+
+    /// When our certificate expires.
+    pub fn expires(&self) -> Result<UnixTime, TlsError> {
+        let own = certificates(&self.certificate)?;
+        let own = own
+            .first()
+            .ok_or_else(|| wrong(&self.certificate, "no certificate in PEM"))?;
+        let since = Asn1Time::from_unix(0)?.diff(own.not_after())?;
+        let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
+        Ok(UnixTime(u64::try_from(seconds).unwrap_or(0)))
     }
 
     fn context(&self) -> Result<SslContextBuilder, TlsError> {

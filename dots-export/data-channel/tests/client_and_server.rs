@@ -1,4 +1,5 @@
 //! Our client against our server over TLS on the loopback interface.
+#![allow(clippy::unwrap_used, reason = "helper functions of tests")]
 
 mod support;
 
@@ -10,7 +11,8 @@ use support::certificates::Ca;
 use support::{server_mapping, service};
 use tokio::sync::watch;
 use weir_data_channel::client::{
-    ClientError, ClientSettings, DataClient, Desired, Position, Registered, Synchronised,
+    ClientError, ClientSettings, DataClient, Desired, Intervals, Position, Registered,
+    Synchronised, UpkeepState, keep_up,
 };
 use weir_data_channel::model::{
     Ace, Acl, AclType, Actions, Alias, AttackMapping, Capabilities, Ipv4Match, L3, Matched,
@@ -366,4 +368,50 @@ async fn a_server_is_brought_to_what_is_wanted() {
         .map(|entry| entry.alias.name.as_str())
         .collect();
     assert_eq!(names, ["by hand", "weir-a"]);
+}
+
+#[tokio::test]
+async fn upkeep_begins_when_the_server_comes_and_follows_what_is_wanted() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Ca::new(folder.path(), "ca");
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let client = DataClient::new(settings(free, ca.client("client-a"))).unwrap();
+    let cuid = client.cuid().clone();
+    let (want, wanted) = watch::channel(Desired {
+        aliases: vec![alias("weir-a", "198.51.100.1/32")],
+        prefix: "weir-".to_owned(),
+        ..Desired::default()
+    });
+    let (tell, mut told) = watch::channel(UpkeepState::default());
+    let intervals = Intervals {
+        least_wait: Duration::from_millis(50),
+        most_wait: Duration::from_millis(50),
+        ..Intervals::default()
+    };
+    let upkeep = tokio::spawn(keep_up(client, wanted, tell, intervals));
+    told.wait_for(|state| state.failures >= 2 && state.failed.is_some())
+        .await
+        .unwrap();
+    let server = start(ca.server(), None, &free.to_string()).await;
+    told.wait_for(|state| state.done.is_some_and(|done| done.put == 1))
+        .await
+        .unwrap();
+    assert_eq!(told.borrow().peer_mapping, server_mapping());
+    assert!(server.handle.alias("client-a", &cuid, "weir-a").is_some());
+    want.send_modify(|desired| desired.acls = vec![filter("weir-1", "192.0.2.0/24")]);
+    told.wait_for(|state| state.done.is_some_and(|done| done.put == 1) && state.failures == 0)
+        .await
+        .unwrap();
+    while !server.handle.acl_exists("client-a", &cuid, "weir-1") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    want.send_modify(|desired| desired.aliases.clear());
+    told.wait_for(|state| state.done.is_some_and(|done| done.removed == 1))
+        .await
+        .unwrap();
+    drop(want);
+    upkeep.await.unwrap();
 }

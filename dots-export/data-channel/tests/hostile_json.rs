@@ -1,4 +1,5 @@
 //! Seeded runs of the fuzz target: requests that are mutations of valid ones.
+#![allow(clippy::unwrap_used, reason = "helper functions of tests")]
 
 use weir_data_channel::fuzzing::fuzz_restconf;
 
@@ -74,7 +75,8 @@ fn mutated_requests_do_no_harm() {
         "~",
     ];
     let mut random = Random(0x5eed_2024);
-    for _ in 0..std::env::var("WEIR_FUZZ_ROUNDS").map_or(3_000, |n| n.parse().unwrap()) {
+    let rounds = std::env::var("WEIR_FUZZ_ROUNDS");
+    for _ in 0..rounds.map_or(3_000, |rounds| rounds.parse().unwrap()) {
         let mut requests = Vec::new();
         for _ in 0..=random.below(6) {
             let mut octets = SEEDS[random.below(SEEDS.len())].as_bytes().to_vec();

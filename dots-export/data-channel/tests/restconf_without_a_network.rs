@@ -1,13 +1,17 @@
 //! Row 17 of the interop cases against the service alone, and rules that need a clock.
+#![allow(clippy::unwrap_used, reason = "helper functions of tests")]
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use serde_json::{Value, json};
 use support::{Reply, StepRequest, run, service};
-use weir_data_channel::UnixTime;
 use weir_data_channel::model::{Capabilities, Matched};
 use weir_data_channel::service::{Headers, Method, Request, Response, Service, ServiceSettings};
-use weir_data_channel::store::{DataStore, Limits};
+use weir_data_channel::store::{Change, ConflictRule, DataStore, Limits};
+use weir_data_channel::{Authority, DataHandle, Keep, Peer, UnixTime};
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::ActivationType;
 
@@ -81,7 +85,7 @@ fn row_17() {
             },
             body: &octets,
         };
-        let response = service.handle_request(&request, &[step.client.clone()], T0);
+        let response = service.handle_request(&request, std::slice::from_ref(&step.client), T0);
         Reply {
             status: response.status,
             headers: response
@@ -401,4 +405,126 @@ fn rows_survive_a_restart() {
         204
     );
     assert_eq!(again.store_mut().poll_change().unwrap().row, None);
+}
+
+#[test]
+fn a_filter_takes_the_family_of_its_matches() {
+    let mut service = registered(Limits::default());
+    let filter = |matches: Value| {
+        json!({"ietf-dots-data-channel:acls": {"acl": [{"name": "x", "aces": {"ace": [
+            {"name": "one", "matches": matches, "actions": {"forwarding": "drop"}},
+            {"name": "two", "matches": {"ipv6": {"protocol": 17}}, "actions": {"forwarding": "drop"}}
+        ]}}]}})
+    };
+    let path = format!("PUT {CLIENT}/acls/acl=x");
+    let mixed = filter(json!({"ipv4": {"protocol": 6}}));
+    let mut put = |body: &Value| ask(&mut service, "client-a", T0, &path, body).status;
+    assert_eq!(put(&mixed), 400);
+    assert_eq!(put(&filter(json!({"tcp": {}}))), 201);
+    let path = format!("GET {CLIENT}/acls/acl=x/type");
+    let response = ask(&mut service, "client-a", T0, &path, &Value::Null);
+    let told = String::from_utf8(response.body).unwrap();
+    assert!(
+        told.contains("ietf-access-control-list:ipv6-acl-type"),
+        "{told}"
+    );
+}
+
+#[test]
+fn two_clients_of_a_domain_that_contradict_each_other() {
+    let networks: Vec<ipnet::IpNet> = vec!["198.51.100.0/24".parse().unwrap()];
+    let peers = ["one", "two", "elsewhere"].map(|name| Peer {
+        domain: if name == "elsewhere" {
+            name.into()
+        } else {
+            "common".into()
+        },
+        ..Peer::client(name, networks.clone())
+    });
+    let store = |conflicts| {
+        let limits = Limits {
+            conflicts,
+            ..Limits::default()
+        };
+        DataStore::new(limits, Capabilities::mandatory())
+    };
+    for (rule, expected) in [(ConflictRule::RefuseNew, 409), (ConflictRule::Keep, 201)] {
+        let authority = Authority::new(peers.clone());
+        let mut service = Service::new(ServiceSettings::default(), authority, store(rule));
+        let mut put = |peer: &str, forwarding: &str| {
+            let path = CLIENT.replace("=c", &format!("={peer}"));
+            let client = json!({"ietf-dots-data-channel:dots-client": [{"cuid": peer}]});
+            let data = "POST /restconf/data/ietf-dots-data-channel:dots-data";
+            ask(&mut service, peer, T0, data, &client);
+            let asked = format!("PUT {path}/acls/acl=x");
+            ask(&mut service, peer, T0, &asked, &acl("x", forwarding)).status
+        };
+        assert_eq!(put("one", "drop"), 201);
+        assert_eq!(put("elsewhere", "accept"), 201);
+        assert_eq!(put("two", "accept"), expected);
+        // Its own filter a client may turn.
+        assert_eq!(put("one", "drop"), 204);
+    }
+}
+
+#[test]
+fn a_member_that_stands_twice_is_malformed() {
+    let mut service = registered(Limits::default());
+    let body = br#"{"ietf-dots-data-channel:aliases":{"alias":[{"name":"a","target-prefix":["198.51.100.1/32"],"target-prefix":["203.0.113.1/32"]}]}}"#;
+    let request = Request {
+        method: Method::Post,
+        path: CLIENT,
+        query: None,
+        headers: Headers::default(),
+        body,
+    };
+    let response = service.handle_request(&request, &["client-a".to_owned()], T0);
+    assert_eq!(response.status, 400);
+    assert!(
+        String::from_utf8(response.body)
+            .unwrap()
+            .contains("malformed-message")
+    );
+}
+
+/// A disk that is full at first.
+struct Full(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>);
+
+impl Keep for Full {
+    fn write(&mut self, changes: &[Change]) -> std::io::Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        let rows = changes.iter().map(|change| change.cuid.to_string());
+        self.1.lock().unwrap().extend(rows);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_told_and_tried_again() {
+    let full = Arc::new(AtomicBool::new(true));
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Box::new(Full(full.clone(), kept.clone()));
+    let service = service(Limits::default(), Capabilities::mandatory());
+    let handle = DataHandle::new(service, Some(keep));
+    let register = |cuid: &str| {
+        let body = json!({"ietf-dots-data-channel:dots-client": [{"cuid": cuid}]}).to_string();
+        let request = Request {
+            method: Method::Post,
+            path: "/restconf/data/ietf-dots-data-channel:dots-data",
+            query: None,
+            headers: Headers::default(),
+            body: body.as_bytes(),
+        };
+        handle
+            .handle_request(&request, &["client-a".to_owned()])
+            .status
+    };
+    assert_eq!(register("one"), 500);
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(register("two"), 201);
+    assert_eq!(*kept.lock().unwrap(), ["one", "two"]);
+    let networks = handle.prefixes(&Cuid::new("one").unwrap()).unwrap();
+    assert!(networks.cover(&"198.51.100.7/32".parse().unwrap()));
 }

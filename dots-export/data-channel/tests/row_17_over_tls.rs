@@ -1,4 +1,5 @@
 //! Row 17 of the interop cases over real TLS on the loopback interface, by a client that is not ours: raw HTTP/1.1.
+#![allow(clippy::unwrap_used, reason = "helper functions of tests")]
 
 mod support;
 
@@ -50,6 +51,7 @@ fn connect(address: SocketAddr, context: &SslContext) -> Result<SslStream<TcpStr
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
+    stream.set_nodelay(true).unwrap();
     let ssl = Ssl::new(context).unwrap();
     ssl.connect(stream).map_err(|error| error.to_string())
 }

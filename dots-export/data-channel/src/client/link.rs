@@ -188,9 +188,14 @@ impl Link {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
+        if let Some(interface) = &self.settings.interface {
+            socket.bind_device(Some(interface.as_bytes()))?;
+        }
         if let Some(bind) = self.settings.bind {
             socket.bind(SocketAddr::new(bind, 0))?;
         }
+        // A request follows the end of the handshake at once: it must not wait for that to be acknowledged.
+        socket.set_nodelay(true)?;
         socket.connect(address).await
     }
 

@@ -8,6 +8,7 @@ mod error;
 mod host_meta;
 mod link;
 mod sync;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use link::Link;
 
 pub use error::ClientError;
 pub use sync::{Desired, Synchronised};
+pub use upkeep::{Intervals, UpkeepState, keep_up};
 
 /// Where a server is, and who asks.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct ClientSettings {
     pub server_name: Option<String>,
     /// Address from which to connect: the out-of-band path.
     pub bind: Option<std::net::IpAddr>,
+    /// Interface through which to connect.
+    pub interface: Option<String>,
     /// Certificates.
     pub tls: TlsFiles,
     /// Our identifier, the same as on the signal channel.
@@ -57,6 +61,7 @@ impl ClientSettings {
             server: server.to_owned(),
             server_name: None,
             bind: None,
+            interface: None,
             tls,
             cuid,
             timeout: Duration::from_secs(10),

@@ -18,7 +18,7 @@ pub struct Acls(pub Vec<Acl>);
 pub struct Acl {
     /// Its name, unique within the client.
     pub name: String,
-    /// The family of its matches.
+    /// The family of its matches; where a request has none, that of its first match on the network layer.
     pub kind: Option<AclType>,
     /// When it applies; `activate-when-mitigating` where a request has none.
     pub activation: ActivationType,
@@ -89,6 +89,7 @@ impl Acl {
         mut element: Element<'_>,
         mut state: Option<&mut AclState>,
     ) -> Result<Self, BodyFault> {
+        let place = element.place().to_owned();
         let name = element.mandatory("name", |value| text(value, MAX_ACL_NAME))?;
         let kind = element.leaf("type", AclType::read)?;
         let activation = element.leaf("activation-type", read_activation)?;
@@ -100,7 +101,7 @@ impl Acl {
             None => Vec::new(),
             Some(mut aces) => {
                 let found = aces.list("ace", |element| {
-                    Ace::from_element(element, kind, state.as_deref_mut())
+                    Ace::from_element(element, state.as_deref_mut())
                 })?;
                 unique_keys(found.iter().map(|ace| &ace.name), &aces.child("ace"))?;
                 aces.finish()?;
@@ -108,6 +109,13 @@ impl Acl {
             }
         };
         element.finish()?;
+        // The type is optional in RFC 8783 §7.2, but the module's `when` needs it.
+        let kind = kind.or_else(|| family(&aces));
+        let misfit = aces.iter().find(|ace| !ace.fits(kind));
+        if let Some(ace) = misfit {
+            let problem = format!("entry {} is not of the filter's type", ace.name);
+            return Err(BodyFault::invalid(place, problem));
+        }
         Ok(Self {
             name,
             kind,
@@ -155,17 +163,14 @@ impl AclType {
 impl Ace {
     fn from_element(
         mut element: Element<'_>,
-        kind: Option<AclType>,
         state: Option<&mut AclState>,
     ) -> Result<Self, BodyFault> {
         let name = element.mandatory("name", |value| text(value, MAX_ACL_NAME))?;
-        let place = element.child("matches");
         let matches = element
             .container("matches")?
             .map(Matches::read)
             .transpose()?;
         let matches = matches.unwrap_or_default();
-        fits_type(&matches, kind, &place)?;
         let actions = element.container("actions")?;
         let actions = actions.ok_or_else(|| element.missing("actions/forwarding"))?;
         let actions = Actions::read(actions)?;
@@ -183,6 +188,18 @@ impl Ace {
         })
     }
 
+    fn family(&self) -> Option<AclType> {
+        match self.matches.l3.as_ref()? {
+            L3::Ipv4(_) => Some(AclType::Ipv4),
+            L3::Ipv6(_) => Some(AclType::Ipv6),
+        }
+    }
+
+    /// The `when` of `ipv4` and `ipv6`: the filter's type is of the same family (RFC 8783 §4.3).
+    fn fits(&self, kind: Option<AclType>) -> bool {
+        self.family().is_none_or(|family| Some(family) == kind)
+    }
+
     /// An entry of the list `ace`, without state.
     fn json(&self) -> Value {
         let mut members = Map::new();
@@ -195,15 +212,9 @@ impl Ace {
     }
 }
 
-/// The `when` of `ipv4` and `ipv6`: the filter's type is of the same family (RFC 8783 §4.3).
-fn fits_type(matches: &Matches, kind: Option<AclType>, place: &str) -> Result<(), BodyFault> {
-    match (&matches.l3, kind) {
-        (None, _)
-        | (Some(L3::Ipv4(_)), Some(AclType::Ipv4))
-        | (Some(L3::Ipv6(_)), Some(AclType::Ipv6)) => Ok(()),
-        (Some(_), None) => Err(BodyFault::missing(place, "needs a type of the filter")),
-        (Some(_), Some(_)) => Err(BodyFault::invalid(place, "is not of the filter's type")),
-    }
+/// The family of the first match on the network layer.
+fn family(aces: &[Ace]) -> Option<AclType> {
+    aces.iter().find_map(Ace::family)
 }
 
 impl Actions {

@@ -152,7 +152,7 @@ impl<'a> Element<'a> {
     pub(crate) fn list<T>(
         &mut self,
         name: &str,
-        mut read: impl FnMut(Element<'a>) -> Result<T, BodyFault>,
+        mut read: impl FnMut(Self) -> Result<T, BodyFault>,
     ) -> Result<Vec<T>, BodyFault> {
         let Some(value) = self.optional(name) else {
             return Ok(Vec::new());
@@ -165,7 +165,7 @@ impl<'a> Element<'a> {
             .enumerate()
             .map(|(index, entry)| {
                 let place = format!("{}[{index}]", self.child(name));
-                read(Element::open(entry, place, self.source)?)
+                read(Self::open(entry, place, self.source)?)
             })
             .collect()
     }
@@ -191,7 +191,7 @@ impl<'a> Element<'a> {
     }
 
     /// A container that may be absent.
-    pub(crate) fn container(&mut self, name: &str) -> Result<Option<Element<'a>>, BodyFault> {
+    pub(crate) fn container(&mut self, name: &str) -> Result<Option<Self>, BodyFault> {
         let place = self.child(name);
         let source = self.source;
         self.optional(name)

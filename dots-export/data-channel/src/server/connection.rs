@@ -39,6 +39,9 @@ pub(super) async fn serve(stream: TcpStream, from: SocketAddr, shared: &Arc<Shar
 }
 
 async fn secure(stream: TcpStream, shared: &Shared) -> Result<SslStream<TcpStream>, String> {
+    stream
+        .set_nodelay(true)
+        .map_err(|error| error.to_string())?;
     let ssl = Ssl::new(&shared.context()).map_err(|error| error.to_string())?;
     let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
     let accepted = Pin::new(&mut stream).accept().await;

@@ -181,9 +181,13 @@ impl Shared {
 
 async fn keep_time(handle: DataHandle) {
     loop {
-        let handle = handle.clone();
-        let due = tokio::task::spawn_blocking(move || handle.handle_time()).await;
-        tokio::time::sleep(due.unwrap_or(Duration::from_secs(60))).await;
+        let work = handle.clone();
+        let due = tokio::task::spawn_blocking(move || work.handle_time()).await;
+        let due = due.unwrap_or(Duration::from_secs(60));
+        tokio::select! {
+            () = tokio::time::sleep(due) => {}
+            () = handle.changed() => {}
+        }
     }
 }
 

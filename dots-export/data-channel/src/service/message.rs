@@ -133,16 +133,20 @@ impl Response {
 
 /// What a resource can be asked for (RFC 8040 §4.1).
 pub(super) fn options(writable: bool) -> Response {
-    let allowed = if writable {
-        "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"
-    } else {
-        "GET, HEAD, OPTIONS"
-    };
-    let response = Response::empty(200).with("allow", allowed.to_owned());
+    let response = Response::empty(200).with("allow", allowed(writable).to_owned());
     if writable {
         return response.with("accept-patch", YANG_DATA_JSON.to_owned());
     }
     response
+}
+
+/// Methods of a resource, for `Allow`.
+pub(super) fn allowed(writable: bool) -> &'static str {
+    if writable {
+        "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"
+    } else {
+        "GET, HEAD, OPTIONS"
+    }
 }
 
 /// Refuses a body that is not JSON (RFC 8040 §5.2). One without a type is taken for JSON, the only type there is here.

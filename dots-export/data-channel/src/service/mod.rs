@@ -6,6 +6,7 @@
 
 mod edit;
 mod error;
+mod json;
 mod library;
 mod message;
 mod pace;
@@ -19,10 +20,11 @@ mod write;
 use std::sync::Arc;
 
 use serde_json::Value;
+use weir_dots_proto::Cuid;
 
 use crate::model::VendorMapping;
 use crate::store::DataStore;
-use crate::{Authority, Peer, UnixTime};
+use crate::{Authority, Peer, Prefixes, UnixTime};
 
 pub use message::{Headers, Method, Request, Response};
 
@@ -96,6 +98,13 @@ impl Service {
         &mut self.store
     }
 
+    /// The prefixes of the domain that a client belongs to, while its peer may ask.
+    #[must_use]
+    pub fn prefixes(&self, cuid: &Cuid) -> Option<Prefixes> {
+        let peer = self.authority.named(self.store.owner(cuid)?)?;
+        Some(peer.prefixes.clone())
+    }
+
     /// Largest body in octets.
     #[must_use]
     pub fn max_body(&self) -> usize {
@@ -124,8 +133,24 @@ impl Service {
             Ok(response) => response,
             Err(refusal) => refusal.response(),
         };
+        if response.status == 405 {
+            let resource = Resource::parse(request.path, &self.settings.root);
+            let writable = resource.is_ok_and(|resource| resource.is_writable());
+            response = response.with("allow", message::allowed(writable).to_owned());
+        }
         if request.method == Method::Head {
             response.body.clear();
+        }
+        if !request.method.is_safe() {
+            let client = names.first().map_or("", String::as_str);
+            let (method, path) = (request.method, request.path);
+            tracing::info!(
+                client,
+                ?method,
+                path,
+                status = response.status,
+                "data channel"
+            );
         }
         response
     }
@@ -188,7 +213,7 @@ impl Service {
         if request.body.is_empty() {
             return Err(Refusal::bad(Tag::InvalidValue, "there is no body"));
         }
-        serde_json::from_slice(request.body)
+        json::parse(request.body)
             .map_err(|error| Refusal::bad(Tag::MalformedMessage, &error.to_string()))
     }
 

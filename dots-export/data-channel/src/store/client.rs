@@ -87,10 +87,14 @@ impl Client {
         self.aliases.is_empty() && self.acls.is_empty()
     }
 
-    pub(super) fn next_expiry(&self) -> Option<UnixTime> {
+    /// When something of it ends: an entry, or itself where it holds nothing.
+    pub(super) fn due(&self, inactivity_minutes: u32) -> Option<UnixTime> {
         let aliases = self.aliases.iter().map(|stored| stored.expires);
         let acls = self.acls.iter().map(|stored| stored.expires);
-        aliases.chain(acls).min()
+        let gone = self
+            .is_empty()
+            .then(|| self.seen.plus_minutes(inactivity_minutes));
+        aliases.chain(acls).chain(gone).min()
     }
 
     /// Removes what has expired; whether there was something.

@@ -34,6 +34,8 @@ pub struct DataStore {
     revision: u64,
     refused: Refused,
     changed: BTreeSet<Cuid>,
+    /// Not later than the next end of an entry or a client.
+    due: Option<UnixTime>,
 }
 
 /// Why the store does not do what it was asked for.
@@ -86,6 +88,7 @@ impl DataStore {
             revision: 0,
             refused: Refused::default(),
             changed: BTreeSet::new(),
+            due: None,
         }
     }
 
@@ -120,6 +123,12 @@ impl DataStore {
         self.clients
             .iter()
             .filter(move |(_, client)| client.is_of(owner))
+    }
+
+    /// Name of the peer that has registered a client.
+    #[must_use]
+    pub fn owner(&self, cuid: &Cuid) -> Option<&str> {
+        Some(&self.clients.get(cuid)?.owner)
     }
 
     /// A client, if this peer has registered it: nobody reads another's.
@@ -209,6 +218,9 @@ impl DataStore {
 
     /// Removes what has expired, and clients that hold nothing and were not heard of for long.
     pub fn handle_time(&mut self, now: UnixTime) {
+        if self.due.is_none_or(|due| now < due) {
+            return;
+        }
         let idle = self.limits.inactivity_minutes;
         let mut expired = Vec::new();
         for (cuid, client) in &mut self.clients {
@@ -223,17 +235,18 @@ impl DataStore {
             }
             self.touch(&cuid);
         }
+        let idle = self.limits.inactivity_minutes;
+        self.due = self
+            .clients
+            .values()
+            .filter_map(|client| client.due(idle))
+            .min();
     }
 
-    /// When [`handle_time`](Self::handle_time) is due next.
+    /// When [`handle_time`](Self::handle_time) is due next; there may be nothing to do then.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<UnixTime> {
-        let idle = self.limits.inactivity_minutes;
-        let due = |client: &Client| {
-            let empty = client.is_empty().then(|| client.seen.plus_minutes(idle));
-            client.next_expiry().into_iter().chain(empty).min()
-        };
-        self.clients.values().filter_map(due).min()
+        self.due
     }
 
     fn own(&mut self, peer: &Peer, cuid: &Cuid) -> Result<&mut Client, StoreError> {
@@ -253,6 +266,8 @@ impl DataStore {
         self.revision += 1;
         if let Some(client) = self.clients.get_mut(cuid) {
             client.revision = self.revision;
+            let due = client.due(self.limits.inactivity_minutes);
+            self.due = self.due.into_iter().chain(due).min();
         }
         self.changed.insert(cuid.clone());
     }

@@ -69,6 +69,8 @@ impl DataStore {
         client.mapping = told.mapping;
         self.revision += 1;
         client.revision = self.revision;
+        let due = client.due(self.limits.inactivity_minutes);
+        self.due = self.due.into_iter().chain(due).min();
         self.clients.insert(told.cuid, client);
         Ok(())
     }

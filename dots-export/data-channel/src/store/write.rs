@@ -164,7 +164,9 @@ impl DataStore {
             mapping,
         } = registration;
         // A cdid is a gateway's to tell (RFC 9132 §4.4.1.1); one of anybody else says nothing.
-        let cdid = cdid.filter(|_| peer.gateway);
+        // It need not be repeated (RFC 8783 §5.1).
+        let known = || self.client(&peer.name, &cuid)?.cdid.clone();
+        let cdid = cdid.filter(|_| peer.gateway).or_else(known);
         if peer.gateway && cdid.is_none() {
             return Err(StoreError::NoCdid(cuid));
         }
