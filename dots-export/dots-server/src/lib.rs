@@ -47,7 +47,7 @@
 //! **Commands and webhooks** get JSON with the names of RFC 9132: a command on its standard input, a webhook as a POST.
 //!
 //! ```json
-//! {"action": "start", "run": 1800000000, "sequence": 7, "mitigations": [
+//! {"action": "start", "run": 1800000000000, "sequence": 7, "mitigations": [
 //!     {"id": 3, "scope": {"target-prefix": ["203.0.113.7/32"], "target-protocol": [17],
 //!                         "target-port-range": [{"lower-port": 53}]}}]}
 //! ```
@@ -59,8 +59,9 @@
 //! | `stop` | one | filter no more; nothing to do where the id is not known |
 //! | `report` | up to 256, without scopes | answer what was dropped |
 //!
-//! Ids are unique within a `run`. A repetition, after an answer was lost, has the `sequence` of the first. An answer, to any
-//! message, may be empty or have reports; rates and status follow from the counters where they are left out:
+//! Ids are unique within a `run`, which is when it began in milliseconds since 1970. A repetition, after an answer was lost,
+//! has the `sequence` of the first. An answer, to any message, may be empty or have reports; rates and status follow from the
+//! counters where they are left out:
 //!
 //! ```json
 //! {"reports": [{"id": 3, "bytes-dropped": 128000, "pkts-dropped": 1000,

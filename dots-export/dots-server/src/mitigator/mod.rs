@@ -151,7 +151,9 @@ pub fn start_mitigators(
 fn start(settings: &MitigatorSettings) -> Result<Worker, MitigatorFault> {
     let run = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
     let name = settings.name();
     Ok(match settings {
         MitigatorSettings::Command(settings) => {
