@@ -98,8 +98,12 @@ pub struct UpstreamConfig {
     /// Interface to send from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    /// URL of the data channel; not available yet. Empty: none.
+    /// Data channel (RFC 8783), such as `https://dots.example.net:443`. Empty: none.
     pub data_channel: String,
+    /// File of sources that are known to be good, one prefix a line: where a mitigation begins they are accepted. Needs the data
+    /// channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_list: Option<PathBuf>,
     /// Prefixes that this provider assigned: only targets within them concern it (RFC 9284). Empty: any.
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
@@ -122,6 +126,7 @@ impl Default for UpstreamConfig {
             source_address: None,
             interface: None,
             data_channel: String::new(),
+            accept_list: None,
             prefixes: Vec::new(),
             share: vec![Share::Mitigation, Share::Telemetry, Share::Setup],
         }
@@ -135,6 +140,7 @@ impl UpstreamConfig {
             .into_iter()
             .chain(&mut self.crl)
             .chain(&mut self.psk_file)
+            .chain(&mut self.accept_list)
             .for_each(|path| *path = folder.join(&*path));
     }
 }
@@ -221,6 +227,10 @@ pub struct UpstreamSettings {
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
     pub share: BTreeSet<Share>,
+    /// Host and port of its data channel.
+    pub data_channel: Option<String>,
+    /// File of sources that are known to be good.
+    pub accept_list: Option<PathBuf>,
     files: CredentialFiles,
 }
 
@@ -231,7 +241,8 @@ impl UpstreamSettings {
     }
 
     /// The files of certificates and key.
-    pub(crate) fn files(&self) -> &CredentialFiles {
+    #[must_use]
+    pub fn files(&self) -> &CredentialFiles {
         &self.files
     }
 
@@ -416,11 +427,7 @@ fn check_upstream(
     if config.interface.as_ref().is_some_and(String::is_empty) {
         faults.add(table, "interface", "names no interface");
     }
-    for (key, asked, what) in unavailable(config) {
-        if asked {
-            faults.add(table, key, format!("{what} is not available yet"));
-        }
-    }
+    let data_channel = check_data_channel(config, table, faults);
     if config.share.is_empty() {
         let message = "an upstream that may be told nothing has no use: leave it out";
         faults.add(table, "share", message);
@@ -436,6 +443,8 @@ fn check_upstream(
         interface: config.interface.clone(),
         prefixes: config.prefixes.iter().map(IpNet::trunc).collect(),
         share: config.share.iter().copied().collect(),
+        data_channel,
+        accept_list: config.accept_list.clone(),
         files,
     })
 }
@@ -502,13 +511,37 @@ fn check_addresses(
     addresses
 }
 
-/// Keys that the design has and this version cannot serve: asking for them is a mistake, never ignored.
-fn unavailable(config: &UpstreamConfig) -> [(&'static str, bool, &'static str); 1] {
-    [(
-        "data_channel",
-        !config.data_channel.is_empty(),
-        "the data channel",
-    )]
+/// Host and port of the data channel; RFC 8783 is for HTTPS and certificates.
+fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults) -> Option<String> {
+    if config.data_channel.is_empty() {
+        if config.accept_list.is_some() {
+            let message = "an accept list goes over the data channel, which is missing";
+            faults.add(table, "accept_list", message);
+        }
+        return None;
+    }
+    if config.psk_identity.is_some() {
+        let message = "the data channel needs a certificate, not a pre-shared key";
+        faults.add(table, "data_channel", message);
+    }
+    let authority = config
+        .data_channel
+        .strip_prefix("https://")
+        .map(|rest| rest.trim_end_matches('/'))
+        .filter(|rest| !rest.is_empty() && !rest.contains('/'));
+    let Some(authority) = authority else {
+        let message = "must be https:// and a host, with a port if it is not 443";
+        faults.add(table, "data_channel", message);
+        return None;
+    };
+    let has_port = authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Some(if has_port {
+        authority.to_owned()
+    } else {
+        format!("{authority}:443")
+    })
 }
 
 fn check_policy(

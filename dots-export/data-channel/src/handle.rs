@@ -140,6 +140,13 @@ impl DataHandle {
         acls.cloned().collect()
     }
 
+    /// Name of the peer that has registered a client. The signal channel refuses the cuid to everybody else, as a
+    /// collision (RFC 9132 §4.4.1.1).
+    #[must_use]
+    pub fn owner(&self, cuid: &Cuid) -> Option<String> {
+        self.lock().store().owner(cuid).map(str::to_owned)
+    }
+
     /// The prefixes of the domain that a client belongs to: a filter without a destination is for these alone
     /// (RFC 8783 §7.2).
     #[must_use]

@@ -41,6 +41,7 @@
 //! ```
 
 pub mod client;
+mod config;
 pub mod filters;
 pub mod fuzzing;
 mod handle;
@@ -53,6 +54,7 @@ pub mod store;
 mod time;
 mod tls;
 
+pub use config::{ConfigFault, DataChannelConfig, DataChannelSettings, DataClientConfig};
 pub use handle::DataHandle;
 pub use keep::{Folder, Keep};
 pub use policy::{Authority, Peer, Prefixes};

@@ -528,3 +528,23 @@ fn what_cannot_be_kept_is_told_and_tried_again() {
     let networks = handle.prefixes(&Cuid::new("one").unwrap()).unwrap();
     assert!(networks.cover(&"198.51.100.7/32".parse().unwrap()));
 }
+
+#[test]
+fn a_client_that_holds_much_asks_less_often() {
+    let mut service = registered(Limits::default());
+    let entries: Vec<Value> = (0..1_000)
+        .map(|index| json!({"name": format!("{index}-{}", "x".repeat(240)), "target-prefix": ["198.51.100.1/32"]}))
+        .collect();
+    let body = json!({"ietf-dots-data-channel:aliases": {"alias": entries}});
+    let started = std::time::Instant::now();
+    let path = format!("PUT {CLIENT}/aliases");
+    assert_eq!(ask(&mut service, "client-a", T0, &path, &body).status, 201);
+    let get = format!("GET {CLIENT}/aliases/alias=none");
+    let mut answered = 0;
+    while ask(&mut service, "client-a", T0, &get, &Value::Null).status != 429 {
+        answered += 1;
+    }
+    // About 300 kB: five units each, of 600 in a minute.
+    assert!((50..200).contains(&answered), "{answered}");
+    assert!(started.elapsed().as_secs() < 60);
+}

@@ -247,9 +247,13 @@ impl Client {
         self.notify_session(SessionState::Failed(reason.to_owned()));
     }
 
-    /// The transport that is about to be up has measured its path.
-    pub fn handle_round_trip(&mut self, measured: Duration) {
-        self.session.handle_round_trip(measured);
+    /// What the transport is like that is about to be up: whether it loses nothing, and the round-trip time that its handshake
+    /// has measured.
+    pub fn handle_transport(&mut self, reliable: bool, round_trip: Option<Duration>) {
+        self.session.handle_reliable(reliable);
+        if let Some(measured) = round_trip {
+            self.session.handle_round_trip(measured);
+        }
     }
 
     /// Certificate and revocation lists were read.

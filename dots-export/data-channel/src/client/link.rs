@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 use super::answer::Answer;
-use super::{ClientError, ClientSettings};
+use super::{ClientError, ClientSettings, split};
 use crate::service::YANG_DATA_JSON;
 use crate::tls::client_end;
 
@@ -55,14 +55,10 @@ impl std::fmt::Debug for Link {
 impl Link {
     pub(super) fn new(settings: ClientSettings) -> Result<Self, ClientError> {
         let context = settings.tls.client()?;
-        let (host, port) = settings.server.rsplit_once(':').unwrap_or_default();
-        if host.is_empty() || port.parse::<u16>().is_err() {
+        let Some((host, _)) = split(&settings.server) else {
             return Err(ClientError::Server(settings.server));
-        }
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
+        };
+        let host = host.to_owned();
         Ok(Self {
             settings,
             context,

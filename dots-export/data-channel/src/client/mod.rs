@@ -37,6 +37,8 @@ pub use upkeep::{Intervals, UpkeepState, keep_up};
 pub struct ClientSettings {
     /// Host and port, such as `dots.example.net:443` or `[2001:db8::1]:443`.
     pub server: String,
+    /// Path of the API, where it is known; else it is discovered.
+    pub root: Option<String>,
     /// The name or address that the server's certificate must have; the host where absent.
     pub server_name: Option<String>,
     /// Address from which to connect: the out-of-band path.
@@ -59,6 +61,7 @@ impl ClientSettings {
     pub fn new(server: &str, tls: TlsFiles, cuid: Cuid) -> Self {
         Self {
             server: server.to_owned(),
+            root: None,
             server_name: None,
             bind: None,
             interface: None,
@@ -68,6 +71,43 @@ impl ClientSettings {
             max_answer: 16 << 20,
         }
     }
+}
+
+impl ClientSettings {
+    /// The defaults for a server at a URL: `https`, a host, a port unless it is 443, and the path of the API unless it
+    /// is to be discovered.
+    pub fn at(url: &str, tls: TlsFiles, cuid: Cuid) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Server(url.to_owned());
+        let rest = url.strip_prefix("https://").ok_or_else(wrong)?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_plain = |text: &str| text.bytes().all(|octet| octet.is_ascii_graphic());
+        if !is_plain(rest) || rest.contains(['?', '#', '@']) {
+            return Err(wrong());
+        }
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
+        let server = match has_port {
+            true => authority.to_owned(),
+            false => format!("{authority}:443"),
+        };
+        split(&server).ok_or_else(wrong)?;
+        let path = path.trim_end_matches('/');
+        let mut settings = Self::new(&server, tls, cuid);
+        settings.root = (!path.is_empty()).then(|| format!("/{path}"));
+        Ok(settings)
+    }
+}
+
+/// Host, without brackets, and port.
+fn split(server: &str) -> Option<(&str, u16)> {
+    let (host, port) = server.rsplit_once(':')?;
+    let bare = match host.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']')?,
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    (!bare.is_empty()).then_some((bare, port.parse().ok()?))
 }
 
 /// Whether a registration was needed.
@@ -106,8 +146,8 @@ impl DataClient {
     pub fn new(settings: ClientSettings) -> Result<Self, ClientError> {
         Ok(Self {
             cuid: settings.cuid.clone(),
+            root: settings.root.clone(),
             link: Link::new(settings)?,
-            root: None,
         })
     }
 
@@ -359,4 +399,48 @@ fn wrapped(section: &str, node: Value) -> Value {
 
 fn key(text: &str) -> String {
     crate::service::encoded(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_named_by_its_url() {
+        let tls = TlsFiles {
+            ca: "ca".into(),
+            certificate: "c".into(),
+            key: "k".into(),
+            crl: None,
+        };
+        let cuid = Cuid::new("c").unwrap();
+        let at = |url: &str| {
+            let settings = ClientSettings::at(url, tls.clone(), cuid.clone()).ok()?;
+            Some((settings.server, settings.root))
+        };
+        let found =
+            |server: &str, root: Option<&str>| Some((server.to_owned(), root.map(str::to_owned)));
+        assert_eq!(at("https://dots.example"), found("dots.example:443", None));
+        assert_eq!(
+            at("https://dots.example:8443/"),
+            found("dots.example:8443", None)
+        );
+        assert_eq!(
+            at("https://[2001:db8::1]/restconf/"),
+            found("[2001:db8::1]:443", Some("/restconf"))
+        );
+        for wrong in [
+            "",
+            "dots.example:443",
+            "http://dots.example",
+            "https://",
+            "https://a:70000",
+            "https://2001:db8::1",
+            "https://u@a",
+            "https://a/?b",
+            "https://a b",
+        ] {
+            assert_eq!(at(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use super::error::{Refusal, Tag};
 use super::message::Method;
 use super::path::{Resource, Step};
 use super::query::{Insert, Query};
-use super::tree::{find, find_mut, is_ordered, key_of, key_text, merge, position};
+use super::tree::{find, find_mut, is_ordered, key_of, key_text, merge, position, positions};
 use super::write::{only_member, unknown};
 use crate::model::BodyFault;
 use crate::store::Refresh;
@@ -165,13 +165,15 @@ fn create(
 ) -> Result<(), Refusal> {
     let entries = entries_mut(tree, parent, list)?;
     let index = place.index(parent, list, entries)?;
-    for (offset, entry) in new.iter().enumerate() {
+    let mut known = positions(list, entries);
+    for entry in new {
         let key = key_text(list, entry).ok_or_else(|| missing(key_of(list).unwrap_or(list)))?;
-        if position(list, entries, &key).is_some() {
+        if known.contains_key(&key) {
             return Err(Refusal::exists(&format!("{list} {key} exists")));
         }
-        entries.insert(index + offset, entry.clone());
+        known.insert(key, index);
     }
+    entries.splice(index..index, new.iter().cloned());
     Ok(())
 }
 

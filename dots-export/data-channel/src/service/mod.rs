@@ -23,7 +23,7 @@ use serde_json::Value;
 use weir_dots_proto::Cuid;
 
 use crate::model::VendorMapping;
-use crate::store::DataStore;
+use crate::store::{Client, DataStore};
 use crate::{Authority, Peer, Prefixes, UnixTime};
 
 pub use message::{Headers, Method, Request, Response};
@@ -48,7 +48,8 @@ pub struct ServiceSettings {
     pub own_names: Vec<String>,
     /// The server's vendor mapping, for its clients to read (RFC 9244 §8.1.6).
     pub mapping: VendorMapping,
-    /// Requests of one peer per minute; as many may come at once.
+    /// Requests of one peer per minute; as many may come at once. One that goes through more than 64 KiB of data counts
+    /// for several.
     pub requests_per_minute: u32,
     /// Largest body in octets.
     pub max_body: usize,
@@ -167,13 +168,34 @@ impl Service {
         }
         let peer = self.authority.peer(names).cloned();
         let peer = peer.ok_or_else(|| Refusal::denied("the certificate is of no known client"))?;
+        let resource = Resource::parse(request.path, &self.settings.root);
+        let work = self.work(request, &peer, resource.as_ref().ok());
         let pace = self.settings.requests_per_minute;
-        if !self.paces.admit(&peer.name, pace, now) {
+        if !self.paces.admit(&peer.name, work, pace, now) {
             return Err(Refusal::too_many());
         }
-        let resource = Resource::parse(request.path, &self.settings.root)?;
+        let resource = resource?;
         let query = Query::parse(request.query)?;
         self.answer_peer(request, &peer, &resource, &query, now)
+    }
+
+    /// What a request costs, against a small one: reading and writing go through all that the client has told, and the
+    /// signal channel's lookups wait meanwhile.
+    fn work(&self, request: &Request<'_>, peer: &Peer, resource: Option<&Resource>) -> u64 {
+        /// Octets that cost as much as a request itself, about.
+        const OCTETS: u64 = 64 << 10;
+        let told = match resource {
+            Some(Resource::Client { cuid, .. }) => self
+                .store
+                .client(&peer.name, cuid)
+                .map_or(0, Client::octets),
+            Some(Resource::Datastore | Resource::DotsData) if request.method.is_safe() => {
+                let clients = self.store.clients_of(&peer.name);
+                clients.map(|(_, client)| client.octets()).sum()
+            }
+            _ => 0,
+        };
+        1 + (told + request.body.len()) as u64 / OCTETS
     }
 
     fn answer_peer(

@@ -17,8 +17,15 @@ struct Pace {
 }
 
 impl Paces {
-    /// Whether a peer may ask once more (RFC 8783 §10: requests are rate-limited).
-    pub(super) fn admit(&mut self, peer: &Arc<str>, per_minute: u32, now: UnixTime) -> bool {
+    /// Whether a peer may ask for so much work (RFC 8783 §10: requests are rate-limited): 1 for a small request. One that
+    /// is worth more than a minute needs a whole minute's.
+    pub(super) fn admit(
+        &mut self,
+        peer: &Arc<str>,
+        work: u64,
+        per_minute: u32,
+        now: UnixTime,
+    ) -> bool {
         const ONE: u64 = 60;
         let full = u64::from(per_minute) * ONE;
         let fresh = Pace {
@@ -30,7 +37,8 @@ impl Paces {
         let gained = passed.saturating_mul(u64::from(per_minute));
         pace.left = pace.left.saturating_add(gained).min(full);
         pace.at = now;
-        let Some(left) = pace.left.checked_sub(ONE) else {
+        let asked = work.saturating_mul(ONE).min(full);
+        let Some(left) = pace.left.checked_sub(asked) else {
             return false;
         };
         pace.left = left;
@@ -48,13 +56,18 @@ mod tests {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let at = UnixTime(1_000);
         for _ in 0..60 {
-            assert!(paces.admit(&a, 60, at));
+            assert!(paces.admit(&a, 1, 60, at));
         }
-        assert!(!paces.admit(&a, 60, at));
-        assert!(paces.admit(&b, 60, at));
-        assert!(paces.admit(&a, 60, UnixTime(1_001)));
-        assert!(!paces.admit(&a, 60, UnixTime(1_001)));
+        assert!(!paces.admit(&a, 1, 60, at));
+        assert!(paces.admit(&b, 1, 60, at));
+        assert!(paces.admit(&a, 1, 60, UnixTime(1_001)));
+        assert!(!paces.admit(&a, 1, 60, UnixTime(1_001)));
+        assert!(paces.admit(&b, 59, 60, at));
+        assert!(!paces.admit(&b, 1, 60, at));
+        let minute = UnixTime(1_060);
+        assert!(paces.admit(&b, u64::MAX, 60, minute));
+        assert!(!paces.admit(&b, 1, 60, minute));
         // A clock that went back gives nothing.
-        assert!(!paces.admit(&a, 60, UnixTime(900)));
+        assert!(!paces.admit(&a, 1, 60, UnixTime(900)));
     }
 }

@@ -136,13 +136,25 @@ impl Step {
     }
 }
 
-/// The name by which a node stands in its parent's object: without the module, but for the mapping within a client.
+/// The name by which a node stands in its parent's object: without the module where that is its parent's, as it is for
+/// all but the nodes that the mapping adds to a client and to the capabilities. A name of the wrong module stays as it is,
+/// and so is found nowhere.
 pub(super) fn member(name: &str) -> &str {
-    if name == VENDOR_MAPPING {
-        return name;
+    const OF_MAPPING: [&str; 8] = [
+        "vendor",
+        "vendor-id",
+        "vendor-name",
+        "description-lang",
+        "last-updated",
+        "attack-mapping",
+        "attack-id",
+        "attack-description",
+    ];
+    let (module, bare) = name.split_once(':').unwrap_or_default();
+    match (module, OF_MAPPING.contains(&bare)) {
+        (DATA_CHANNEL, false) | (MAPPING, true) => bare,
+        _ => name,
     }
-    let bare = |module: &str| name.strip_prefix(module)?.strip_prefix(':');
-    bare(DATA_CHANNEL).or_else(|| bare(MAPPING)).unwrap_or(name)
 }
 
 /// A key as it stands in a path.

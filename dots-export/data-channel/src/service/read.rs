@@ -9,7 +9,7 @@ use super::path::{Resource, Step};
 use super::query::{Content, Query};
 use super::tree;
 use super::{Service, library};
-use crate::model::{Acl, Alias, DATA_CHANNEL, MAPPING, VENDOR_MAPPING};
+use crate::model::{Acl, Alias, DATA_CHANNEL, VENDOR_MAPPING};
 use crate::store::{Client, Stored};
 use crate::{Peer, UnixTime};
 
@@ -43,12 +43,14 @@ impl Service {
                 let name = format!("{DATA_CHANNEL}:dots-data");
                 let mut data = Map::new();
                 data.insert(name, self.dots_data(peer, query.content(), now));
-                ("ietf-restconf:data", Value::Object(data))
+                let node = cut(Value::Object(data), query);
+                return Ok(self.tagged(peer, answer("ietf-restconf:data", node)));
             }
-            Resource::DotsData => (
-                "ietf-dots-data-channel:dots-data",
-                self.dots_data(peer, query.content(), now),
-            ),
+            Resource::DotsData => {
+                let node = cut(self.dots_data(peer, query.content(), now), query);
+                let name = format!("{DATA_CHANNEL}:dots-data");
+                return Ok(self.tagged(peer, answer(&name, node)));
+            }
             Resource::Capabilities(steps) => {
                 let node = state(self.store.capabilities().json(), query.content());
                 return found("ietf-dots-data-channel:capabilities", &node, steps, query);
@@ -77,6 +79,13 @@ impl Service {
             members.insert(VENDOR_MAPPING.to_owned(), mapping);
         }
         Value::Object(members)
+    }
+
+    /// An answer about all clients of a peer, with their latest revision (RFC 8040 §3.5.2).
+    fn tagged(&self, peer: &Peer, response: Response) -> Response {
+        let clients = self.store.clients_of(&peer.name);
+        let latest = clients.map(|(_, client)| client.revision).max();
+        response.with("etag", entity_tag(latest.unwrap_or(0)))
     }
 
     fn read_client(
@@ -131,11 +140,6 @@ fn found(name: &str, node: &Value, steps: &[Step], query: &Query) -> Result<Resp
         return Ok(answer(name, node));
     };
     let module = name.split(':').next().unwrap_or(DATA_CHANNEL);
-    let module = if last.name.starts_with("vendor-") {
-        MAPPING
-    } else {
-        module
-    };
     let node = if last.key.is_some() {
         Value::Array(vec![node])
     } else {

@@ -1,5 +1,7 @@
 //! Data as a tree of JSON: finding, cutting and merging nodes.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::path::Step;
@@ -39,6 +41,13 @@ pub(super) fn position(list: &str, entries: &[Value], key: &str) -> Option<usize
     entries
         .iter()
         .position(|entry| key_text(list, entry).as_deref() == Some(key))
+}
+
+/// The places of all entries that have a key.
+pub(super) fn positions(list: &str, entries: &[Value]) -> HashMap<String, usize> {
+    let keys = entries.iter().enumerate();
+    keys.filter_map(|(index, entry)| Some((key_text(list, entry)?, index)))
+        .collect()
 }
 
 /// The node at the end of the steps.
@@ -118,12 +127,15 @@ pub(super) fn merge(name: &str, into: &mut Value, patch: &Value) {
             }
         }
         (Value::Array(entries), Value::Array(patches)) => {
+            let mut places = positions(name, entries);
             for patch in patches {
                 let key = key_text(name, patch);
-                let known = key.and_then(|key| position(name, entries, &key));
-                match known.and_then(|place| entries.get_mut(place)) {
-                    Some(entry) => merge(name, entry, patch),
-                    None => entries.push(patch.clone()),
+                let known = key.as_ref().and_then(|key| places.get(key));
+                if let Some(entry) = known.and_then(|place| entries.get_mut(*place)) {
+                    merge(name, entry, patch);
+                } else {
+                    places.extend(key.map(|key| (key, entries.len())));
+                    entries.push(patch.clone());
                 }
             }
         }

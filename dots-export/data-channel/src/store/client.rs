@@ -22,6 +22,8 @@ pub struct Client {
     pub mapping: VendorMapping,
     /// What entries of filters have matched, by filter and entry.
     pub(super) matched: BTreeMap<(String, String), Matched>,
+    /// Octets of its configuration as JSON.
+    pub(super) octets: usize,
     /// When it last changed something.
     pub(super) seen: UnixTime,
     /// The store's revision at its last change.
@@ -47,6 +49,7 @@ impl Client {
             acls: Vec::new(),
             mapping: VendorMapping::default(),
             matched: BTreeMap::new(),
+            octets: 0,
             seen: now,
             revision: 0,
         }
@@ -69,6 +72,12 @@ impl Client {
     pub fn matched(&self, acl: &str, ace: &str) -> Option<Matched> {
         let key = (acl.to_owned(), ace.to_owned());
         self.matched.get(&key).copied()
+    }
+
+    /// Octets of its configuration as JSON, when it was last written.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.octets
     }
 
     /// Its configuration as it would be registered.

@@ -50,6 +50,7 @@ impl DataStore {
     /// Takes a client's row back. Its content was checked when it was told: what has become too much or foreign since,
     /// by another configuration, stays until it expires.
     pub fn restore(&mut self, row: SavedClient) -> Result<(), StoreError> {
+        let octets = row.config.to_string().len();
         let list = Value::Array(vec![row.config]);
         let told = Registration::read(&list, Source::Answer)?;
         let expires = |times: &BTreeMap<String, UnixTime>, name: &str| {
@@ -67,6 +68,7 @@ impl DataStore {
         });
         client.acls = acls.collect();
         client.mapping = told.mapping;
+        client.octets = octets;
         self.revision += 1;
         client.revision = self.revision;
         let due = client.due(self.limits.inactivity_minutes);

@@ -182,7 +182,7 @@ impl DataStore {
             "attacks",
         )?;
         client.mapping = mapping;
-        self.check_octets(&cuid, &client)?;
+        self.count_octets(&cuid, &mut client)?;
         Ok(client)
     }
 
@@ -196,16 +196,20 @@ impl DataStore {
     ) -> Result<(), StoreError> {
         let mut client = self.own(peer, cuid)?.clone();
         change(self, &mut client)?;
-        self.check_octets(cuid, &client)?;
+        self.count_octets(cuid, &mut client)?;
         client.seen = now;
         self.clients.insert(cuid.clone(), client);
         self.touch(cuid);
         Ok(())
     }
 
-    fn check_octets(&self, cuid: &Cuid, client: &Client) -> Result<(), StoreError> {
-        let octets = client.registration(cuid).json().to_string().len();
-        at_most(octets, self.limits.max_octets, "octets of configuration")
+    fn count_octets(&self, cuid: &Cuid, client: &mut Client) -> Result<(), StoreError> {
+        client.octets = client.registration(cuid).json().to_string().len();
+        at_most(
+            client.octets,
+            self.limits.max_octets,
+            "octets of configuration",
+        )
     }
 
     fn kept_aliases(
