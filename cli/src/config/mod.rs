@@ -180,6 +180,9 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
     if let Err(error) = settings.collector.streams.check_files() {
         lines.push(format!("collector.ipfix_tls: {error}"));
     }
+    if let Some(server) = &settings.dots_server {
+        lines.extend(weir_dots_server::probe_mitigators(&server.mitigators));
+    }
     if lines.is_empty() {
         return Ok(());
     }
