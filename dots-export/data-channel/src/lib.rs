@@ -10,9 +10,11 @@
 //!   aliases and switches filters (RFC 9133); [`Folder`] keeps it over a restart.
 //! - [`client`]: the other peer; [`filters`]: what it asks for.
 //!
-//! Not here: who enforces filters (the server's mitigators ask for [`DataHandle::active_acls`] and tell what they matched by
-//! [`DataHandle::handle_matched`]), the resolution of names (an operator says which names are a client's), and a gateway
-//! that relays; relayed requests are served, with their `cdid` and `Via`.
+//! - [`enforce`]: filters in the kernel of this machine. Something else that enforces asks for [`DataHandle::in_force`] and
+//!   tells what was matched by [`DataHandle::handle_matched`].
+//!
+//! Not here: the resolution of names (an operator says which names are a client's), and a gateway that relays; relayed
+//! requests are served, with their `cdid` and `Via`.
 //!
 //! ```
 //! use weir_data_channel::model::Capabilities;
@@ -42,6 +44,7 @@
 
 pub mod client;
 mod config;
+pub mod enforce;
 pub mod filters;
 pub mod fuzzing;
 mod handle;
@@ -55,7 +58,7 @@ mod time;
 mod tls;
 
 pub use config::{ConfigFault, DataChannelConfig, DataChannelSettings, DataClientConfig};
-pub use handle::DataHandle;
+pub use handle::{DataHandle, InForce};
 pub use keep::{Folder, Keep};
 pub use policy::{Authority, Peer, Prefixes};
 pub use time::UnixTime;
