@@ -150,6 +150,23 @@ pub(crate) enum DotsCommand {
     Drill(DrillArguments),
     /// Prints the audit log: what was asked for or not, and why.
     Audit(AuditArguments),
+    /// Shows the filters that an upstream's data channel holds, and proposes some against an attack.
+    Filters(FiltersArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FiltersArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Which upstream; the first that has a data channel by default.
+    #[arg(long)]
+    pub(crate) upstream: Option<String>,
+    /// Prints filters against this attack, from its kinds of traffic and its top talkers.
+    #[arg(long, value_name = "ATTACK")]
+    pub(crate) propose: Option<String>,
+    /// Installs them: they apply while a mitigation is active.
+    #[arg(long, requires = "propose")]
+    pub(crate) install: bool,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,7 @@
 //! `weir dots …`: the panic button, and the lab.
 
 mod drill;
+mod filters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::arguments::{
     RequestArguments, StatusArguments, WithdrawArguments,
 };
 use crate::config::{self, Settings};
+use crate::data_channel;
 use crate::journal::Journal;
 use crate::log;
 use crate::overview::Overview;
@@ -40,6 +42,7 @@ pub(crate) fn run(command: DotsCommand) -> anyhow::Result<()> {
         DotsCommand::Hold(arguments) => hold(&arguments),
         DotsCommand::Drill(arguments) => drill::run(&arguments),
         DotsCommand::Audit(arguments) => audit(&arguments),
+        DotsCommand::Filters(arguments) => filters::run(&arguments),
     }
 }
 
@@ -75,9 +78,17 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let _guard = runtime.enter();
     let (stop, stopped) = watch::channel(false);
+    let data = runtime.block_on(data_channel::start_server(
+        server,
+        &settings.state_dir,
+        settings.detector.vendor_id,
+        stopped.clone(),
+    ))?;
+    let (data, _task) = data.unzip();
     let (task, _) = upstreams::start_server(
         server,
         None,
+        data,
         Arc::new(State::open(&settings.state_dir)?),
         None,
         stopped,

@@ -5,6 +5,7 @@ mod arguments;
 mod audit;
 mod config;
 mod daemon;
+mod data_channel;
 mod decode;
 mod demo;
 mod dots;

@@ -11,11 +11,13 @@ use weir_dots_export::{
 };
 use weir_dots_proto::Cuid;
 use weir_dots_server::{
-    BoundServer, DotsServerSettings, Mitigator, Observation, TransportView, start_mitigators,
+    BoundServer, DataChannel, DotsServerSettings, Mitigator, Observation, TransportView,
+    start_mitigators,
 };
 use weir_state::State;
 
 use crate::config::Settings;
+use crate::data_channel;
 use crate::journal::{ClientJournal, Journal};
 use crate::views::Views;
 
@@ -25,10 +27,13 @@ const QUEUE: usize = 256;
 /// A client that runs.
 pub(crate) struct Started {
     pub(crate) name: Arc<str>,
+    pub(crate) cuid: Cuid,
     pub(crate) commands: mpsc::Sender<ClientCommand>,
     pub(crate) task: JoinHandle<()>,
     /// Mitigations of earlier runs.
     pub(crate) held: Vec<HeldMitigation>,
+    /// Its data channel, as long as it is to be kept up.
+    pub(crate) data: Option<data_channel::Kept>,
 }
 
 /// Starts the clients of all upstreams, in the order of the configuration. Call within a runtime.
@@ -43,7 +48,8 @@ pub(crate) fn start(
         .upstreams()
         .iter()
         .map(|upstream| {
-            let started = launch(upstream, journal, notices, stopped)?;
+            let mut started = launch(upstream, journal, notices, stopped)?;
+            started.data = data_channel::start_client(settings, upstream, &started.cuid)?;
             // An empty queue has room.
             let _ = started.commands.try_send(setup(settings, upstream));
             Ok(started)
@@ -101,9 +107,12 @@ fn launch(
         .with_context(|| format!("upstream `{name}`"))?;
     let cuid = Cuid::from_hash_input(credentials.spki_sha256());
     let seed = weir_collector::wall_clock().unsigned_abs();
-    let mut client = Client::new(ClientParameters::new(Arc::clone(&name), cuid, seed));
+    let mut parameters = ClientParameters::new(Arc::clone(&name), cuid, seed);
+    parameters.wish = upstream.session;
+    let mut client = Client::new(parameters);
     client.restore(journal.client_state(&name)?);
     let held = client.mitigations().collect();
+    let cuid = client.cuid().clone();
     let (commands, queue) = mpsc::channel(QUEUE);
     let journal = Arc::new(ClientJournal {
         upstream: Arc::clone(&name),
@@ -120,9 +129,11 @@ fn launch(
     ));
     Ok(Started {
         name,
+        cuid,
         commands,
         task,
         held,
+        data: None,
     })
 }
 
@@ -131,12 +142,17 @@ fn launch(
 pub(crate) fn start_server(
     settings: &DotsServerSettings,
     own: Option<Box<dyn Mitigator>>,
+    data: Option<Box<dyn DataChannel>>,
     state: Arc<State>,
     observations: Option<mpsc::Receiver<Observation>>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(JoinHandle<()>, Arc<TransportView>)> {
     let mitigator = start_mitigators(&settings.mitigators, own)?;
-    let mut server = BoundServer::bind(settings, mitigator)?.with_state(state)?;
+    let mut server = BoundServer::bind(settings, mitigator)?;
+    if let Some(data) = data {
+        server = server.with_data_channel(data);
+    }
+    let mut server = server.with_state(state)?;
     if let Some(observations) = observations {
         server = server.with_observations(observations);
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_attack_event::Severity;
-use weir_dots_proto::body::Lifetime;
+use weir_dots_proto::body::{ConfigParameters, Lifetime, SignalConfig, Tunable};
 use weir_dtls::{CredentialFiles, Credentials, DtlsError, OwnFiles};
 use weir_flow_record::Period;
 
@@ -98,12 +98,19 @@ pub struct UpstreamConfig {
     /// Interface to send from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    /// URL of the data channel; not available yet. Empty: none.
+    /// Data channel (RFC 8783), such as `https://dots.example.net:443`. Empty: none.
     pub data_channel: String,
+    /// File of sources that are known to be good, one prefix a line: where a mitigation begins they are accepted. Needs the data
+    /// channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_list: Option<PathBuf>,
     /// Prefixes that this provider assigned: only targets within them concern it (RFC 9284). Empty: any.
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
     pub share: Vec<Share>,
+    /// Heartbeats to negotiate; absent: those of RFC 9132.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionConfig>,
 }
 
 impl Default for UpstreamConfig {
@@ -122,8 +129,10 @@ impl Default for UpstreamConfig {
             source_address: None,
             interface: None,
             data_channel: String::new(),
+            accept_list: None,
             prefixes: Vec::new(),
             share: vec![Share::Mitigation, Share::Telemetry, Share::Setup],
+            session: None,
         }
     }
 }
@@ -135,7 +144,55 @@ impl UpstreamConfig {
             .into_iter()
             .chain(&mut self.crl)
             .chain(&mut self.psk_file)
+            .chain(&mut self.accept_list)
             .for_each(|path| *path = folder.join(&*path));
+    }
+}
+
+/// `[upstream.session]`: heartbeats, as they are to be negotiated (RFC 9132 §4.5).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionConfig {
+    /// Time between heartbeats in peace; `0s` turns them off.
+    pub heartbeat_interval: Period,
+    /// Heartbeats in peace that may go unanswered.
+    pub missing_heartbeats: u16,
+    /// Time between heartbeats while a mitigation is active.
+    pub mitigating_heartbeat_interval: Period,
+    /// Heartbeats that may go unanswered then.
+    pub mitigating_missing_heartbeats: u16,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        let interval = Period(Duration::from_secs(30));
+        Self {
+            heartbeat_interval: interval,
+            missing_heartbeats: 15,
+            mitigating_heartbeat_interval: interval,
+            mitigating_missing_heartbeats: 15,
+        }
+    }
+}
+
+impl SessionConfig {
+    /// The body of the request.
+    fn signal_config(&self) -> SignalConfig {
+        let set = |interval: Period, missing: u16| {
+            let seconds = u16::try_from(interval.0.as_secs()).unwrap_or(u16::MAX);
+            Some(ConfigParameters {
+                heartbeat_interval: Some(Tunable::current(seconds)),
+                missing_hb_allowed: Some(Tunable::current(missing)),
+                ..ConfigParameters::default()
+            })
+        };
+        SignalConfig {
+            idle_config: set(self.heartbeat_interval, self.missing_heartbeats),
+            mitigating_config: set(
+                self.mitigating_heartbeat_interval,
+                self.mitigating_missing_heartbeats,
+            ),
+        }
     }
 }
 
@@ -169,6 +226,8 @@ pub struct PolicyConfig {
     pub effect_after: Period,
     /// When all upstreams were tried in vain, they are tried again after this.
     pub retry_after: Period,
+    /// Time between two words to an upstream on how well its mitigation works; `0s`: none.
+    pub efficacy_interval: Period,
 }
 
 impl Default for PolicyConfig {
@@ -187,6 +246,7 @@ impl Default for PolicyConfig {
             max_requests_per_minute: 60,
             effect_after: Period(Duration::from_secs(120)),
             retry_after: Period(Duration::from_secs(60)),
+            efficacy_interval: Period(Duration::from_secs(60)),
         }
     }
 }
@@ -221,6 +281,12 @@ pub struct UpstreamSettings {
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
     pub share: BTreeSet<Share>,
+    /// Host and port of its data channel.
+    pub data_channel: Option<String>,
+    /// File of sources that are known to be good.
+    pub accept_list: Option<PathBuf>,
+    /// Session configuration to negotiate.
+    pub session: Option<SignalConfig>,
     files: CredentialFiles,
 }
 
@@ -231,7 +297,8 @@ impl UpstreamSettings {
     }
 
     /// The files of certificates and key.
-    pub(crate) fn files(&self) -> &CredentialFiles {
+    #[must_use]
+    pub fn files(&self) -> &CredentialFiles {
         &self.files
     }
 
@@ -284,6 +351,8 @@ pub struct PolicySettings {
     pub effect_after: Duration,
     /// Time until all upstreams are tried again.
     pub retry_after: Duration,
+    /// Time between two efficacy updates; zero: none.
+    pub efficacy_interval: Duration,
     /// Whether upstreams are asked one after another.
     pub order: Order,
 }
@@ -416,10 +485,11 @@ fn check_upstream(
     if config.interface.as_ref().is_some_and(String::is_empty) {
         faults.add(table, "interface", "names no interface");
     }
-    for (key, asked, what) in unavailable(config) {
-        if asked {
-            faults.add(table, key, format!("{what} is not available yet"));
-        }
+    let data_channel = check_data_channel(config, table, faults);
+    if let Some(session) = &config.session
+        && (session.missing_heartbeats == 0 || session.mitigating_missing_heartbeats == 0)
+    {
+        faults.add(table, "session", "at least one heartbeat may be missed");
     }
     if config.share.is_empty() {
         let message = "an upstream that may be told nothing has no use: leave it out";
@@ -436,6 +506,9 @@ fn check_upstream(
         interface: config.interface.clone(),
         prefixes: config.prefixes.iter().map(IpNet::trunc).collect(),
         share: config.share.iter().copied().collect(),
+        data_channel,
+        accept_list: config.accept_list.clone(),
+        session: config.session.as_ref().map(SessionConfig::signal_config),
         files,
     })
 }
@@ -502,13 +575,37 @@ fn check_addresses(
     addresses
 }
 
-/// Keys that the design has and this version cannot serve: asking for them is a mistake, never ignored.
-fn unavailable(config: &UpstreamConfig) -> [(&'static str, bool, &'static str); 1] {
-    [(
-        "data_channel",
-        !config.data_channel.is_empty(),
-        "the data channel",
-    )]
+/// Host and port of the data channel; RFC 8783 is for HTTPS and certificates.
+fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults) -> Option<String> {
+    if config.data_channel.is_empty() {
+        if config.accept_list.is_some() {
+            let message = "an accept list goes over the data channel, which is missing";
+            faults.add(table, "accept_list", message);
+        }
+        return None;
+    }
+    if config.psk_identity.is_some() {
+        let message = "the data channel needs a certificate, not a pre-shared key";
+        faults.add(table, "data_channel", message);
+    }
+    let authority = config
+        .data_channel
+        .strip_prefix("https://")
+        .map(|rest| rest.trim_end_matches('/'))
+        .filter(|rest| !rest.is_empty() && !rest.contains('/'));
+    let Some(authority) = authority else {
+        let message = "must be https:// and a host, with a port if it is not 443";
+        faults.add(table, "data_channel", message);
+        return None;
+    };
+    let has_port = authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    Some(if has_port {
+        authority.to_owned()
+    } else {
+        format!("{authority}:443")
+    })
 }
 
 fn check_policy(
@@ -579,6 +676,7 @@ fn check_policy(
         max_requests_per_minute: config.max_requests_per_minute,
         effect_after: config.effect_after.0,
         retry_after: config.retry_after.0,
+        efficacy_interval: config.efficacy_interval.0,
         order: config.order,
     }
 }
@@ -695,7 +793,7 @@ mod tests {
         wrong.server = "x:y".to_owned();
         wrong.addresses = vec!["192.0.2.1".to_owned(), "dots.example.net".to_owned()];
         wrong.psk_file = Some("psk".into());
-        wrong.data_channel = "https://dots.example.net".to_owned();
+        wrong.data_channel = "http://dots.example.net".to_owned();
         let policy = PolicyConfig {
             upstreams: vec!["nobody".to_owned()],
             max_prefix: [33, 48],

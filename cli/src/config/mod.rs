@@ -180,6 +180,17 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
     if let Err(error) = settings.collector.streams.check_files() {
         lines.push(format!("collector.ipfix_tls: {error}"));
     }
+    for upstream in settings.export.upstreams() {
+        if let Err(error) = upstream.open_credentials() {
+            lines.push(format!("upstream `{}`: {error}", upstream.name));
+        }
+    }
+    if let Some(server) = &settings.dots_server {
+        lines.extend(weir_dots_server::probe_mitigators(&server.mitigators));
+        if let Err(error) = server.files.open() {
+            lines.push(format!("dots_server: {error}"));
+        }
+    }
     if lines.is_empty() {
         return Ok(());
     }

@@ -45,6 +45,7 @@ use self::shard::ShardThread;
 use crate::admin::Admin;
 use crate::audit::AuditLog;
 use crate::config::Settings;
+use crate::data_channel;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
@@ -98,6 +99,8 @@ pub(crate) struct Daemon {
     /// IPFIX over TCP and TLS.
     sessions: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Data channels of the upstreams, kept up until they are dropped.
+    _data_channels: Vec<data_channel::Kept>,
 }
 
 impl Daemon {
@@ -161,6 +164,7 @@ impl Daemon {
 
         let _runtime = runtime.enter();
         let mut commands = BTreeMap::new();
+        let mut data_channels = Vec::new();
         for upstream in upstreams::start(settings, &journal, &notice, &stopped)? {
             for command in upstreams::left_over(&upstream.held, |attack| open.contains(attack)) {
                 upstream
@@ -168,6 +172,7 @@ impl Daemon {
                     .try_send(command)
                     .context("too many mitigations are left over")?;
             }
+            data_channels.extend(upstream.data);
             commands.insert(upstream.name, upstream.commands);
             tasks.push(upstream.task);
         }
@@ -195,9 +200,18 @@ impl Daemon {
         if let Some(server) = &settings.dots_server {
             let (observed, observations) = mpsc::channel(QUEUE);
             observer = Some(observed);
+            let data = runtime.block_on(data_channel::start_server(
+                server,
+                &settings.state_dir,
+                settings.detector.vendor_id,
+                stopped.clone(),
+            ))?;
+            let (data, data_task) = data.unzip();
+            tasks.extend(data_task);
             let (task, view) = upstreams::start_server(
                 server,
                 hooks.mitigator,
+                data,
                 Arc::clone(&state),
                 Some(observations),
                 stopped.clone(),
@@ -288,6 +302,7 @@ impl Daemon {
             window,
             sessions,
             tasks,
+            _data_channels: data_channels,
         })
     }
 

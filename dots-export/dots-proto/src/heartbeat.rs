@@ -11,6 +11,8 @@ use crate::{Resource, SessionParameters};
 pub(crate) struct Heartbeats {
     interval: Duration,
     allowed: u32,
+    /// Whether the transport loses nothing.
+    reliable: bool,
     next: Option<Instant>,
     last: Option<Instant>,
     waiting: Option<Token>,
@@ -28,6 +30,7 @@ impl Heartbeats {
         Self {
             interval: parameters.heartbeat_interval,
             allowed: parameters.missing_hb_allowed.max(1),
+            reliable: false,
             next: None,
             last: None,
             waiting: None,
@@ -101,6 +104,11 @@ impl Heartbeats {
         ours
     }
 
+    /// Whether the transport that is about to stand loses nothing.
+    pub(crate) fn set_reliable(&mut self, reliable: bool) {
+        self.reliable = reliable;
+    }
+
     /// The path was measured.
     pub(crate) fn handle_round_trip(&mut self, measured: Duration) {
         self.round_trip = Some(match self.round_trip {
@@ -150,7 +158,9 @@ impl Heartbeats {
 
     /// Says once that the peer has been silent for as many heartbeats as it may.
     pub(crate) fn tell_silence(&mut self) -> bool {
-        self.missed >= self.allowed && !std::mem::replace(&mut self.told, true)
+        // RFC 9132 §4.7: over TCP a heartbeat without a reply within the interval is a failure.
+        let allowed = if self.reliable { 1 } else { self.allowed };
+        self.missed >= allowed && !std::mem::replace(&mut self.told, true)
     }
 
     /// What `peer-hb-status` tells: whether a heartbeat of the peer, not just an answer, came within two intervals.

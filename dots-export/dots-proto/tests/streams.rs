@@ -43,6 +43,7 @@ impl World {
             sent: 0,
             answers: true,
         };
+        world.client.0.handle_reliable(true);
         world.client.0.handle_connected(now);
         world.server.0.handle_connected(now);
         world.run();
@@ -212,6 +213,23 @@ fn a_stream_carries_a_request_once_and_no_acknowledgement() {
     world.advance(Duration::from_secs(100));
     let unanswered = |notice: &&Notice| matches!(notice, Notice::Unanswered { .. });
     assert_eq!(world.notices().iter().filter(unanswered).count(), 2);
+}
+
+#[test]
+fn over_a_stream_one_heartbeat_without_a_reply_is_a_loss() {
+    let mut world = World::new(4096);
+    let lost = |world: &mut World| {
+        let lost = |notice: &Notice| matches!(notice, Notice::SessionLost);
+        world.notices().iter().any(lost)
+    };
+    world.advance(Duration::from_secs(300));
+    assert!(!lost(&mut world));
+    // The server says nothing from now on.
+    world.server.1 = Carrier::new(0);
+    world.advance(Duration::from_secs(29));
+    assert!(!lost(&mut world));
+    world.advance(Duration::from_secs(32));
+    assert!(lost(&mut world));
 }
 
 fn introduced() -> Carrier {

@@ -17,6 +17,9 @@ use crate::mitigator::{MitigatorConfig, MitigatorSettings, check_all};
 pub struct DotsServerConfig {
     /// Addresses for DTLS over UDP and TLS over TCP.
     pub listen: Vec<SocketAddr>,
+    /// Addresses of the data channel (RFC 8783), such as `[::]:443`; none: there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data_listen: Vec<SocketAddr>,
     /// CA that clients must be certified by.
     pub ca: PathBuf,
     /// Our certificate and its chain.
@@ -47,6 +50,7 @@ impl Default for DotsServerConfig {
                 std::net::Ipv6Addr::UNSPECIFIED.into(),
                 4646,
             )],
+            data_listen: Vec::new(),
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
@@ -90,6 +94,8 @@ pub struct Fault {
 pub struct DotsServerSettings {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
+    /// Where the data channel listens.
+    pub data_listen: Vec<SocketAddr>,
     /// What we prove ourselves with, and go by for clients.
     pub files: CredentialFiles,
     /// Sessions at once.
@@ -242,6 +248,7 @@ impl DotsServerConfig {
         files.clients = keys;
         Ok(DotsServerSettings {
             listen: self.listen.clone(),
+            data_listen: self.data_listen.clone(),
             files,
             max_sessions: self.max_sessions,
             max_half_open: self.max_half_open,

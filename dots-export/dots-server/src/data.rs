@@ -5,14 +5,15 @@ use weir_dots_proto::body::{AclActivation, Scope, Target};
 
 /// Aliases and filters of clients.
 pub trait DataChannel: Send {
-    /// What an alias of this client stands for; `None` where the client has none of that name.
-    fn alias(&self, cuid: &Cuid, name: &str) -> Option<Target>;
+    /// What an alias of this client, by its name in the configuration and its cuid, stands for; `None` where it has none of that
+    /// name.
+    fn alias(&self, client: &str, cuid: &Cuid, name: &str) -> Option<Target>;
 
     /// Whether this client has a filter of that name.
-    fn has_filter(&self, cuid: &Cuid, name: &str) -> bool;
+    fn has_filter(&self, client: &str, cuid: &Cuid, name: &str) -> bool;
 
     /// Switches a filter, for good and at once (RFC 9133 §3.2.1). False: it could not be done.
-    fn switch_filter(&mut self, cuid: &Cuid, activation: &AclActivation) -> bool;
+    fn switch_filter(&mut self, client: &str, cuid: &Cuid, activation: &AclActivation) -> bool;
 }
 
 /// No client has any.
@@ -20,15 +21,15 @@ pub trait DataChannel: Send {
 pub(crate) struct NoDataChannel;
 
 impl DataChannel for NoDataChannel {
-    fn alias(&self, _cuid: &Cuid, _name: &str) -> Option<Target> {
+    fn alias(&self, _client: &str, _cuid: &Cuid, _name: &str) -> Option<Target> {
         None
     }
 
-    fn has_filter(&self, _cuid: &Cuid, _name: &str) -> bool {
+    fn has_filter(&self, _client: &str, _cuid: &Cuid, _name: &str) -> bool {
         false
     }
 
-    fn switch_filter(&mut self, _cuid: &Cuid, _activation: &AclActivation) -> bool {
+    fn switch_filter(&mut self, _client: &str, _cuid: &Cuid, _activation: &AclActivation) -> bool {
         false
     }
 }
@@ -36,7 +37,7 @@ impl DataChannel for NoDataChannel {
 /// A scope with its aliases resolved: what is to be protected. The error is the alias that is unknown.
 pub(crate) fn protected(
     data: &dyn DataChannel,
-    cuid: &Cuid,
+    (client, cuid): (&str, &Cuid),
     scope: &Scope,
 ) -> Result<Scope, String> {
     let mut protected = Scope {
@@ -51,7 +52,7 @@ pub(crate) fn protected(
         ..Scope::default()
     };
     for (index, name) in scope.alias_name.iter().enumerate() {
-        let target = data.alias(cuid, name).ok_or_else(|| name.clone())?;
+        let target = data.alias(client, cuid, name).ok_or_else(|| name.clone())?;
         let first = index == 0 && scope.target_prefix.is_empty();
         protected.target_prefix.extend(target.target_prefix);
         // Where any target has all ports, all have.

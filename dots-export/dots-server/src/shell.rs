@@ -17,7 +17,7 @@ use weir_state::{Batch, Stage, State, StateError};
 use crate::sockets::{Bound, Incoming, Sockets};
 use crate::streams::{StreamLimits, Streams};
 use crate::transport_figures::{TransportFigures, TransportView};
-use crate::{DotsServerSettings, Mitigator, SavedRow, Server, ServerChange};
+use crate::{DataChannel, DotsServerSettings, Mitigator, SavedRow, Server, ServerChange};
 
 /// Rows that could not be written are tried again after this.
 const STATE_WAIT: Duration = Duration::from_secs(1);
@@ -146,6 +146,13 @@ impl BoundServer {
             write_at: None,
         });
         Ok(self)
+    }
+
+    /// Aliases and filters are those of this data channel. To be said before [`with_state`](Self::with_state).
+    #[must_use]
+    pub fn with_data_channel(mut self, data: Box<dyn DataChannel>) -> Self {
+        self.server = self.server.with_data_channel(data);
+        self
     }
 
     /// Clients that ask for it are told of these attacks.

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use weir_dots_proto::coap::Carrier;
 use weir_dtls::{
     DtlsError, DtlsEvent, ListenerEvent, PeerIdentity, ServerContext, SessionId, StreamConnection,
+    gives_way,
 };
 
 /// TLS and the peer's CSM have to come within this.
 const INTRODUCTION: Duration = Duration::from_secs(20);
 /// A connection on which nothing comes for this long is given up, as over datagrams.
 const IDLE: Duration = Duration::from_secs(900);
-/// Connections of one address that have proved nothing yet.
-const MAX_HALF_OPEN_PER_ADDRESS: usize = 16;
 
 /// Bounds of all connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +27,7 @@ pub(crate) struct StreamLimits {
 /// What happened so far.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct StreamCounters {
-    /// Connections that found no room.
+    /// Connections that found no room, or had to make some for others.
     pub(crate) refused: u64,
     /// Connections that ended before their peer had proved who it is.
     pub(crate) failed: u64,
@@ -58,8 +57,8 @@ pub(crate) struct Streams {
     context: ServerContext,
     limits: StreamLimits,
     connections: BTreeMap<SessionId, Connection>,
-    /// Connections of each address whose peer has not shown what it is.
-    half_open: BTreeMap<IpAddr, usize>,
+    /// Connections whose peer has not shown what it is.
+    half_open: BTreeMap<SessionId, IpAddr>,
     next: u64,
     events: VecDeque<ListenerEvent>,
     transmits: VecDeque<(SessionId, Vec<u8>)>,
@@ -94,10 +93,8 @@ impl Streams {
         now: Instant,
         address: SocketAddr,
     ) -> Option<SessionId> {
-        let of_address = self.half_open.get(&address.ip()).copied();
-        let has_room = self.connections.len() < self.limits.max_sessions
-            && self.half_open.values().sum::<usize>() < self.limits.max_half_open
-            && of_address.unwrap_or(0) < MAX_HALF_OPEN_PER_ADDRESS;
+        self.make_room();
+        let has_room = self.connections.len() < self.limits.max_sessions;
         let tls = if has_room {
             StreamConnection::accept(&self.context, now).ok()
         } else {
@@ -107,9 +104,9 @@ impl Streams {
             self.counters.refused += 1;
             return None;
         };
-        *self.half_open.entry(address.ip()).or_default() += 1;
         self.next += 1;
         let id = SessionId(self.next);
+        self.half_open.insert(id, address.ip());
         let connection = Connection {
             address,
             tls,
@@ -203,6 +200,20 @@ impl Streams {
         self.connections.len()
     }
 
+    /// Where too many are half open, one gives way: most of them will come to nothing.
+    fn make_room(&mut self) {
+        if self.half_open.len() < self.limits.max_half_open {
+            return;
+        }
+        let begun = self.half_open.iter();
+        if let Some(id) = gives_way(begun.map(|(id, address)| (*address, *id))) {
+            self.half_open.remove(&id);
+            self.connections.remove(&id);
+            self.closed.push_back(id);
+            self.counters.refused += 1;
+        }
+    }
+
     /// Carries what TLS, the carrier and the session have for each other.
     fn collect(&mut self, id: SessionId) {
         let Some(connection) = self.connections.get_mut(&id) else {
@@ -228,7 +239,7 @@ impl Streams {
         {
             let (peer, resumed) = (peer.clone(), *resumed);
             connection.stage = Stage::Session;
-            leave(&mut self.half_open, connection.address.ip());
+            self.half_open.remove(&id);
             self.counters.connected += 1;
             self.events.push_back(ListenerEvent::Connected {
                 session: id,
@@ -266,7 +277,7 @@ impl Streams {
         if matches!(connection.stage, Stage::Session) {
             self.events.push_back(ListenerEvent::Closed { session: id });
         } else {
-            leave(&mut self.half_open, connection.address.ip());
+            self.half_open.remove(&id);
             self.counters.failed += 1;
         }
         self.closed.push_back(id);
@@ -278,16 +289,6 @@ impl Connection {
         match self.stage {
             Stage::Session => self.heard + IDLE,
             Stage::Handshake | Stage::Proved(..) => self.began + INTRODUCTION,
-        }
-    }
-}
-
-/// One half-open connection of that address less.
-fn leave(half_open: &mut BTreeMap<IpAddr, usize>, address: IpAddr) {
-    if let Some(count) = half_open.get_mut(&address) {
-        *count -= 1;
-        if *count == 0 {
-            half_open.remove(&address);
         }
     }
 }
@@ -392,22 +393,22 @@ mod tests {
     }
 
     #[test]
-    fn half_open_connections_are_bounded_by_address_and_in_all_and_given_up() {
-        let (mut streams, _) = begin();
+    fn half_open_connections_are_bounded_and_no_address_keeps_others_out() {
+        let (mut streams, context) = begin();
         let now = Instant::now();
-        let mut accepted = 0;
-        for _ in 0..30 {
-            accepted += usize::from(streams.handle_accepted(now, from(1)).is_some());
+        let id = streams.handle_accepted(now, from(1)).unwrap();
+        for _ in 0..100 {
+            assert!(streams.handle_accepted(now, from(2)).is_some());
         }
-        assert_eq!(accepted, MAX_HALF_OPEN_PER_ADDRESS);
-        for address in 2..60 {
-            accepted += usize::from(streams.handle_accepted(now, from(address)).is_some());
-        }
-        assert_eq!(accepted, LIMITS.max_half_open);
-        assert_eq!(streams.counters().refused, 30 + 58 - 40);
+        assert_eq!(streams.len(), LIMITS.max_half_open);
+        assert_eq!(streams.counters().refused, 101 - 40);
+        assert_eq!(streams.poll_closed(), Some(SessionId(2)));
+        // The one that was there before them goes on.
+        let mut client = StreamConnection::connect(&context, "localhost", None, now).unwrap();
+        run(&mut streams, id, now, &mut client);
+        assert!(client.is_connected());
 
         // One that talks, and says nothing that matters, is not spared.
-        streams.handle_octets(now, SessionId(1), &[22, 3, 1]);
         streams.handle_timeout(streams.poll_timeout().unwrap());
         assert_eq!(streams.len(), 0);
         assert_eq!(streams.counters().failed, 40);

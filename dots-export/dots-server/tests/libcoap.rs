@@ -1,4 +1,5 @@
-//! Debian's `coap-client-openssl` against the server, over loopback, with certificates of the lab CA.
+//! Debian's `coap-client-openssl` and `coap-client-gnutls` against the server, over loopback: UDP and TCP, certificates of the
+//! lab CA and a pre-shared key.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
@@ -13,7 +14,7 @@ use weir_dots_proto::{decode, encode};
 use weir_dots_server::{BoundServer, ClientConfig, DotsServerConfig, NoMitigator};
 use weir_dtls::lab::{Issue, LabNames, issue, revoke, write_keys};
 
-const CLIENT: &str = "coap-client-openssl";
+const CLIENTS: [&str; 2] = ["coap-client-openssl", "coap-client-gnutls"];
 /// Octets of the pre-shared key, as libcoap takes them on its command line.
 const KEY: &str = "secretPSK16bytes";
 
@@ -83,41 +84,55 @@ impl Drop for Running {
     }
 }
 
-fn installed() -> bool {
-    let found = Command::new(CLIENT).arg("--help").output().is_ok();
-    if !found {
-        eprintln!("skipped: {CLIENT} is not installed (Debian: libcoap3-bin)");
-    }
-    found
+/// The clients that are installed.
+fn clients() -> Vec<&'static str> {
+    let is_there = |client: &&str| {
+        let found = Command::new(client).arg("--help").output().is_ok();
+        if !found {
+            eprintln!("skipped: {client} is not installed (Debian: libcoap3-bin)");
+        }
+        found
+    };
+    CLIENTS.into_iter().filter(is_there).collect()
 }
 
 /// How the client connects and proves itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct By {
+    client: &'static str,
     scheme: &'static str,
     /// `client`, or another certificate; empty: the pre-shared key.
     certificate: &'static str,
 }
 
-const DATAGRAMS: By = By {
-    scheme: "coaps",
-    certificate: "client",
-};
-const ALL: [By; 4] = [
-    DATAGRAMS,
-    By {
-        scheme: "coaps+tcp",
-        certificate: "client",
-    },
-    By {
-        scheme: "coaps",
-        certificate: "",
-    },
-    By {
-        scheme: "coaps+tcp",
-        certificate: "",
-    },
-];
+impl By {
+    fn datagrams(client: &'static str) -> Self {
+        Self {
+            client,
+            scheme: "coaps",
+            certificate: "client",
+        }
+    }
+
+    fn is_certified(&self) -> bool {
+        !self.certificate.is_empty()
+    }
+
+    /// Each transport with each proof.
+    fn all(client: &'static str) -> [Self; 4] {
+        let by = |scheme, certificate| Self {
+            client,
+            scheme,
+            certificate,
+        };
+        [
+            by("coaps", "client"),
+            by("coaps+tcp", "client"),
+            by("coaps", ""),
+            by("coaps+tcp", ""),
+        ]
+    }
+}
 
 /// Runs the client with certificate, chain and key in one file, as it wants them, or with the key.
 fn coap(
@@ -129,7 +144,7 @@ fn coap(
     path: &str,
 ) -> Output {
     let port = server.address.port();
-    let mut command = Command::new(CLIENT);
+    let mut command = Command::new(by.client);
     command.args(["-B", "5"]);
     if by.certificate.is_empty() {
         command.args(["-u", "cpe-17", "-k", KEY]);
@@ -165,15 +180,12 @@ fn body(server: &Running, by: By, keys: &Path, arguments: &[&str], path: &str) -
 
 #[test]
 fn libcoap_configures_asks_and_looks() {
-    if !installed() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path();
     write_keys(keys, &LabNames::default()).unwrap();
     let server = Running::start(keys);
 
-    for by in ALL {
+    for by in clients().into_iter().flat_map(By::all) {
         configure_ask_and_look(&server, by, keys);
     }
 }
@@ -228,9 +240,6 @@ fn configure_ask_and_look(server: &Running, by: By, keys: &Path) {
 
 #[test]
 fn certificates_that_prove_nothing_are_refused() {
-    if !installed() {
-        return;
-    }
     let (folder, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let keys = folder.path();
     write_keys(keys, &LabNames::default()).unwrap();
@@ -248,11 +257,12 @@ fn certificates_that_prove_nothing_are_refused() {
         (keys, "expired"),
         (keys, "revoked"),
     ] {
-        for scheme in ["coaps", "coaps+tcp"] {
-            let by = By {
-                scheme,
-                certificate,
-            };
+        for by in clients()
+            .into_iter()
+            .flat_map(By::all)
+            .filter(By::is_certified)
+        {
+            let by = By { certificate, ..by };
             let out = folder.join("out.cbor");
             let arguments = ["-m", "get", "-o", out.to_str().unwrap()];
             let output = coap(&server, by, folder, &ca, &arguments, "config");
@@ -261,15 +271,14 @@ fn certificates_that_prove_nothing_are_refused() {
         }
     }
     // The server has not suffered.
-    let config = body(&server, DATAGRAMS, keys, &["-m", "get"], "config");
-    assert!(config.is_object());
+    for by in clients().into_iter().map(By::datagrams) {
+        let config = body(&server, by, keys, &["-m", "get"], "config");
+        assert!(config.is_object());
+    }
 }
 
 #[test]
 fn libcoap_observes_over_both_transports() {
-    if !installed() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path();
     write_keys(keys, &LabNames::default()).unwrap();
@@ -281,9 +290,13 @@ fn libcoap_observes_over_both_transports() {
     fs::write(&file, encode(&request).unwrap()).unwrap();
     let put = ["-m", "put", "-t", "271", "-f", file.to_str().unwrap()];
     let path = "mitigate/cuid=dz6pHjaADkaFTbjr0JGBpw/mid=1";
-    let _ = body(&server, DATAGRAMS, keys, &put, path);
     let out = keys.join("observed.cbor");
-    for by in ALL.into_iter().filter(|by| !by.certificate.is_empty()) {
+    for by in clients()
+        .into_iter()
+        .flat_map(By::all)
+        .filter(By::is_certified)
+    {
+        let _ = body(&server, by, keys, &put, path);
         let _ = fs::remove_file(&out);
         let ca = keys.join("ca.pem");
         std::thread::scope(|scope| {
@@ -298,9 +311,46 @@ fn libcoap_observes_over_both_transports() {
         });
         // Each notification is written behind the one before: the state, and that it is withdrawn.
         let octets = fs::read(&out).unwrap();
-        let one = encode(&body(&server, DATAGRAMS, keys, &["-m", "get"], path)).unwrap();
+        let one = encode(&body(&server, by, keys, &["-m", "get"], path)).unwrap();
         assert!(octets.len() > one.len() * 3 / 2, "{by:?}: {octets:?}");
-        let _ = body(&server, DATAGRAMS, keys, &put, path);
+    }
+}
+
+#[test]
+fn answers_larger_than_a_datagram_arrive_whole_over_both_transports() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path();
+    write_keys(keys, &LabNames::default()).unwrap();
+    let server = Running::start(keys);
+    let file = keys.join("request.cbor");
+    let put = ["-m", "put", "-t", "271", "-f", file.to_str().unwrap()];
+    for client in clients() {
+        let mut expected = Vec::new();
+        for mid in 0..4 {
+            let targets: Vec<String> = (0..30)
+                .map(|host| format!("203.0.113.{}/32", mid * 30 + host))
+                .collect();
+            let request = json!({"ietf-dots-signal-channel:mitigation-scope": {"scope": [
+                {"target-prefix": targets, "lifetime": 3600}
+            ]}});
+            fs::write(&file, encode(&request).unwrap()).unwrap();
+            let path = format!("mitigate/cuid=dz6pHjaADkaFTbjr0JGBpw/mid={mid}");
+            let _ = body(&server, By::datagrams(client), keys, &put, &path);
+            expected.push(json!(targets));
+        }
+        for by in By::all(client).into_iter().filter(By::is_certified) {
+            let path = "mitigate/cuid=dz6pHjaADkaFTbjr0JGBpw";
+            let all = body(&server, by, keys, &["-m", "get"], path);
+            assert!(encode(&all).unwrap().len() > 1200);
+            let scopes = &all["ietf-dots-signal-channel:mitigation-scope"]["scope"];
+            let targets: Vec<Value> = scopes
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|scope| scope["target-prefix"].clone())
+                .collect();
+            assert_eq!(targets, expected, "{by:?}");
+        }
     }
 }
 

@@ -155,7 +155,11 @@ fn a_script_that_refuses_or_hangs_holds_up_nobody() {
         report.id == MitigationId(1)
     });
     assert_eq!(refused.status, MitigationStatus::AttackExceededCapability);
-    // Three tries, then it is said.
+    // It holds up no other either, and after three tries it is said.
+    let third = report(mitigator.as_mut(), "the third is done", |report| {
+        report.id == MitigationId(3)
+    });
+    assert_eq!(third.status, MitigationStatus::AttackMitigationInProgress);
     let hangs = report(mitigator.as_mut(), "the second is not done", |report| {
         report.id == MitigationId(2)
     });

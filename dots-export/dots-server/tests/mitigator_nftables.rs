@@ -265,6 +265,12 @@ fn ports_and_families_sources_and_overlap() {
         report.id == MitigationId(2) && report.packets_dropped == 20
     });
     assert_eq!(second.status, MitigationStatus::AttackSuccessfullyMitigated);
+    // A table that is gone when something is to be changed in it comes back with all that was in it.
+    assert!(lab.nft("delete table inet weir_dots").status.success());
+    let third = json!({"target-prefix": ["203.0.113.9/32"]});
+    mitigator.apply(MitigationId(3), &scope(&third));
+    lab.wait_for("jump m3");
+    assert!(lab.table().contains("jump m2"));
     mitigator.withdraw(MitigationId(2));
     lab.wait_without("m2");
     assert_eq!(lab.arrive("203.0.113.8:9000", 20), 20);
@@ -326,4 +332,114 @@ fn a_namespace_that_is_not_there_is_said_and_not_waited_for() {
     assert!(began.elapsed() < Duration::from_millis(200));
     let unable = report(mitigator.as_mut(), "it cannot be done", |_| true);
     assert_eq!(unable.status, MitigationStatus::AttackExceededCapability);
+}
+
+/// Numbers that look random.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) % bound
+    }
+
+    fn list(&mut self, most: u64, one: impl Fn(&mut Self) -> Value) -> Vec<Value> {
+        (0..self.below(most + 1)).map(|_| one(self)).collect()
+    }
+
+    fn prefix(&mut self) -> Value {
+        if self.below(2) == 0 {
+            let length = [0, 1, 8, 24, 25, 31, 32][self.below(7) as usize];
+            return json!(format!(
+                "{}.0.{}.{}/{length}",
+                self.below(256),
+                self.below(3),
+                self.below(256)
+            ));
+        }
+        let length = [0, 3, 32, 48, 64, 127, 128][self.below(7) as usize];
+        json!(format!(
+            "2001:db8:{:x}::{:x}/{length}",
+            self.below(4),
+            self.below(3)
+        ))
+    }
+
+    fn ports(&mut self) -> Value {
+        let lower = [0, 1, 53, 1000, 65_535][self.below(5) as usize];
+        match self.below(3) {
+            0 => json!({"lower-port": lower}),
+            1 => json!({"lower-port": lower, "upper-port": 65_535}),
+            _ => json!({"lower-port": lower, "upper-port": lower + self.below(65_536 - lower)}),
+        }
+    }
+
+    fn types(&mut self) -> Value {
+        let lower = self.below(256);
+        json!({"lower-type": lower, "upper-type": lower + self.below(256 - lower)})
+    }
+
+    fn scope(&mut self) -> Value {
+        let mut target = self.list(3, Self::prefix);
+        target.push(self.prefix());
+        json!({
+            "target-prefix": target,
+            "target-protocol": self.list(4, |numbers| json!(numbers.below(256))),
+            "target-port-range": self.list(4, Self::ports),
+            "ietf-dots-call-home:source-prefix": self.list(3, Self::prefix),
+            "ietf-dots-call-home:source-port-range": self.list(2, Self::ports),
+            "ietf-dots-call-home:source-icmp-type-range": self.list(2, Self::types),
+        })
+    }
+}
+
+#[test]
+fn no_scope_is_too_odd_for_nft() {
+    let Some(lab) = Lab::new() else { return };
+    // One that nft refused would keep it from taking all the others.
+    let mut mitigator = start(&lab.config("pass_bytes_per_second = 1"));
+    let mut numbers = Numbers(20_261_121);
+    for id in 1..=150 {
+        mitigator.apply(MitigationId(id), &scope(&numbers.scope()));
+    }
+    lab.wait_for("jump drop150");
+    for id in 1..=150 {
+        mitigator.apply(MitigationId(id), &scope(&numbers.scope()));
+        if id % 2 == 0 {
+            mitigator.withdraw(MitigationId(id - 1));
+        }
+    }
+    lab.wait_without("chain m149 ");
+    let unable = std::iter::from_fn(|| mitigator.poll_report())
+        .find(|report| report.status == MitigationStatus::AttackExceededCapability);
+    assert_eq!(unable, None);
+}
+
+#[test]
+fn thousands_of_mitigations_are_changed_one_by_one() {
+    let Some(lab) = Lab::new() else { return };
+    let mut mitigator = start(&lab.config("time_limit = '30s'"));
+    let target = |id: u64| {
+        let prefix = format!("10.{}.{}.7/32", id / 256, id % 256);
+        scope(&json!({"target-prefix": [prefix], "target-protocol": [17]}))
+    };
+    for id in 1..=3000 {
+        mitigator.apply(MitigationId(id), &target(id));
+    }
+    let here = json!({"target-prefix": ["203.0.113.7/32"]});
+    mitigator.apply(MitigationId(3001), &scope(&here));
+    lab.wait_for("jump m3001");
+    let began = Instant::now();
+    mitigator.withdraw(MitigationId(3001));
+    mitigator.apply(MitigationId(3002), &target(3002));
+    lab.wait_for("chain m3002");
+    eprintln!(
+        "one change among 3000 mitigations: {} ms",
+        began.elapsed().as_millis()
+    );
+    assert_eq!(lab.arrive("203.0.113.7:9000", 20), 20);
+    assert!(lab.table().contains("jump m1,"));
 }

@@ -13,7 +13,7 @@ use openssl::ssl::{Ssl, SslRef, SslStream};
 
 use crate::connection::{Connection, Datagrams, DtlsEvent, stream};
 use crate::ffi::{Listened, listen};
-use crate::{DtlsError, PeerIdentity, ServerContext};
+use crate::{DtlsError, PeerIdentity, ServerContext, gives_way};
 
 /// Octets of a cookie: half of an HMAC-SHA-256, so that answers are short.
 const COOKIE: usize = 16;
@@ -109,7 +109,7 @@ pub struct ListenerCounters {
     pub failed: u64,
     /// Sessions connected.
     pub connected: u64,
-    /// ClientHellos with a cookie that found no room.
+    /// Handshakes that found no room, or had to make some for others.
     pub refused: u64,
 }
 
@@ -328,9 +328,8 @@ impl Listener {
         if self.handshakes.remove(&from).is_some() {
             self.counters.failed += 1;
         }
-        if self.handshakes.len() >= self.limits.max_half_open
-            || self.associations() >= self.limits.max_sessions
-        {
+        self.make_room();
+        if self.associations() >= self.limits.max_sessions {
             self.counters.refused += 1;
             return;
         }
@@ -347,6 +346,19 @@ impl Listener {
         };
         self.handshakes.insert(from, session);
         self.collect(from);
+    }
+
+    /// Where too many handshakes are under way, one gives way: most of them will come to nothing, or to the same.
+    fn make_room(&mut self) {
+        if self.handshakes.len() < self.limits.max_half_open {
+            return;
+        }
+        let begun = self.handshakes.iter();
+        let begun = begun.map(|(from, session)| (from.ip(), (session.id, *from)));
+        if let Some((_, from)) = gives_way(begun) {
+            self.handshakes.remove(&from);
+            self.counters.refused += 1;
+        }
     }
 
     /// An attacker who sends hellos in others' names must not make us send more than a part of it to them. A hello that is long

@@ -428,3 +428,39 @@ fn handshakes_and_sessions_are_bounded() {
     assert_eq!(listener.associations(), 0);
     assert_eq!(listener.counters().failed, 3);
 }
+
+#[test]
+fn one_address_keeps_no_other_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (client, server) = keys(folder.path());
+    let context = ClientContext::new(&client).unwrap();
+    let limits = ListenerLimits {
+        max_half_open: 5,
+        max_sessions: 100,
+    };
+    let mut link = Link::new(&server, 0);
+    link.listener = Listener::new(ServerContext::new(&server).unwrap(), limits);
+    let now = Instant::now();
+    let begin = |listener: &mut Listener, from: SocketAddr| {
+        let mut connection = connect(&context, "localhost", None);
+        listener.handle_datagram(now, from, &connection.poll_transmit().unwrap());
+        let (_, verify) = listener.poll_transmit().unwrap();
+        connection.handle_datagram(now, &verify);
+        listener.handle_datagram(now, from, &connection.poll_transmit().unwrap());
+        let mut flight = Vec::new();
+        while let Some((_, datagram)) = listener.poll_transmit() {
+            flight.push(datagram);
+        }
+        (connection, flight)
+    };
+    link.from = SocketAddr::from(([192, 0, 2, 2], 1));
+    let (mut client, flight) = begin(&mut link.listener, link.from);
+    for port in 1..=20 {
+        let _ = begin(&mut link.listener, address(port));
+    }
+    assert_eq!(link.listener.associations(), 5);
+    for datagram in flight {
+        client.handle_datagram(now, &datagram);
+    }
+    assert!(matches!(link.run(&mut client), DtlsEvent::Connected { .. }));
+}

@@ -286,9 +286,8 @@ impl Driver {
         let may_move = !link.path.is_datagrams() && self.settings.transport == Transport::Auto;
         self.probe.handle_connected(now, may_move);
         self.tickets.note(&link);
-        if let Some(measured) = link.round_trip {
-            self.client.handle_round_trip(measured);
-        }
+        let reliable = !link.path.is_datagrams();
+        self.client.handle_transport(reliable, link.round_trip);
         self.link = Some(link);
         self.client.handle_connected(now);
     }
@@ -349,7 +348,13 @@ impl Driver {
                     self.tickets.note(link);
                     self.link = None;
                     self.client.handle_disconnected(now);
-                    self.retry_at = now + hold_off.unwrap_or(AFTER_LOSS).min(LONGEST_WAIT);
+                    // A server may ask to be left alone, but not for long by a client under attack.
+                    let longest = if self.client.is_under_attack() {
+                        LONGEST_WAIT_UNDER_ATTACK
+                    } else {
+                        LONGEST_WAIT
+                    };
+                    self.retry_at = now + hold_off.unwrap_or(AFTER_LOSS).min(longest);
                     return;
                 }
             }

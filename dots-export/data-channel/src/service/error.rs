@@ -44,7 +44,7 @@ pub(super) struct Refusal {
     tag: Tag,
     app_tag: Option<&'static str>,
     message: String,
-    info: Option<Value>,
+    info: Option<Box<Value>>,
     retry_after: Option<u32>,
 }
 
@@ -144,7 +144,7 @@ impl Refusal {
         let message = "an infinite loop was detected when forwarding a request via a proxy";
         let mut refusal = Self::new(508, "transport", Tag::OperationFailed, message);
         refusal.app_tag = Some("loop-detected");
-        refusal.info = Some(json!({ "via-header": via }));
+        refusal.info = Some(Box::new(json!({ "via-header": via })));
         refusal
     }
 
@@ -159,7 +159,7 @@ impl Refusal {
                 members.insert("error-app-tag".to_owned(), tag.into());
             }
             if let Some(info) = &self.info {
-                members.insert("error-info".to_owned(), info.clone());
+                members.insert("error-info".to_owned(), Value::clone(info));
             }
         }
         let errors = json!({ "ietf-restconf:errors": { "error": [error] } });

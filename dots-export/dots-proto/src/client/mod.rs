@@ -171,6 +171,12 @@ impl Session {
         self.parameters = parameters;
     }
 
+    /// Whether the transport that is about to stand loses nothing: over TCP one heartbeat that is not answered within the
+    /// interval shows that the session is lost (RFC 9132 §4.7). Datagrams are what is assumed.
+    pub fn handle_reliable(&mut self, reliable: bool) {
+        self.heartbeats.set_reliable(reliable);
+    }
+
     /// The transport has measured the path, as in its handshake. Then requests for mitigation are repeated more often (RFC 9132
     /// §4.4): at intervals of the round-trip time for each that is open, and a second at least.
     pub fn handle_round_trip(&mut self, measured: Duration) {

@@ -75,6 +75,8 @@ struct Entry {
     sequence: u64,
     /// Whether the back end may know of it.
     known: bool,
+    /// Tries in vain, and how many of them were refused.
+    tries: u32,
     refusals: u32,
     due: Instant,
     meter: Meter,
@@ -111,6 +113,7 @@ impl<C: Carrier> External<C> {
             step: None,
             sequence: 0,
             known: false,
+            tries: 0,
             refusals: 0,
             due: now,
             meter: Meter::new(now, id, quiet_after),
@@ -126,9 +129,7 @@ impl<C: Carrier> External<C> {
             Action::Start
         });
         entry.scope = scope;
-        entry.sequence = self.sequence;
-        entry.refusals = 0;
-        entry.due = now;
+        entry.renew(now, self.sequence);
     }
 
     fn withdraw(&mut self, now: Instant, id: MitigationId) {
@@ -141,9 +142,7 @@ impl<C: Carrier> External<C> {
         }
         self.sequence += 1;
         entry.step = Some(Action::Stop);
-        entry.sequence = self.sequence;
-        entry.refusals = 0;
-        entry.due = now;
+        entry.renew(now, self.sequence);
         let stopping = self
             .entries
             .values()
@@ -167,7 +166,7 @@ impl<C: Carrier> External<C> {
         });
         for entry in self.entries.values_mut() {
             self.sequence += 1;
-            entry.sequence = self.sequence;
+            entry.renew(now, self.sequence);
             entry.step = Some(Action::Start);
             entry.known = false;
         }
@@ -175,6 +174,7 @@ impl<C: Carrier> External<C> {
 
     fn send(
         &mut self,
+        now: Instant,
         action: Action,
         sequence: u64,
         ids: &[MitigationId],
@@ -195,8 +195,14 @@ impl<C: Carrier> External<C> {
         let octets = serde_json::to_vec(&message)
             .map_err(|error| CarrierError::Refused(error.to_string()))?;
         let answer = self.carrier.exchange(&octets)?;
-        self.failures = 0;
         self.held_until = None;
+        if std::mem::take(&mut self.failures) >= PATIENCE {
+            // It was gone, and is back: nothing has to wait any more.
+            for entry in self.entries.values_mut() {
+                entry.tries = 0;
+                entry.due = entry.due.min(now);
+            }
+        }
         Ok(Answer::read(&answer).unwrap_or_else(|error| {
             // Many say "ok": only one that is asked for a report has to know the format.
             if action == Action::Report {
@@ -207,7 +213,7 @@ impl<C: Carrier> External<C> {
     }
 
     fn reset(&mut self, now: Instant, sequence: u64) {
-        match self.send(Action::Reset, sequence, &[]) {
+        match self.send(now, Action::Reset, sequence, &[]) {
             Ok(_) => self.reset = None,
             Err(CarrierError::Refused(error)) => {
                 tracing::warn!(
@@ -229,14 +235,51 @@ impl<C: Carrier> External<C> {
         // Where the answer is lost, the back end may have heard it nevertheless.
         entry.known = true;
         let sequence = entry.sequence;
-        match self.send(action, sequence, &[id]) {
+        match self.send(now, action, sequence, &[id]) {
             Ok(answer) => {
                 tracing::info!(mitigator = self.carrier.name(), id = id.0, ?action, "told");
                 self.settle(now, id, action);
                 self.handle_answer(now, &answer);
             }
-            Err(CarrierError::Unreachable(error)) => self.back_off(now, &error),
-            Err(CarrierError::Refused(error)) => self.handle_refusal(now, id, action, &error),
+            Err(CarrierError::Unreachable(error)) => {
+                self.back_off(now, &error);
+                self.postpone(now, id, action, PATIENCE);
+            }
+            Err(CarrierError::Refused(error)) => {
+                tracing::error!(
+                    mitigator = self.carrier.name(),
+                    id = id.0,
+                    ?action,
+                    error,
+                    "the back end refuses"
+                );
+                self.postpone(now, id, action, 1);
+                self.give_up(id, action);
+            }
+        }
+    }
+
+    /// The others come first: it may be this one that the back end cannot get over.
+    fn postpone(&mut self, now: Instant, id: MitigationId, action: Action, patience: u32) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.tries = entry.tries.saturating_add(1);
+        entry.due = now + wait(entry.tries);
+        if entry.tries >= patience && action != Action::Stop {
+            self.publish(MitigatorReport::unable(id));
+        }
+    }
+
+    /// What cannot be ended is forgotten in the end.
+    fn give_up(&mut self, id: MitigationId, action: Action) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && action == Action::Stop
+        {
+            entry.refusals += 1;
+            if entry.refusals >= MAX_STOPS {
+                self.entries.remove(&id);
+            }
         }
     }
 
@@ -245,31 +288,9 @@ impl<C: Carrier> External<C> {
             self.entries.remove(&id);
         } else if let Some(entry) = self.entries.get_mut(&id) {
             entry.step = None;
-            entry.refusals = 0;
+            entry.tries = 0;
             let report = entry.meter.report(now);
             self.publish(report);
-        }
-    }
-
-    fn handle_refusal(&mut self, now: Instant, id: MitigationId, action: Action, error: &str) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        entry.refusals += 1;
-        entry.due = now + wait(entry.refusals);
-        let refusals = entry.refusals;
-        tracing::error!(
-            mitigator = self.carrier.name(),
-            id = id.0,
-            ?action,
-            refusals,
-            error,
-            "the back end refuses"
-        );
-        if action != Action::Stop {
-            self.publish(MitigatorReport::unable(id));
-        } else if refusals >= MAX_STOPS {
-            self.entries.remove(&id);
         }
     }
 
@@ -319,7 +340,7 @@ impl<C: Carrier> External<C> {
             return;
         }
         self.sequence += 1;
-        match self.send(Action::Report, self.sequence, &ids) {
+        match self.send(now, Action::Report, self.sequence, &ids) {
             Ok(answer) => self.handle_answer(now, &answer),
             Err(CarrierError::Unreachable(error)) => self.back_off(now, &error),
             Err(CarrierError::Refused(error)) => {
@@ -374,6 +395,8 @@ impl<C: Carrier> External<C> {
 
 impl<C: Carrier> Backend for External<C> {
     fn handle_changes(&mut self, now: Instant, changes: Vec<Change>) {
+        // What is new is not to wait until a failure that is long past has been waited for.
+        self.held_until = self.held_until.map(|until| until.min(now + FIRST_WAIT));
         for change in changes {
             match change {
                 Change::Apply(id, scope) => self.apply(now, id, *scope),
@@ -410,14 +433,24 @@ impl<C: Carrier> Backend for External<C> {
         self.reports.pop_front()
     }
 
-    fn handle_shutdown(&mut self, _now: Instant) {
+    fn handle_shutdown(&mut self, now: Instant) {
         if self.settings.keep_on_exit || self.entries.is_empty() {
             return;
         }
         self.sequence += 1;
-        if let Err(error) = self.send(Action::Reset, self.sequence, &[]) {
+        if let Err(error) = self.send(now, Action::Reset, self.sequence, &[]) {
             tracing::error!(mitigator = self.carrier.name(), %error, "the back end does not end what it filters");
         }
+    }
+}
+
+impl Entry {
+    /// Another message is due.
+    fn renew(&mut self, now: Instant, sequence: u64) {
+        self.sequence = sequence;
+        self.tries = 0;
+        self.refusals = 0;
+        self.due = now;
     }
 }
 
@@ -567,16 +600,48 @@ mod tests {
         trial.change(vec![apply(1, "192.0.2.1/32"), apply(2, "192.0.2.2/32")]);
         trial.advance(2);
         // At 0 s and 1 s; the next at 3 s, then 7 s.
-        assert_eq!(trial.heard(), ["start 1", "start 1"]);
+        assert_eq!(trial.heard(), ["start 1", "start 2"]);
         assert_eq!(trial.statuses(), []);
         trial.advance(2);
         assert_eq!(trial.heard(), ["start 1"]);
         assert_eq!(trial.statuses(), [(1, 4), (2, 4)]);
-        // Nobody knows whether it has heard of the first; it has not of the second.
-        trial.change(vec![withdraw(1), withdraw(2)]);
+        // Something new is tried soon.
+        trial.change(vec![apply(3, "192.0.2.3/32")]);
+        trial.advance(1);
+        assert_eq!(trial.heard(), ["start 2"]);
+        assert_eq!(trial.statuses(), [(3, 4)]);
+        // Nobody knows whether it has heard of the first and the second; it has not of the third.
+        trial.change(vec![withdraw(1), withdraw(2), withdraw(3)]);
         trial.advance(20);
-        assert_eq!(trial.heard(), ["stop 1", "stop 1"]);
+        assert_eq!(trial.heard(), ["stop 1", "stop 2"]);
         assert_eq!(trial.external.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_back_end_that_is_back_is_told_all_at_once() {
+        let mut trial = Trial::new();
+        trial.heard();
+        trial.fails(6);
+        trial.change((1..=6).map(|id| apply(id, "192.0.2.1/32")).collect());
+        // At 0, 1, 3, 7, 15 and 31 s; then at 63 s.
+        trial.advance(62);
+        assert_eq!(trial.heard().len(), 6);
+        assert!(trial.statuses().iter().all(|(_, status)| *status == 4));
+        trial.advance(1);
+        let told: Vec<(u64, u8)> = trial.statuses();
+        assert_eq!(told.len(), 6);
+        assert!(told.iter().all(|(_, status)| *status == 1));
+    }
+
+    #[test]
+    fn one_that_the_back_end_hangs_at_does_not_keep_the_others_waiting() {
+        let mut trial = Trial::new();
+        trial.heard();
+        trial.fails(1);
+        trial.change(vec![apply(1, "192.0.2.1/32"), apply(2, "192.0.2.2/32")]);
+        trial.advance(1);
+        assert_eq!(trial.heard(), ["start 1", "start 2", "start 1"]);
+        assert_eq!(trial.statuses(), [(2, 1), (1, 1)]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Server {
         }
         match asked.resource.clone() {
             Resource::Mitigate { cuid, mid } => {
-                self.answer_mitigate(now, &prefixes, &cuid, mid, asked)
+                self.answer_mitigate(now, (&name, &prefixes), &cuid, mid, asked)
             }
             Resource::Telemetry { cuid, tmid } => {
                 let asked = telemetry::Asked {
@@ -190,7 +190,7 @@ impl Server {
     fn answer_mitigate(
         &mut self,
         now: Instant,
-        prefixes: &[IpNet],
+        (client, prefixes): (&str, &[IpNet]),
         cuid: &Cuid,
         mid: Option<Mid>,
         asked: Asked,
@@ -207,7 +207,13 @@ impl Server {
         } else {
             BodyKind::Mitigation
         };
-        let wanted = match self.read_scope(now, kind, (cuid, mid), asked.body.as_ref(), prefixes) {
+        let wanted = match self.read_scope(
+            now,
+            kind,
+            (cuid, mid),
+            asked.body.as_ref(),
+            (client, prefixes),
+        ) {
             Ok(wanted) => wanted,
             Err(refused) => return Some(*refused),
         };
@@ -222,7 +228,7 @@ impl Server {
         };
         match outcome {
             Outcome::Answer(Code::CREATED, body) => Some(
-                self.switch_filters(now, cuid, mid, &switches)
+                self.switch_filters(now, (client, cuid), mid, &switches)
                     .unwrap_or_else(|| Response::with_body(Code::CREATED, body.to_json())),
             ),
             Outcome::Answer(code, body) => Some(Response::with_body(code, body.to_json())),
@@ -236,13 +242,13 @@ impl Server {
     fn switch_filters(
         &mut self,
         now: Instant,
-        cuid: &Cuid,
+        (client, cuid): (&str, &Cuid),
         mid: Mid,
         switches: &[AclActivation],
     ) -> Option<Response> {
         let failed: Vec<AclActivation> = switches
             .iter()
-            .filter(|switch| !self.data.switch_filter(cuid, switch))
+            .filter(|switch| !self.data.switch_filter(client, cuid, switch))
             .cloned()
             .collect();
         if failed.is_empty() {
@@ -264,7 +270,7 @@ impl Server {
         kind: BodyKind,
         (cuid, mid): (&'a Cuid, Mid),
         body: Option<&Value>,
-        prefixes: &[IpNet],
+        (client, prefixes): (&str, &[IpNet]),
     ) -> Result<Wanted<'a>, Box<Response>> {
         let body = checked(kind, body)?;
         let bad = |text: String| Box::new(Response::error(Code::BAD_REQUEST, text));
@@ -277,8 +283,8 @@ impl Server {
                 "this server knows targets by prefix and alias, not by name or URI".to_owned(),
             ));
         }
-        self.check_switches(cuid, mid, &scope)?;
-        let protected = protected(self.data.as_ref(), cuid, &scope)
+        self.check_switches((client, cuid), mid, &scope)?;
+        let protected = protected(self.data.as_ref(), (client, cuid), &scope)
             .map_err(|alias| bad(format!("you have no alias `{alias}`")))?;
         entitled(&protected.target_prefix, prefixes).map_err(bad)?;
         Ok(Wanted {
@@ -291,7 +297,12 @@ impl Server {
     }
 
     /// RFC 9133 §3.2.1: filters are switched by a new request and during an attack, and they exist.
-    fn check_switches(&self, cuid: &Cuid, mid: Mid, scope: &Scope) -> Result<(), Box<Response>> {
+    fn check_switches(
+        &self,
+        (client, cuid): (&str, &Cuid),
+        mid: Mid,
+        scope: &Scope,
+    ) -> Result<(), Box<Response>> {
         if scope.acl_list.is_empty() {
             return Ok(());
         }
@@ -304,7 +315,7 @@ impl Server {
         let unknown = scope
             .acl_list
             .iter()
-            .find(|switch| !self.data.has_filter(cuid, &switch.acl_name));
+            .find(|switch| !self.data.has_filter(client, cuid, &switch.acl_name));
         match unknown {
             Some(switch) => Err(Box::new(Response::error(
                 Code::NOT_FOUND,

@@ -49,7 +49,10 @@ impl Server {
             } => {
                 // An alias that has changed meanwhile stands for what it stood for when the request was made.
                 let resolved = saved.map_or_else(
-                    || protected(self.data.as_ref(), &cuid, &scope),
+                    || {
+                        let client = self.owners.get(&cuid).map_or("", |name| &**name);
+                        protected(self.data.as_ref(), (client, &cuid), &scope)
+                    },
                     |saved| Ok(*saved),
                 );
                 let Ok(protected) = resolved else {

@@ -55,7 +55,7 @@ impl Mitigator for Shared {
 }
 
 impl DataChannel for Shared {
-    fn alias(&self, _cuid: &Cuid, name: &str) -> Option<Target> {
+    fn alias(&self, _client: &str, _cuid: &Cuid, name: &str) -> Option<Target> {
         (name == "web").then(|| Target {
             target_prefix: vec!["203.0.113.80/32".parse().unwrap()],
             target_port_range: vec![PortRange::single(443)],
@@ -64,11 +64,11 @@ impl DataChannel for Shared {
         })
     }
 
-    fn has_filter(&self, _cuid: &Cuid, name: &str) -> bool {
+    fn has_filter(&self, _client: &str, _cuid: &Cuid, name: &str) -> bool {
         self.0.lock().unwrap().lists.contains_key(name)
     }
 
-    fn switch_filter(&mut self, _cuid: &Cuid, activation: &AclActivation) -> bool {
+    fn switch_filter(&mut self, _client: &str, _cuid: &Cuid, activation: &AclActivation) -> bool {
         let switched = Some(activation.clone());
         self.0
             .lock()

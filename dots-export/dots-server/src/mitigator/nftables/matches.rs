@@ -61,14 +61,9 @@ fn of_transports(scope: &Scope) -> Vec<Vec<Value>> {
     let target_ports = ports(&scope.target_port_range);
     let source_ports = ports(&scope.source_port_range);
     let has_ports = !target_ports.is_empty() || !source_ports.is_empty();
-    let types: Vec<Value> = {
-        let types = scope.source_icmp_type_range.iter();
-        let types = types.map(|range| {
-            let upper = range.upper_type.unwrap_or(range.lower_type);
-            u16::from(range.lower_type)..=u16::from(upper)
-        });
-        merged(types.collect())
-    };
+    let types = scope.source_icmp_type_range.iter();
+    let types =
+        merged(types.map(|range| (range.lower_type.into(), range.upper_type.map(u16::from))));
     let (with_ports, without) = protocols(scope, has_ports, !types.is_empty());
     let (icmp, others): (Vec<u8>, Vec<u8>) = without
         .into_iter()
@@ -119,15 +114,15 @@ fn protocols(scope: &Scope, has_ports: bool, has_types: bool) -> (Vec<u8>, Vec<u
 }
 
 fn ports(ranges: &[PortRange]) -> Vec<Value> {
-    let ranges = ranges.iter();
-    let ranges =
-        ranges.map(|range| range.lower_port..=range.upper_port.unwrap_or(range.lower_port));
-    merged(ranges.collect())
+    let bounds = |range: &PortRange| (range.lower_port, range.upper_port);
+    merged(ranges.iter().map(bounds))
 }
 
-/// Elements of a set, which may not overlap.
-fn merged(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<Value> {
-    ranges.retain(|range| !range.is_empty());
+/// Elements of a set, which may not overlap, of first and last numbers. A range without a last, or with one that is too low,
+/// is its first number: an empty set would mean everything.
+fn merged(bounds: impl Iterator<Item = (u16, Option<u16>)>) -> Vec<Value> {
+    let range = |(lower, upper): (u16, Option<u16>)| lower..=upper.unwrap_or(lower).max(lower);
+    let mut ranges: Vec<RangeInclusive<u16>> = bounds.map(range).collect();
     ranges.sort_unstable_by_key(|range| *range.start());
     let mut apart: Vec<RangeInclusive<u16>> = Vec::new();
     for range in ranges {
@@ -192,9 +187,9 @@ mod tests {
     #[test]
     fn ports_are_of_protocols_that_have_them() {
         let ports = json!([{"lower-port": 53}, {"lower-port": 80, "upper-port": 90},
-            {"lower-port": 85, "upper-port": 100}, {"lower-port": 101}, {"lower-port": 9, "upper-port": 8}]);
+            {"lower-port": 85, "upper-port": 100}, {"lower-port": 101}, {"lower-port": 54, "upper-port": 8}]);
         let all = json!({"target-port-range": ports});
-        let set = r#"[53,{"range":[80,101]}]"#;
+        let set = r#"[{"range":[53,54]},{"range":[80,101]}]"#;
         assert_eq!(
             shown(&all),
             [format!("l4proto [6,17,33,132,136], dport {set}")]
