@@ -107,7 +107,9 @@ fn launch(
         .with_context(|| format!("upstream `{name}`"))?;
     let cuid = Cuid::from_hash_input(credentials.spki_sha256());
     let seed = weir_collector::wall_clock().unsigned_abs();
-    let mut client = Client::new(ClientParameters::new(Arc::clone(&name), cuid, seed));
+    let mut parameters = ClientParameters::new(Arc::clone(&name), cuid, seed);
+    parameters.wish = upstream.session;
+    let mut client = Client::new(parameters);
     client.restore(journal.client_state(&name)?);
     let held = client.mitigations().collect();
     let cuid = client.cuid().clone();

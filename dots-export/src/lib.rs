@@ -36,15 +36,15 @@ mod telemetry;
 mod upstream;
 
 pub use client::{
-    ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, SetupItem,
-    SetupPlan, StateChange,
+    ChangeId, Client, ClientCounters, ClientParameters, Efficacy, HeldMitigation, SavedState,
+    SetupItem, SetupPlan, StateChange,
 };
 pub use command::{
     ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX, SessionState, is_operators,
 };
 pub use config::{
-    ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
-    UpstreamConfig, UpstreamSettings, check,
+    ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode, SessionConfig, Share,
+    Transport, UpstreamConfig, UpstreamSettings, check,
 };
 pub use decision::{Action, Decision};
 pub use exporter::Exporter;

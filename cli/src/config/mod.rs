@@ -185,10 +185,11 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("upstream `{}`: {error}", upstream.name));
         }
     }
-    if let Some(server) = &settings.dots_server
-        && let Err(error) = server.files.open()
-    {
-        lines.push(format!("dots_server: {error}"));
+    if let Some(server) = &settings.dots_server {
+        lines.extend(weir_dots_server::probe_mitigators(&server.mitigators));
+        if let Err(error) = server.files.open() {
+            lines.push(format!("dots_server: {error}"));
+        }
     }
     if lines.is_empty() {
         return Ok(());

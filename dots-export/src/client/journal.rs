@@ -45,6 +45,9 @@ pub enum SavedState {
         /// Last `tsid` chosen.
         #[serde(default)]
         last_tsid: Option<u32>,
+        /// Last `sid` chosen.
+        #[serde(default)]
+        last_sid: Option<u32>,
     },
     /// A mitigation that is asked for, stands, or is being withdrawn.
     Mitigation {
