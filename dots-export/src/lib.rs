@@ -7,7 +7,7 @@
 //! - [`Client`]: one per upstream, in `Instant`s. Commands in, datagrams, notices and [`StateChange`]s out. It owns the
 //!   identifiers (`mid`, `tmid`), asks, refreshes, observes and withdraws, and repeats what a server may have missed.
 //! - [`Recorder`]: takes the same commands in `weir replay` and says which bodies would have been sent.
-//! - [`run_upstream`]: sockets, DTLS and timers around a [`Client`].
+//! - [`run_upstream`]: sockets, DTLS or TLS, and timers around a [`Client`].
 //!
 //! ```text
 //! event ─▶ Exporter ─ command ─▶ Client ─ datagram ─▶ DTLS ─▶ server

@@ -138,6 +138,29 @@ async fn one_address_of_several_is_enough() {
 }
 
 #[tokio::test]
+async fn where_nobody_listens_the_next_address_is_tried_at_once() {
+    let folder = lab();
+    let keys = folder.path();
+    let server = RealServer::start(&server_config(keys));
+    let mut config = over(Transport::Udp, server.address);
+    // Ports that were free a moment ago; each would have 250 ms for itself.
+    config.addresses.clear();
+    for _ in 0..5 {
+        let free = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        config
+            .addresses
+            .push(free.local_addr().unwrap().to_string());
+    }
+    config.addresses.push(server.address.to_string());
+    let began = Instant::now();
+    let mut client = RealClient::start(&upstream_of(config, keys), 1);
+    assert!(client.until(PATIENCE, is_up).await.is_some());
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(700), "{took:?}");
+    client.stop().await;
+}
+
+#[tokio::test]
 async fn a_source_address_is_what_the_server_sees() {
     let folder = lab();
     let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();

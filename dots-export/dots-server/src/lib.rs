@@ -2,7 +2,7 @@
 //! [`Mitigator`], and reports what that measured.
 //!
 //! [`Server`] is the machine: data of sessions in, datagrams out, `now` as an argument. [`BoundServer`] is the shell around
-//! it: sockets, DTLS, a clock, and the state file through which mitigations outlive a restart. Aliases and filters are those of
+//! it: sockets, DTLS and TLS, a clock, and the state file through which mitigations outlive a restart. Aliases and filters are those of
 //! a [`DataChannel`]. Targets are prefixes and aliases; names and URIs get an honest error.
 //!
 //! # What filters
