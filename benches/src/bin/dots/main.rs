@@ -79,9 +79,9 @@ fn measure(
     );
 
     for (name, request) in [
-        ("GET of its mitigations", sessions::Ask::Read),
-        ("PUT of telemetry", sessions::Ask::Tell),
         ("PUT that refreshes a mitigation", sessions::Ask::Refresh),
+        ("GET of a mitigation", sessions::Ask::Read),
+        ("PUT of telemetry", sessions::Ask::Tell),
     ] {
         let busy = Usage::of(server.id())?;
         let began = Instant::now();
