@@ -1,6 +1,5 @@
 //! The data channel (RFC 8783) as tasks: the embedded server's, and each upstream's client.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,15 +11,12 @@ use weir_data_channel::client::{
     ClientSettings, DataClient, Desired, Intervals, UpkeepState, keep_up,
 };
 use weir_data_channel::filters::{Plan, read_prefixes};
-use weir_data_channel::model::{Alias, AttackMapping, Capabilities, Vendor, VendorMapping};
-use weir_data_channel::server::{BoundServer, ServerSettings};
-use weir_data_channel::service::{Service, ServiceSettings};
-use weir_data_channel::store::{DataStore, Limits};
-use weir_data_channel::{Authority, DataHandle, Folder, Peer, TlsFiles};
+use weir_data_channel::model::{Alias, AttackMapping, Vendor, VendorMapping};
+use weir_data_channel::{DataHandle, DataServer, Folder, TlsFiles};
 use weir_dots_export::UpstreamSettings;
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{AclActivation, ActivationType, Target};
-use weir_dots_server::{DataChannel, DotsServerSettings};
+use weir_dots_server::DataChannel;
 use weir_dtls::{CredentialFiles, OwnFiles};
 use weir_flow_record::Vector;
 
@@ -59,47 +55,28 @@ impl DataChannel for Signalled {
     }
 }
 
-/// Starts the data channel of the embedded server; `None` where it has none. Call within a runtime.
-pub(crate) async fn start_server(
-    settings: &DotsServerSettings,
-    state_dir: &Path,
-    vendor_id: u32,
-    stopped: watch::Receiver<bool>,
-) -> anyhow::Result<Option<(Box<dyn DataChannel>, JoinHandle<()>)>> {
-    if settings.data_listen.is_empty() {
+/// Opens the data channel of the embedded server, with what clients have set up in earlier runs; `None` where it has none. Call
+/// within a runtime.
+pub(crate) async fn open_server(settings: &Settings) -> anyhow::Result<Option<DataServer>> {
+    let Some(data) = &settings.data_channel else {
         return Ok(None);
-    }
-    let peers = settings
-        .policy
-        .clients
-        .iter()
-        .map(|(name, prefixes)| Peer::client(name, prefixes.clone()));
-    let store = DataStore::new(Limits::default(), Capabilities::mandatory());
-    let service = Service::new(
-        ServiceSettings {
-            mapping: mapping(vendor_id),
-            ..ServiceSettings::default()
-        },
-        Authority::new(peers),
-        store,
-    );
-    let folder = Folder::open(&state_dir.join(FOLDER))?;
+    };
+    let folder = Folder::open(&settings.state_dir.join(FOLDER))?;
     let (rows, unreadable) = folder.load()?;
     for path in unreadable {
-        tracing::warn!(path = %path.display(), "a client's data cannot be read: it registers again");
+        tracing::error!(path = %path.display(), "a client's data cannot be read: it registers again");
     }
-    let handle = DataHandle::new(service, Some(Box::new(folder)));
-    for (row, error) in handle.restore(rows) {
-        tracing::warn!(?row, %error, "a client's data is not taken back");
-    }
-    let tls = tls_files(&settings.files).context("the data channel needs a certificate")?;
-    let listen = settings.data_listen.clone();
-    let server = BoundServer::bind(ServerSettings::new(listen, tls), handle.clone()).await?;
+    let mapping = mapping(settings.detector.vendor_id);
+    let server = DataServer::bind(data.clone(), mapping, rows, Some(Box::new(folder))).await?;
     for address in server.addresses() {
         tracing::info!(%address, "listening for the DOTS data channel");
     }
-    let task = tokio::spawn(server.run(stopped));
-    Ok(Some((Box::new(Signalled(handle)), task)))
+    Ok(Some(server))
+}
+
+/// What the signal channel's server looks up there.
+pub(crate) fn signalled(server: &DataServer) -> Box<dyn DataChannel> {
+    Box::new(Signalled(server.handle()))
 }
 
 /// Keeps an upstream's data channel at what the configuration says; `None` where it has none. Call within a runtime.
@@ -198,7 +175,8 @@ fn mapping(vendor_id: u32) -> VendorMapping {
     }
 }
 
-fn tls_files(files: &CredentialFiles) -> Option<TlsFiles> {
+/// The same files for HTTPS; `None` for a pre-shared key.
+pub(crate) fn tls_files(files: &CredentialFiles) -> Option<TlsFiles> {
     match &files.own {
         OwnFiles::Certificate {
             ca,

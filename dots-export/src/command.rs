@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_attack_event::{AttackId, MitigationReport};
 
-use crate::client::SetupPlan;
+use crate::client::{Efficacy, SetupPlan};
 use crate::discovery::Discovery;
 use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
 use weir_dtls::Validity;
@@ -58,6 +58,13 @@ pub enum ClientCommand {
         /// Whether this is the last word on the attack.
         ended: bool,
     },
+    /// Tell how well the mitigations of an attack work (RFC 9132 §4.4.3).
+    Efficacy {
+        /// The attack.
+        attack: AttackId,
+        /// What arrives.
+        efficacy: Efficacy,
+    },
     /// Set up telemetry (RFC 9244 §7), in place of what was set up before.
     Setup {
         /// The whole plan.
@@ -72,6 +79,7 @@ impl ClientCommand {
         match self {
             Self::Request { attack, .. }
             | Self::Withdraw { attack }
+            | Self::Efficacy { attack, .. }
             | Self::Telemetry { attack, .. } => Some(attack),
             Self::Setup { .. } => None,
         }

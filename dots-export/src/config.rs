@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_attack_event::Severity;
-use weir_dots_proto::body::Lifetime;
+use weir_dots_proto::body::{ConfigParameters, Lifetime, SignalConfig, Tunable};
 use weir_dtls::{CredentialFiles, Credentials, DtlsError, OwnFiles};
 use weir_flow_record::Period;
 
@@ -120,6 +120,9 @@ pub struct UpstreamConfig {
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
     pub share: Vec<Share>,
+    /// Heartbeats to negotiate; absent: those of RFC 9132.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionConfig>,
 }
 
 impl Default for UpstreamConfig {
@@ -144,6 +147,7 @@ impl Default for UpstreamConfig {
             accept_list: None,
             prefixes: Vec::new(),
             share: vec![Share::Mitigation, Share::Telemetry, Share::Setup],
+            session: None,
         }
     }
 }
@@ -158,6 +162,53 @@ impl UpstreamConfig {
             .chain(&mut self.accept_list)
             .chain(&mut self.resolver_ca)
             .for_each(|path| *path = folder.join(&*path));
+    }
+}
+
+/// `[upstream.session]`: heartbeats, as they are to be negotiated (RFC 9132 §4.5).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionConfig {
+    /// Time between heartbeats in peace; `0s` turns them off.
+    pub heartbeat_interval: Period,
+    /// Heartbeats in peace that may go unanswered.
+    pub missing_heartbeats: u16,
+    /// Time between heartbeats while a mitigation is active.
+    pub mitigating_heartbeat_interval: Period,
+    /// Heartbeats that may go unanswered then.
+    pub mitigating_missing_heartbeats: u16,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        let interval = Period(Duration::from_secs(30));
+        Self {
+            heartbeat_interval: interval,
+            missing_heartbeats: 15,
+            mitigating_heartbeat_interval: interval,
+            mitigating_missing_heartbeats: 15,
+        }
+    }
+}
+
+impl SessionConfig {
+    /// The body of the request.
+    fn signal_config(&self) -> SignalConfig {
+        let set = |interval: Period, missing: u16| {
+            let seconds = u16::try_from(interval.0.as_secs()).unwrap_or(u16::MAX);
+            Some(ConfigParameters {
+                heartbeat_interval: Some(Tunable::current(seconds)),
+                missing_hb_allowed: Some(Tunable::current(missing)),
+                ..ConfigParameters::default()
+            })
+        };
+        SignalConfig {
+            idle_config: set(self.heartbeat_interval, self.missing_heartbeats),
+            mitigating_config: set(
+                self.mitigating_heartbeat_interval,
+                self.mitigating_missing_heartbeats,
+            ),
+        }
     }
 }
 
@@ -191,6 +242,8 @@ pub struct PolicyConfig {
     pub effect_after: Period,
     /// When all upstreams were tried in vain, they are tried again after this.
     pub retry_after: Period,
+    /// Time between two words to an upstream on how well its mitigation works; `0s`: none.
+    pub efficacy_interval: Period,
 }
 
 impl Default for PolicyConfig {
@@ -209,6 +262,7 @@ impl Default for PolicyConfig {
             max_requests_per_minute: 60,
             effect_after: Period(Duration::from_secs(120)),
             retry_after: Period(Duration::from_secs(60)),
+            efficacy_interval: Period(Duration::from_secs(60)),
         }
     }
 }
@@ -249,6 +303,8 @@ pub struct UpstreamSettings {
     pub accept_list: Option<PathBuf>,
     /// Where its addresses, ports and data channel come from, if from the DNS.
     pub discovery: Option<DiscoverySettings>,
+    /// Session configuration to negotiate.
+    pub session: Option<SignalConfig>,
     files: CredentialFiles,
 }
 
@@ -313,6 +369,8 @@ pub struct PolicySettings {
     pub effect_after: Duration,
     /// Time until all upstreams are tried again.
     pub retry_after: Duration,
+    /// Time between two efficacy updates; zero: none.
+    pub efficacy_interval: Duration,
     /// Whether upstreams are asked one after another.
     pub order: Order,
 }
@@ -452,6 +510,11 @@ fn check_upstream(
         faults.add(table, "interface", "names no interface");
     }
     let data_channel = check_data_channel(config, table, faults);
+    if let Some(session) = &config.session
+        && (session.missing_heartbeats == 0 || session.mitigating_missing_heartbeats == 0)
+    {
+        faults.add(table, "session", "at least one heartbeat may be missed");
+    }
     if config.share.is_empty() {
         let message = "an upstream that may be told nothing has no use: leave it out";
         faults.add(table, "share", message);
@@ -470,6 +533,7 @@ fn check_upstream(
         data_channel,
         accept_list: config.accept_list.clone(),
         discovery,
+        session: config.session.as_ref().map(SessionConfig::signal_config),
         files,
     })
 }
@@ -591,7 +655,7 @@ fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults)
         }
         return None;
     }
-    if config.psk_identity.is_some() || config.psk_file.is_some() {
+    if config.psk_identity.is_some() {
         let message = "the data channel needs a certificate, not a pre-shared key";
         faults.add(table, "data_channel", message);
     }
@@ -683,6 +747,7 @@ fn check_policy(
         max_requests_per_minute: config.max_requests_per_minute,
         effect_after: config.effect_after.0,
         retry_after: config.retry_after.0,
+        efficacy_interval: config.efficacy_interval.0,
         order: config.order,
     }
 }
@@ -835,7 +900,7 @@ mod tests {
         wrong.server = "x:y".to_owned();
         wrong.addresses = vec!["192.0.2.1".to_owned(), "dots.example.net".to_owned()];
         wrong.psk_file = Some("psk".into());
-        wrong.data_channel = "https://dots.example.net".to_owned();
+        wrong.data_channel = "http://dots.example.net".to_owned();
         let policy = PolicyConfig {
             upstreams: vec!["nobody".to_owned()],
             max_prefix: [33, 48],

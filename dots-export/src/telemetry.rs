@@ -7,11 +7,12 @@ use weir_attack_event::{
 };
 use weir_dots_proto::Mid;
 use weir_dots_proto::body::{
-    AttackDetail, AttackSeverity, Body, Gauges, PreOrOngoingMitigation, SourceCount, Talker,
-    Target, Telemetry, TopTalkers, Traffic, TrafficProtocol,
+    AttackDetail, AttackSeverity, AttackStatus, Body, Gauges, PreOrOngoingMitigation, SourceCount,
+    Talker, Target, Telemetry, TopTalkers, Traffic, TrafficProtocol,
 };
 use weir_flow_record::{Direction, Timestamp};
 
+use crate::client::Efficacy;
 use crate::scope;
 
 /// Most octets of `application/dots+cbor` in one request. The path MTU is taken for 1280 octets while nothing else is known
@@ -40,6 +41,28 @@ pub fn telemetry_body(event: &AttackEvent) -> Telemetry {
         ..PreOrOngoingMitigation::default()
     };
     trimmed(item)
+}
+
+/// An attack of which less than this share of its peak is left is mitigated.
+const MITIGATED: f64 = 0.05;
+
+/// What of an attack arrives now (RFC 9132 §4.4.3, RFC 9244 §9.1).
+pub(crate) fn efficacy(event: &AttackEvent) -> Efficacy {
+    let normal = event
+        .baseline
+        .as_ref()
+        .map_or(0, |normal| normal.packets_per_second);
+    let packets = &event.traffic.packets_per_second;
+    let above = |value: u64| value.saturating_sub(normal) as f64;
+    let left = above(packets.current) / above(packets.peak).max(1.0);
+    Efficacy {
+        status: if left < MITIGATED {
+            AttackStatus::AttackSuccessfullyMitigated
+        } else {
+            AttackStatus::UnderAttack
+        },
+        total_attack_traffic: total_attack_traffic(event),
+    }
 }
 
 /// The same body with the mitigations that it belongs to.

@@ -38,7 +38,9 @@ fn orders(exporter: &mut Exporter) -> Vec<String> {
             ClientCommand::Withdraw { attack } => {
                 orders.push(format!("{upstream}: withdraw {attack}"));
             }
-            ClientCommand::Telemetry { .. } | ClientCommand::Setup { .. } => {}
+            ClientCommand::Telemetry { .. }
+            | ClientCommand::Setup { .. }
+            | ClientCommand::Efficacy { .. } => {}
         }
     }
     orders

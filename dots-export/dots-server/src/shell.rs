@@ -1,12 +1,13 @@
 //! Sockets and clock around listener and server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use weir_dots_proto::Cuid;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dtls::{
     DtlsError, FileWatch, Listener, ListenerEvent, ListenerLimits, ServerContext, SessionId,
@@ -59,6 +60,7 @@ pub struct BoundServer {
     server: Server,
     kept: Option<Kept>,
     observations: Option<mpsc::Receiver<Observation>>,
+    mitigating: watch::Sender<BTreeSet<Cuid>>,
 }
 
 /// How an attack stands that this side observes.
@@ -132,6 +134,7 @@ impl BoundServer {
             server,
             kept: None,
             observations: None,
+            mitigating: watch::Sender::default(),
         })
     }
 
@@ -153,6 +156,12 @@ impl BoundServer {
     pub fn with_data_channel(mut self, data: Box<dyn DataChannel>) -> Self {
         self.server = self.server.with_data_channel(data);
         self
+    }
+
+    /// Clients of whom a mitigation filters, as that changes.
+    #[must_use]
+    pub fn mitigating(&self) -> watch::Receiver<BTreeSet<Cuid>> {
+        self.mitigating.subscribe()
     }
 
     /// Clients that ask for it are told of these attacks.
@@ -326,6 +335,13 @@ impl BoundServer {
         }
         while let Some(event) = self.streams.poll_event() {
             self.handle_event(now, STREAMS, event);
+        }
+        if let Some(mitigating) = self.server.poll_mitigating() {
+            self.mitigating.send_if_modified(|before| {
+                let moved = *before != mitigating;
+                *before = mitigating;
+                moved
+            });
         }
         self.write_rows().await;
         while let Some((session, datagram)) = self.server.poll_transmit() {

@@ -85,6 +85,9 @@ impl Client {
             Purpose::Tell(attack, tmid) => self.handle_told(now, attack, tmid, answer),
             Purpose::Forget(attack, tmid) => self.handle_forgotten(now, &attack, tmid, answer),
             Purpose::SetupOffer => self.handle_setup_offer(answer),
+            Purpose::ConfigOffer => self.handle_config_offer(now, answer),
+            Purpose::Config(sid) => self.handle_config_answer(now, sid, answer),
+            Purpose::Efficacy(mid) => self.handle_efficacy_answer(now, mid, answer),
             Purpose::Setup(name, tsid) => self.handle_setup_answer(now, &name, tsid, answer),
             Purpose::DeleteSetup(name) => self.handle_setup_deleted(now, &name, answer),
         }
@@ -147,6 +150,8 @@ impl Client {
                     told.forget_at = Some(now + AFTER_SILENCE);
                 }
             }
+            Purpose::ConfigOffer | Purpose::Config(_) => self.handle_config_silence(now),
+            Purpose::Efficacy(mid) => self.handle_efficacy_silence(now, mid),
             Purpose::SetupOffer | Purpose::Setup(..) | Purpose::DeleteSetup(_) => {
                 self.handle_setup_silence(now, &purpose);
             }

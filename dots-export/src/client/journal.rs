@@ -46,6 +46,9 @@ pub enum SavedState {
         /// Last `tsid` chosen.
         #[serde(default)]
         last_tsid: Option<u32>,
+        /// Last `sid` chosen.
+        #[serde(default)]
+        last_sid: Option<u32>,
     },
     /// Where the DNS said that the servers are, for when it does not answer.
     Discovered {

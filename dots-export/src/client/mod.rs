@@ -6,8 +6,10 @@
 mod advance;
 mod answers;
 mod discovered;
+mod efficacy;
 mod journal;
 mod mitigation;
+mod negotiation;
 mod redirect;
 mod reports;
 mod restore;
@@ -19,14 +21,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_attack_event::AttackId;
-use weir_dots_proto::body::{Lifetime, Scope};
+use weir_dots_proto::body::{Lifetime, Scope, SignalConfig};
 use weir_dots_proto::client::{Notice, Request, RequestId, Session};
 use weir_dots_proto::coap::Code;
-use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid, Tsid};
+use weir_dots_proto::{Cuid, Mid, SessionParameters, Sid, Tmid, Tsid};
 use weir_dtls::Validity;
 
+pub use self::efficacy::Efficacy;
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
+use self::negotiation::Negotiation;
 pub use self::redirect::Alternate;
 use self::redirect::Redirects;
 use self::setup::Setup;
@@ -64,6 +68,8 @@ pub struct ClientParameters {
     pub seed: u64,
     /// An active mitigation of which nothing was heard for this long is asked about.
     pub check_interval: Duration,
+    /// Session configuration to negotiate (RFC 9132 §4.5); `None`: the defaults are good.
+    pub wish: Option<SignalConfig>,
 }
 
 impl ClientParameters {
@@ -76,6 +82,7 @@ impl ClientParameters {
             session: SessionParameters::default(),
             seed,
             check_interval: Duration::from_secs(30),
+            wish: None,
         }
     }
 }
@@ -128,6 +135,8 @@ pub struct Client {
     last_mid: Option<u32>,
     last_tmid: Option<u32>,
     last_tsid: Option<u32>,
+    last_sid: Option<u32>,
+    negotiation: Negotiation,
     setup: Setup,
     discovered: Option<Discovery>,
     redirects: Redirects,
@@ -163,6 +172,9 @@ enum Purpose {
     Tell(AttackId, Tmid),
     Forget(AttackId, Tmid),
     SetupOffer,
+    ConfigOffer,
+    Config(Sid),
+    Efficacy(Mid),
     Setup(String, Tsid),
     DeleteSetup(String),
 }
@@ -175,13 +187,15 @@ impl Client {
             upstream: parameters.upstream,
             cuid: parameters.cuid,
             check_interval: parameters.check_interval,
-            session: Session::new(parameters.session, parameters.seed),
+            session: Session::new(parameters.session.clone(), parameters.seed),
             connected: false,
             wants_session: false,
             audit: Audit::Due(None),
             last_mid: None,
             last_tmid: None,
             last_tsid: None,
+            last_sid: None,
+            negotiation: Negotiation::new(parameters.wish, &parameters.session),
             setup: Setup::default(),
             discovered: None,
             redirects: Redirects::default(),
@@ -217,6 +231,9 @@ impl Client {
                 ended,
             } => self.handle_telemetry(attack, body, ended),
             ClientCommand::Setup { plan } => self.handle_setup(plan),
+            ClientCommand::Efficacy { attack, efficacy } => {
+                self.handle_efficacy(&attack, &efficacy);
+            }
         }
         self.note_mitigating();
         self.advance(now);
@@ -238,6 +255,7 @@ impl Client {
             }
         }
         self.setup.handle_connected();
+        self.negotiation.handle_connected();
         self.expect_telemetry(now);
         self.session.handle_connected(now);
         self.notify_session(SessionState::Up);
@@ -341,8 +359,10 @@ impl Client {
             .filter_map(|held| held.silent_at)
             .filter(later);
         let later = |at: &Instant| self.connected && later(at);
-        let told = told.chain(self.setup.timers());
-        let told = told.chain(self.redirects.due());
+        let told = told
+            .chain(self.setup.timers())
+            .chain(self.negotiation.timer())
+            .chain(self.redirects.due());
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
     }
@@ -479,6 +499,7 @@ impl Client {
             last_mid: self.last_mid,
             last_tmid: self.last_tmid,
             last_tsid: self.last_tsid,
+            last_sid: self.last_sid,
         });
     }
 

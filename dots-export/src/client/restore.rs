@@ -43,11 +43,13 @@ impl Client {
                 last_mid,
                 last_tmid,
                 last_tsid,
+                last_sid,
                 ..
             } => {
                 self.last_mid = last_mid;
                 self.last_tmid = last_tmid;
                 self.last_tsid = last_tsid;
+                self.last_sid = last_sid;
             }
             SavedState::Mitigation {
                 mid,

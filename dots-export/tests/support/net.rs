@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use weir_attack_event::EventKind;
 use weir_dots_export::{
@@ -113,8 +113,8 @@ impl Drop for RealServer {
     }
 }
 
-/// A network of UDP before a server: each peer gets an address of its own towards the server, and of each direction some
-/// datagrams are lost.
+/// A network before a server: each peer gets an address of its own towards the server, and of each direction some datagrams
+/// are lost. Of TCP nothing is.
 pub(crate) struct Lossy {
     pub(crate) address: SocketAddr,
     /// Lost of a hundred, towards the server and back.
@@ -125,6 +125,7 @@ impl Lossy {
     pub(crate) async fn start(server: SocketAddr, loss: [u64; 2], seed: u64) -> Self {
         let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let address = front.local_addr().unwrap();
+        carry_streams(address, server).await;
         let loss = Arc::new(loss.map(AtomicU64::new));
         tokio::spawn(carry(front, server, Arc::clone(&loss), seed));
         Self { address, loss }
@@ -135,6 +136,20 @@ impl Lossy {
             at.store(percent, Ordering::Relaxed);
         }
     }
+}
+
+/// Carries connections to an address on to a server.
+pub(crate) async fn carry_streams(address: SocketAddr, server: SocketAddr) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut front, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                if let Ok(mut back) = TcpStream::connect(server).await {
+                    let _ = tokio::io::copy_bidirectional(&mut front, &mut back).await;
+                }
+            });
+        }
+    });
 }
 
 async fn carry(front: Arc<UdpSocket>, server: SocketAddr, loss: Arc<[AtomicU64; 2]>, seed: u64) {

@@ -275,6 +275,13 @@ impl Server {
         self.registry.is_mitigating(cuid)
     }
 
+    /// Clients of whom a mitigation filters, where that may have changed since the last call: their filters apply that wait for
+    /// one (RFC 8783 §7.2, `activate-when-mitigating`).
+    #[must_use]
+    pub fn poll_mitigating(&mut self) -> Option<BTreeSet<Cuid>> {
+        self.registry.poll_mitigating()
+    }
+
     fn handle_events(&mut self, now: Instant, id: SessionId) {
         while let Some(event) = self
             .sessions
