@@ -235,6 +235,8 @@ mod tests {
         let settings = DiscoverySettings {
             domain: read_domain("example.net").unwrap(),
             resolver: ResolverSettings::System,
+            source: None,
+            interface: None,
         };
         let mut search = Search::new(settings, now);
         assert_eq!(search.due(), Some(now));
