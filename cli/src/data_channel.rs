@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_attack_event::description;
 use weir_data_channel::client::{
@@ -13,7 +13,7 @@ use weir_data_channel::client::{
 use weir_data_channel::filters::{Plan, read_prefixes};
 use weir_data_channel::model::{Alias, AttackMapping, Vendor, VendorMapping};
 use weir_data_channel::{DataHandle, DataServer, Folder, TlsFiles};
-use weir_dots_export::UpstreamSettings;
+use weir_dots_export::{ClientCommand, UpstreamSettings};
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{AclActivation, ActivationType, Target};
 use weir_dots_server::DataChannel;
@@ -84,17 +84,31 @@ pub(crate) fn start_client(
     settings: &Settings,
     upstream: &UpstreamSettings,
     cuid: &Cuid,
+    commands: &mpsc::Sender<ClientCommand>,
 ) -> anyhow::Result<Option<Kept>> {
     let Some(client) = client(upstream, cuid)? else {
         return Ok(None);
     };
     let (desired, wanted) = watch::channel(desired(settings, upstream)?);
-    let (state, _) = watch::channel(UpkeepState::default());
+    let (state, known) = watch::channel(UpkeepState::default());
+    tokio::spawn(tell_once_shared(known, commands.clone()));
     let task = tokio::spawn(keep_up(client, wanted, state, Intervals::default()));
     Ok(Some(Kept {
         _desired: desired,
         task,
     }))
+}
+
+/// Tells the signal channel's client once the server has our catalogue.
+async fn tell_once_shared(
+    mut known: watch::Receiver<UpkeepState>,
+    commands: mpsc::Sender<ClientCommand>,
+) {
+    let done = known.wait_for(|state| state.done.is_some()).await.is_ok();
+    if done {
+        // The client may have ended.
+        let _ = commands.send(ClientCommand::MappingShared).await;
+    }
 }
 
 /// A data channel that is kept up until this is dropped.

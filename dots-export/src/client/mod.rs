@@ -131,6 +131,10 @@ pub struct Client {
     last_sid: Option<u32>,
     negotiation: Negotiation,
     setup: Setup,
+    /// How often another client had our cuid.
+    collisions: u32,
+    /// The server has our vendor mapping.
+    mapping_shared: bool,
     mitigations: BTreeMap<Mid, Held>,
     telemetry: BTreeMap<AttackId, Told>,
     outstanding: Vec<(RequestId, Purpose)>,
@@ -188,6 +192,8 @@ impl Client {
             last_sid: None,
             negotiation: Negotiation::new(parameters.wish, &parameters.session),
             setup: Setup::default(),
+            collisions: 0,
+            mapping_shared: false,
             mitigations: BTreeMap::new(),
             telemetry: BTreeMap::new(),
             outstanding: Vec::new(),
@@ -220,6 +226,7 @@ impl Client {
                 ended,
             } => self.handle_telemetry(attack, body, ended),
             ClientCommand::Setup { plan } => self.handle_setup(plan),
+            ClientCommand::MappingShared => self.mapping_shared = true,
             ClientCommand::Efficacy { attack, efficacy } => {
                 self.handle_efficacy(&attack, &efficacy);
             }
