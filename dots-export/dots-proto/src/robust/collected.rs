@@ -127,7 +127,11 @@ impl Collected {
     }
 
     /// What is due now.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, parameters: &SessionParameters) -> Overdue {
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        parameters: &SessionParameters,
+    ) -> Overdue {
         if self.due > now {
             return Overdue::Wait;
         }

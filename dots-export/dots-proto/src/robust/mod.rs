@@ -19,8 +19,7 @@ pub(crate) use sets::Sets;
 /// Whether a message has options of Q-Block and of Block, which is 4.02 (RFC 9177 §4.1).
 pub(crate) fn is_mixed(message: &Message) -> bool {
     let has = |number| message.option(number).is_some();
-    (has(option::Q_BLOCK1) || has(option::Q_BLOCK2))
-        && (has(option::BLOCK1) || has(option::BLOCK2))
+    (has(option::Q_BLOCK1) || has(option::Q_BLOCK2)) && (has(option::BLOCK1) || has(option::BLOCK2))
 }
 
 /// Whether a response names the blocks that its sender misses.

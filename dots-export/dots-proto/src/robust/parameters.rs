@@ -70,6 +70,19 @@ impl RobustParameters {
 
 /// RFC 9177 §7.2, each within what can be computed with.
 impl SessionParameters {
+    /// The parameters of robust block transmission with what follows from others: none is `None`.
+    #[must_use]
+    pub fn robust_in_force(&self) -> RobustParameters {
+        RobustParameters {
+            max_payloads: self.max_payloads(),
+            non_max_retransmit: Some(self.non_max_retransmit()),
+            non_timeout: Some(self.non_timeout()),
+            non_receive_timeout: Some(self.non_receive_timeout()),
+            non_probing_wait: Some(self.non_probing_wait()),
+            non_partial_timeout: Some(self.non_partial_timeout()),
+        }
+    }
+
     pub(crate) fn max_payloads(&self) -> u32 {
         self.robust.max_payloads.max(1)
     }

@@ -251,12 +251,7 @@ impl Session {
             self.notify_robust(now, (key, token, block), (message_id, sequence), octets);
             return;
         }
-        let mut message = Message::new(
-            Kind::NonConfirmable,
-            Code::CONTENT,
-            message_id,
-            token,
-        );
+        let mut message = Message::new(Kind::NonConfirmable, Code::CONTENT, message_id, token);
         message.push_option(option::OBSERVE, option::octets(sequence));
         self.fill_body(now, Some(key), None, &mut message, octets);
         self.transmit(Some(message));

@@ -18,8 +18,7 @@ impl Session {
         match self.partials.take(now, message, &self.parameters) {
             Step::Wait => {
                 if message.kind == Kind::Confirmable {
-                    let acknowledgement =
-                        Message::empty(Kind::Acknowledgement, message.message_id);
+                    let acknowledgement = Message::empty(Kind::Acknowledgement, message.message_id);
                     self.transmit(Some(acknowledgement));
                 }
             }
@@ -82,8 +81,7 @@ impl Session {
             return false;
         };
         // RFC 9177 §4.4: 'Continue'.
-        let goes_on =
-            asked.robust.len() == 1 && first.more && first.number % max_payloads == 0;
+        let goes_on = asked.robust.len() == 1 && first.more && first.number % max_payloads == 0;
         if goes_on {
             download.sets.handle_continue(Some(first.number));
             self.acknowledge(exchange, &asker);
@@ -94,8 +92,7 @@ impl Session {
                 *message_id
             };
             let token = asker.token;
-            let Some(messages) =
-                download.missing(now, &asked.robust, token, max_payloads, next_id)
+            let Some(messages) = download.missing(now, &asked.robust, token, max_payloads, next_id)
             else {
                 let text = "the block lies behind the end";
                 let response = Response::error(Code::BAD_REQUEST, text);
@@ -187,7 +184,11 @@ impl Session {
 
     /// When [`Session::handle_robust_timeout`] is due.
     pub(super) fn robust_due(&self) -> Option<Instant> {
-        self.partials.due().into_iter().chain(self.downloads.due()).min()
+        self.partials
+            .due()
+            .into_iter()
+            .chain(self.downloads.due())
+            .min()
     }
 
     fn sets(&mut self, octets: &[u8], block: Block) -> Sets {

@@ -110,10 +110,7 @@ pub(super) fn key(message: &Message) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.code.hash(&mut hasher);
     for (number, value) in &message.options {
-        if !matches!(
-            *number,
-            option::BLOCK1 | option::Q_BLOCK1 | option::SIZE1
-        ) {
+        if !matches!(*number, option::BLOCK1 | option::Q_BLOCK1 | option::SIZE1) {
             (number, value).hash(&mut hasher);
         }
     }
