@@ -104,16 +104,31 @@ impl Collected {
         }
         if self.is_boundary(first_missing) && first_missing > self.confirmed {
             self.confirmed = first_missing;
-            return Arrival::SetWhole(first_missing);
+            // Its sender is in a later set already: what is missing before that may as well be asked for.
+            let highest = self.payloads.keys().next_back().copied();
+            let set = self.set_of(highest.unwrap_or_default());
+            if first_missing >= set {
+                return Arrival::SetWhole(first_missing);
+            }
+            return self.ask_before(now, set, parameters);
         }
-        let set = number / self.max_payloads * self.max_payloads;
+        let set = self.set_of(number);
         if first_missing < set && set > self.asked_at {
-            self.asked_at = set;
-            self.asked = 1;
-            self.due = now + parameters.time_to_wait(1);
-            return Arrival::Missing(self.missing_before(set));
+            return self.ask_before(now, set, parameters);
         }
         Arrival::More
+    }
+
+    fn ask_before(&mut self, now: Instant, set: u32, parameters: &SessionParameters) -> Arrival {
+        self.asked_at = set;
+        self.asked = 1;
+        self.due = now + parameters.time_to_wait(1);
+        Arrival::Missing(self.missing_before(set))
+    }
+
+    /// The first block of the set of a block.
+    fn set_of(&self, number: u32) -> u32 {
+        number / self.max_payloads * self.max_payloads
     }
 
     /// RFC 9177 §4.3: a duplicate is answered as if it were none.
@@ -294,9 +309,13 @@ mod tests {
             bench.take(number);
         }
         assert_eq!(bench.after(4), Overdue::Ask((10..20).collect()));
-        // Only the last block of all: the first set of what is missing.
+        // Only the last block of all: one set after the other, without a wait.
         let mut bench = Bench::new(40);
         assert_eq!(bench.take(39), Arrival::Missing((0..10).collect()));
+        for number in 0..9 {
+            assert_eq!(bench.take(number), Arrival::More);
+        }
+        assert_eq!(bench.take(9), Arrival::Missing((10..20).collect()));
     }
 
     #[test]
