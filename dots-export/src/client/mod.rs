@@ -276,6 +276,7 @@ impl Client {
     /// has measured.
     pub fn handle_transport(&mut self, reliable: bool, round_trip: Option<Duration>) {
         self.session.handle_reliable(reliable);
+        self.session.handle_robust(!reliable);
         if let Some(measured) = round_trip {
             self.session.handle_round_trip(measured);
         }
