@@ -13,6 +13,8 @@ use weir_dots_proto::body::{ConfigParameters, Lifetime, SignalConfig, Tunable};
 use weir_dtls::{CredentialFiles, Credentials, DtlsError, OwnFiles};
 use weir_flow_record::Period;
 
+use crate::discovery::{DiscoverySettings, ResolverSettings, read_domain, read_resolver};
+
 /// Port of the signal channel where a server states none (RFC 9132 §3).
 const SIGNAL_PORT: u16 = 4646;
 
@@ -73,6 +75,16 @@ pub struct UpstreamConfig {
     pub name: String,
     /// Host and port; without a port 4646.
     pub server: String,
+    /// Domain whose servers are looked for in the DNS (RFC 8973), such as `example.net`, where `server` is empty: the server's
+    /// certificate has to name this domain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub discover: String,
+    /// Who is asked for `discover`: `192.0.2.1:53`, or over TLS `tls://192.0.2.1:853#dns.example.net`. Empty: the system's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resolver: String,
+    /// File of the certificates that the resolver's certificate must lead to, instead of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolver_ca: Option<PathBuf>,
     /// How the server is reached.
     pub transport: Transport,
     /// File of the certificates that the server's certificate must lead to.
@@ -118,6 +130,9 @@ impl Default for UpstreamConfig {
         Self {
             name: String::new(),
             server: String::new(),
+            discover: String::new(),
+            resolver: String::new(),
+            resolver_ca: None,
             transport: Transport::Auto,
             ca: "ca.pem".into(),
             certificate: "client.pem".into(),
@@ -145,6 +160,7 @@ impl UpstreamConfig {
             .chain(&mut self.crl)
             .chain(&mut self.psk_file)
             .chain(&mut self.accept_list)
+            .chain(&mut self.resolver_ca)
             .for_each(|path| *path = folder.join(&*path));
     }
 }
@@ -285,6 +301,8 @@ pub struct UpstreamSettings {
     pub data_channel: Option<String>,
     /// File of sources that are known to be good.
     pub accept_list: Option<PathBuf>,
+    /// Where its addresses, ports and data channel come from, if from the DNS.
+    pub discovery: Option<DiscoverySettings>,
     /// Session configuration to negotiate.
     pub session: Option<SignalConfig>,
     files: CredentialFiles,
@@ -476,8 +494,14 @@ fn check_upstream(
     if config.name.is_empty() {
         faults.add(table, "name", "an upstream needs a name");
     }
-    let server = split_server(&config.server);
-    if let Err(message) = &server {
+    let discovery = check_discovery(config, table, faults);
+    let server = match &discovery {
+        Some(discovery) => Ok((discovery.name(), SIGNAL_PORT)),
+        None => split_server(&config.server),
+    };
+    if let Err(message) = &server
+        && config.discover.is_empty()
+    {
         faults.add(table, "server", *message);
     }
     let files = check_files(config, table, faults);
@@ -508,8 +532,55 @@ fn check_upstream(
         share: config.share.iter().copied().collect(),
         data_channel,
         accept_list: config.accept_list.clone(),
+        discovery,
         session: config.session.as_ref().map(SessionConfig::signal_config),
         files,
+    })
+}
+
+/// What is looked for in the DNS; configuration goes before it (RFC 8973 §4).
+fn check_discovery(
+    config: &UpstreamConfig,
+    table: &str,
+    faults: &mut Faults,
+) -> Option<DiscoverySettings> {
+    if config.discover.is_empty() {
+        for (key, is_set) in [
+            ("resolver", !config.resolver.is_empty()),
+            ("resolver_ca", config.resolver_ca.is_some()),
+        ] {
+            if is_set {
+                faults.add(table, key, "is for discover, which is missing");
+            }
+        }
+        return None;
+    }
+    for (key, is_set) in [
+        ("server", !config.server.is_empty()),
+        ("addresses", !config.addresses.is_empty()),
+    ] {
+        if is_set {
+            faults.add(table, key, "is what discover looks for: leave one out");
+        }
+    }
+    let resolver = match config.resolver.as_str() {
+        "" => Ok(ResolverSettings::System),
+        text => read_resolver(text, config.resolver_ca.as_deref()),
+    };
+    let is_tls = matches!(resolver, Ok(ResolverSettings::Tls { .. }));
+    if config.resolver_ca.is_some() && !is_tls {
+        faults.add(table, "resolver_ca", "is for a resolver over tls://");
+    }
+    if let Err(message) = &resolver {
+        faults.add(table, "resolver", *message);
+    }
+    let domain = read_domain(&config.discover);
+    if let Err(message) = &domain {
+        faults.add(table, "discover", *message);
+    }
+    Some(DiscoverySettings {
+        domain: domain.ok()?,
+        resolver: resolver.ok()?,
     })
 }
 
@@ -578,7 +649,7 @@ fn check_addresses(
 /// Host and port of the data channel; RFC 8783 is for HTTPS and certificates.
 fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults) -> Option<String> {
     if config.data_channel.is_empty() {
-        if config.accept_list.is_some() {
+        if config.accept_list.is_some() && config.discover.is_empty() {
             let message = "an accept list goes over the data channel, which is missing";
             faults.add(table, "accept_list", message);
         }
@@ -771,6 +842,42 @@ mod tests {
         config.source_address = Some("2001:db8::7".parse().unwrap());
         let faults = check(&[config], &[], &[]).unwrap_err();
         assert_eq!(paths(&faults), ["upstream[0].source_address"]);
+    }
+
+    #[test]
+    fn a_server_is_configured_or_discovered() {
+        let discovered = UpstreamConfig {
+            server: String::new(),
+            discover: "Example.net".to_owned(),
+            resolver: "tls://192.0.2.53#dns.example.net".to_owned(),
+            ..upstream()
+        };
+        let settings = check(std::slice::from_ref(&discovered), &[], &[]).unwrap();
+        let found = &settings.upstreams()[0];
+        assert_eq!(found.server(), "example.net:4646");
+        assert!(found.discovery.is_some());
+
+        let both = UpstreamConfig {
+            server: "dots.example.net".to_owned(),
+            resolver: "dns.example.net".to_owned(),
+            resolver_ca: Some("ca.pem".into()),
+            ..discovered
+        };
+        let stray = UpstreamConfig {
+            name: "other".to_owned(),
+            resolver: "192.0.2.53".to_owned(),
+            ..upstream()
+        };
+        let faults = check(&[both, stray], &[], &[]).unwrap_err();
+        assert_eq!(
+            paths(&faults),
+            [
+                "upstream[0].server",
+                "upstream[0].resolver_ca",
+                "upstream[0].resolver",
+                "upstream[1].resolver",
+            ]
+        );
     }
 
     #[test]

@@ -199,7 +199,6 @@ fn is_fresh(now: Instant, at: Instant, addresses: &[IpAddr]) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "any instant does")]
 mod tests {
     use super::*;
 

@@ -16,6 +16,7 @@ impl Client {
     pub(super) fn advance(&mut self, now: Instant) {
         self.advanced_at = Some(now);
         self.notify_silence(now);
+        self.end_redirect(now);
         if !self.connected {
             return;
         }

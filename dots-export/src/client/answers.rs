@@ -19,6 +19,9 @@ const MAX_COLLISIONS: u32 = 8;
 /// Where 5.03 states no Max-Age, its default counts (RFC 7252 §5.10.5).
 const DEFAULT_MAX_AGE: u32 = 60;
 
+/// A server whose redirection is ignored is asked again after this.
+pub(super) const AFTER_REDIRECT: Duration = Duration::from_secs(60);
+
 /// An answer to a request.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
@@ -44,6 +47,8 @@ impl Answer {
                 (conflict.conflict_cause != Some(ConflictCause::CuidCollision))
                     .then(|| Duration::from_secs(timer.into()))
             }
+            // Its Max-Age is about the other server.
+            Code::SERVICE_UNAVAILABLE if self.alternate().is_some() => Some(AFTER_REDIRECT),
             code if code.class() == 5 => {
                 let seconds = self.max_age.unwrap_or(DEFAULT_MAX_AGE);
                 Some(Duration::from_secs(seconds.clamp(1, 3600).into()))
@@ -77,6 +82,9 @@ impl Client {
         if !answer.code.is_success() {
             self.counters.refused += 1;
         }
+        if self.take_redirect(now, answer) {
+            return self.ask_again(now, purpose);
+        }
         match purpose {
             Purpose::Put(mid) => self.handle_put(now, mid, answer),
             Purpose::Observe(mid) => self.handle_observed(now, mid, answer),
@@ -107,6 +115,11 @@ impl Client {
         }
         self.counters.unanswered += 1;
         self.wants_session |= self.connected;
+        self.ask_again(now, purpose);
+    }
+
+    /// A request is to be made once more, over this session or the next.
+    fn ask_again(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
             Purpose::Put(mid) => {
                 let Some(held) = self.mitigations.get_mut(&mid) else {

@@ -9,6 +9,7 @@ use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::{Cuid, Mid, Tmid};
 
 use super::setup::SetupItem;
+use crate::discovery::Discovery;
 
 /// Number of a [`StateChange`]; grows from one to the next.
 #[derive(
@@ -48,6 +49,11 @@ pub enum SavedState {
         /// Last `sid` chosen.
         #[serde(default)]
         last_sid: Option<u32>,
+    },
+    /// Where the DNS said that the servers are, for when it does not answer.
+    Discovered {
+        /// All ways.
+        discovery: Discovery,
     },
     /// A mitigation that is asked for, stands, or is being withdrawn.
     Mitigation {
@@ -103,6 +109,7 @@ impl StateChange {
     pub fn key(&self) -> String {
         match &self.state {
             SavedState::Identifiers { .. } => "identifiers".to_owned(),
+            SavedState::Discovered { .. } => "discovered".to_owned(),
             SavedState::Mitigation { mid, .. } | SavedState::NoMitigation { mid } => {
                 format!("mid/{mid}")
             }

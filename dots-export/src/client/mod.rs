@@ -5,10 +5,12 @@
 
 mod advance;
 mod answers;
+mod discovered;
 mod efficacy;
 mod journal;
 mod mitigation;
 mod negotiation;
+mod redirect;
 mod reports;
 mod restore;
 mod setup;
@@ -29,10 +31,13 @@ pub use self::efficacy::Efficacy;
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
 use self::negotiation::Negotiation;
+pub use self::redirect::Alternate;
+use self::redirect::Redirects;
 use self::setup::Setup;
 pub use self::setup::{SetupItem, SetupPlan};
 use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
+use crate::discovery::Discovery;
 use crate::request::{mitigate, mitigation_body, next_id};
 use crate::scope::covers;
 use crate::telemetry::{MAX_BODY_OCTETS, fits};
@@ -97,6 +102,8 @@ pub struct ClientCounters {
     pub orphans: u64,
     /// Answers that could not be read.
     pub unreadable: u64,
+    /// Redirections to servers that were used within the last five minutes, which are ignored.
+    pub redirect_loops: u64,
 }
 
 /// A mitigation as the client holds it.
@@ -135,6 +142,8 @@ pub struct Client {
     collisions: u32,
     /// The server has our vendor mapping.
     mapping_shared: bool,
+    discovered: Option<Discovery>,
+    redirects: Redirects,
     mitigations: BTreeMap<Mid, Held>,
     telemetry: BTreeMap<AttackId, Told>,
     outstanding: Vec<(RequestId, Purpose)>,
@@ -194,6 +203,8 @@ impl Client {
             setup: Setup::default(),
             collisions: 0,
             mapping_shared: false,
+            discovered: None,
+            redirects: Redirects::default(),
             mitigations: BTreeMap::new(),
             telemetry: BTreeMap::new(),
             outstanding: Vec::new(),
@@ -262,6 +273,7 @@ impl Client {
     pub fn handle_disconnected(&mut self, now: Instant) {
         if self.connected {
             self.connected = false;
+            self.redirects.handle_disconnected(now);
             self.session.handle_disconnected(now);
             self.notify_session(SessionState::Lost);
         }
@@ -357,7 +369,8 @@ impl Client {
         let later = |at: &Instant| self.connected && later(at);
         let told = told
             .chain(self.setup.timers())
-            .chain(self.negotiation.timer());
+            .chain(self.negotiation.timer())
+            .chain(self.redirects.due());
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
     }
@@ -549,7 +562,9 @@ impl Client {
                         self.handle_answer(now, purpose, &answer);
                     }
                 }
-                Notice::Notification { body, .. } => self.handle_reports(now, &body),
+                Notice::Notification { body, max_age, .. } => {
+                    self.handle_notification(now, body, max_age);
+                }
                 Notice::Unanswered { id } => {
                     if let Some(purpose) = self.take_purpose(id) {
                         self.handle_silence(now, id, purpose);

@@ -82,6 +82,7 @@ impl Client {
                 told.restored = true;
                 self.telemetry.insert(attack, told);
             }
+            SavedState::Discovered { discovery } => self.discovered = Some(discovery),
             SavedState::Setup { name, item } => self.setup.restore(name, *item),
             SavedState::NoSetup { name } => self.setup.forget(&name),
             SavedState::NoTelemetry { attack } => {

@@ -52,7 +52,7 @@ impl Outcomes {
         self.0.insert(path, (now, good));
     }
 
-    fn of(&self, now: Instant, path: &Path) -> Option<bool> {
+    pub(super) fn of(&self, now: Instant, path: &Path) -> Option<bool> {
         let (at, good) = self.0.get(path)?;
         (now.duration_since(*at) < REMEMBERED).then_some(*good)
     }

@@ -21,8 +21,8 @@ use weir_dots_export::{
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_server::{
-    BoundServer, ClientConfig, DotsServerConfig, MitigationId, Mitigator, MitigatorReport,
-    TransportView,
+    BoundServer, ClientConfig, DotsServerConfig, DotsServerSettings, MitigationId, Mitigator,
+    MitigatorReport, TransportView,
 };
 
 /// A server on a thread of its own; dropped, it stops.
@@ -53,7 +53,10 @@ pub(crate) fn server_config(keys: &Path) -> DotsServerConfig {
 
 impl RealServer {
     pub(crate) fn start(config: &DotsServerConfig) -> Self {
-        let settings = config.check().unwrap();
+        Self::start_with(config.check().unwrap())
+    }
+
+    pub(crate) fn start_with(settings: DotsServerSettings) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (sender, bound) = std::sync::mpsc::channel();
         let applied = Arc::new(AtomicU64::new(0));
@@ -229,19 +232,27 @@ pub(crate) fn upstream_of(mut config: UpstreamConfig, keys: &Path) -> UpstreamSe
 impl RealClient {
     /// The client of that number, which has a cuid of its own.
     pub(crate) fn start(settings: &UpstreamSettings, number: u64) -> Self {
+        let cuid = Cuid::new(&format!("client-{number}")).unwrap();
+        let client = Client::new(ClientParameters::new(super::PROVIDER.into(), cuid, number));
+        Self::start_with(settings, client, Arc::new(NoJournal))
+    }
+
+    pub(crate) fn start_with(
+        settings: &UpstreamSettings,
+        client: Client,
+        journal: Arc<dyn Journal>,
+    ) -> Self {
         let credentials = settings.open_credentials().unwrap();
         let (commands, orders) = mpsc::channel(64);
         let (said, notices) = mpsc::channel(64);
         let (shutdown, stopped) = watch::channel(false);
-        let cuid = Cuid::new(&format!("client-{number}")).unwrap();
-        let client = Client::new(ClientParameters::new(super::PROVIDER.into(), cuid, number));
         let task = tokio::spawn(run_upstream(
             settings.clone(),
             credentials,
             client,
             orders,
             said,
-            Arc::new(NoJournal),
+            journal,
             stopped,
         ));
         Self {

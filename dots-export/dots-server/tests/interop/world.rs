@@ -412,7 +412,7 @@ impl World {
                         };
                         link.answers.insert(id, answer);
                     }
-                    Notice::Notification { resource, body } => {
+                    Notice::Notification { resource, body, .. } => {
                         link.notifications.push_back((resource, body));
                     }
                     Notice::PeerHeartbeat { heard } => {
