@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use weir_attack_event::description;
@@ -15,7 +15,7 @@ use weir_data_channel::client::{
 use weir_data_channel::filters::{Plan, read_prefixes};
 use weir_data_channel::model::{Alias, AttackMapping, Vendor, VendorMapping};
 use weir_data_channel::{DataHandle, DataServer, Folder, TlsFiles};
-use weir_dots_export::{DiscoverySettings, UpstreamSettings, discover};
+use weir_dots_export::{ClientCommand, DiscoverySettings, UpstreamSettings, discover};
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{AclActivation, ActivationType, Target};
 use weir_dots_server::DataChannel;
@@ -90,9 +90,10 @@ pub(crate) fn start_client(
     settings: &Settings,
     upstream: &UpstreamSettings,
     cuid: &Cuid,
+    commands: &mpsc::Sender<ClientCommand>,
 ) -> anyhow::Result<Option<Kept>> {
     let (desired, wanted) = watch::channel(desired(settings, upstream)?);
-    let (state, _) = watch::channel(UpkeepState::default());
+    let (state, known) = watch::channel(UpkeepState::default());
     let task = match (&upstream.data_channel, &upstream.discovery) {
         (Some(server), _) => {
             let client = DataClient::new(client_settings(upstream, server, cuid)?)?;
@@ -106,10 +107,23 @@ pub(crate) fn start_client(
         }
         _ => return Ok(None),
     };
+    tokio::spawn(tell_once_shared(known, commands.clone()));
     Ok(Some(Kept {
         _desired: desired,
         task,
     }))
+}
+
+/// Tells the signal channel's client once the server has our catalogue.
+async fn tell_once_shared(
+    mut known: watch::Receiver<UpkeepState>,
+    commands: mpsc::Sender<ClientCommand>,
+) {
+    let done = known.wait_for(|state| state.done.is_some()).await.is_ok();
+    if done {
+        // The client may have ended.
+        let _ = commands.send(ClientCommand::MappingShared).await;
+    }
 }
 
 /// A data channel that is kept up until this is dropped.

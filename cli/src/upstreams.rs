@@ -49,7 +49,8 @@ pub(crate) fn start(
         .iter()
         .map(|upstream| {
             let mut started = launch(upstream, journal, notices, stopped)?;
-            started.data = data_channel::start_client(settings, upstream, &started.cuid)?;
+            started.data =
+                data_channel::start_client(settings, upstream, &started.cuid, &started.commands)?;
             // An empty queue has room.
             let _ = started.commands.try_send(setup(settings, upstream));
             Ok(started)

@@ -65,6 +65,8 @@ pub enum ClientCommand {
         /// What arrives.
         efficacy: Efficacy,
     },
+    /// The server has our vendor mapping now: descriptions of attacks go no more (RFC 9244 §8.1.5).
+    MappingShared,
     /// Set up telemetry (RFC 9244 §7), in place of what was set up before.
     Setup {
         /// The whole plan.
@@ -81,7 +83,7 @@ impl ClientCommand {
             | Self::Withdraw { attack }
             | Self::Efficacy { attack, .. }
             | Self::Telemetry { attack, .. } => Some(attack),
-            Self::Setup { .. } => None,
+            Self::Setup { .. } | Self::MappingShared => None,
         }
     }
 }

@@ -132,7 +132,7 @@ impl Recorder {
                 peer.efficacy(attack, efficacy).into_iter().collect()
             }
             // It tells of normal times, not of attacks.
-            ClientCommand::Setup { .. } => Vec::new(),
+            ClientCommand::Setup { .. } | ClientCommand::MappingShared => Vec::new(),
         };
         let Some(attack) = command.attack() else {
             return records;

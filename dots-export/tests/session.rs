@@ -122,3 +122,23 @@ fn what_still_arrives_is_told_while_it_is_mitigated() {
     let held: Vec<bool> = pair.client.mitigations().map(|one| one.granted).collect();
     assert_eq!(held, [true]);
 }
+
+#[test]
+fn a_cuid_that_another_client_has_is_changed_and_the_request_goes_on() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.take_cuid_away();
+    pair.asked("mitigate");
+    pair.order(request("a"));
+    assert_eq!(
+        pair.asked("mitigate"),
+        [
+            "put mitigate/mid=1",
+            "put mitigate/mid=1",
+            "get mitigate/mid=1"
+        ]
+    );
+    assert_eq!(pair.client.cuid().as_str(), "dz6pHjaADkaFTbjr0JGBpw~1");
+    let held: Vec<bool> = pair.client.mitigations().map(|one| one.granted).collect();
+    assert_eq!(held, [true]);
+}

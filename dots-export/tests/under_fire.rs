@@ -40,6 +40,7 @@ fn orders(exporter: &mut Exporter) -> Vec<String> {
             }
             ClientCommand::Telemetry { .. }
             | ClientCommand::Setup { .. }
+            | ClientCommand::MappingShared
             | ClientCommand::Efficacy { .. } => {}
         }
     }

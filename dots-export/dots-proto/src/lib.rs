@@ -5,7 +5,7 @@
 //! ([`keys::PARAMETERS`]) drives both directions. [`check_request`] holds a client's body against the rules of the RFCs.
 //!
 //! [`client::Session`] and [`server::Session`] are the two ends of a session over datagrams: CoAP ([`coap`], RFC 7252), its
-//! message layer, Observe (RFC 7641), answers in blocks (RFC 7959), and heartbeats. They know nothing of mitigations: what a
+//! message layer, Observe (RFC 7641), bodies in blocks (RFC 7959, RFC 9177), and heartbeats. They know nothing of mitigations: what a
 //! server grants and what a client asks for is their caller's.
 //!
 //! The crate owns no socket, thread or clock, and no (D)TLS. Whoever does drives a session like this:
@@ -58,6 +58,7 @@ pub mod keys;
 mod parameters;
 mod request;
 mod resource;
+mod robust;
 pub mod server;
 
 pub use body::{Body, BodyError};
@@ -70,3 +71,4 @@ pub use ids::{Cuid, IdError, MAX_CUID_LENGTH, Mid, Sid, Tmid, Tsid};
 pub use json::read_json;
 pub use parameters::SessionParameters;
 pub use resource::{Method, Resource, ResourceError};
+pub use robust::RobustParameters;

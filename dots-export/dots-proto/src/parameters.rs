@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use crate::Decimal;
 use crate::body::{ConfigParameters, Tunable, TunableDecimal};
+use crate::{Decimal, RobustParameters};
 
 /// RFC 7252 §4.8.2: how long a datagram may be under way.
 const MAX_LATENCY: Duration = Duration::from_secs(100);
@@ -21,6 +21,8 @@ pub struct SessionParameters {
     pub max_retransmit: u32,
     /// Octets per second sent on average to a peer that does not answer; mitigation requests are not held by it.
     pub probing_rate: u32,
+    /// Of robust block transmission (RFC 9362).
+    pub robust: RobustParameters,
 }
 
 impl Default for SessionParameters {
@@ -33,6 +35,7 @@ impl Default for SessionParameters {
             ack_random_factor: 1.5,
             max_retransmit: 3,
             probing_rate: 5,
+            robust: RobustParameters::default(),
         }
     }
 }
@@ -67,6 +70,7 @@ impl SessionParameters {
         if let Some(hundredths) = decimal(config.ack_random_factor) {
             self.ack_random_factor = hundredths as f64 / 100.0;
         }
+        self.robust = self.robust.configured(config);
         self
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Asked {
     pub(crate) observe: Option<u32>,
     /// Block2.
     pub(crate) block: Option<Block>,
+    /// Q-Block2, which may ask for several blocks.
+    pub(crate) robust: Vec<Block>,
     pub(crate) body: Option<Value>,
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn read(message: &Message) -> Result<Asked, Fault> {
             .number(option::OBSERVE)
             .filter(|_| method == Method::Get),
         block: block(message)?,
+        robust: robust(message)?,
         body: body(message, method)?,
     })
 }
@@ -83,8 +86,10 @@ pub(crate) fn peer_hb_status(asked: &Asked) -> Result<bool, String> {
 pub(crate) fn is_response_understood(message: &Message) -> bool {
     message.options.iter().all(|(number, value)| {
         !option::is_critical(*number)
-            || (matches!(*number, option::BLOCK1 | option::BLOCK2)
-                && option::is_length_of(*number, value.len()))
+            || (matches!(
+                *number,
+                option::BLOCK1 | option::BLOCK2 | option::Q_BLOCK1 | option::Q_BLOCK2
+            ) && option::is_length_of(*number, value.len()))
     })
 }
 
@@ -104,6 +109,7 @@ fn check_options(message: &Message) -> Result<(), Fault> {
                 | option::ACCEPT
                 | option::BLOCK1
                 | option::BLOCK2
+                | option::Q_BLOCK2
                 | option::PROXY_URI
                 | option::PROXY_SCHEME
         );
@@ -184,6 +190,22 @@ fn block(message: &Message) -> Result<Option<Block>, Fault> {
                 .ok_or_else(|| Fault::refuse(Code::BAD_REQUEST, "reserved block size"))
         })
         .transpose()
+}
+
+/// RFC 9177 §4.4: blocks of one size, in ascending order without duplicates. Q-Block1 was taken care of before.
+fn robust(message: &Message) -> Result<Vec<Block>, Fault> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for value in message.values(option::Q_BLOCK2) {
+        let block = Block::from_value(value)
+            .ok_or_else(|| Fault::refuse(Code::BAD_REQUEST, "reserved block size"))?;
+        let follows = |last: &Block| last.number < block.number && last.size() == block.size();
+        if !blocks.last().is_none_or(follows) {
+            let text = "q-block2 options of one size in ascending order";
+            return Err(Fault::refuse(Code::BAD_REQUEST, text));
+        }
+        blocks.push(block);
+    }
+    Ok(blocks)
 }
 
 fn body(message: &Message, method: Method) -> Result<Option<Value>, Fault> {

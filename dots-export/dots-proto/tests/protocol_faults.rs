@@ -170,8 +170,8 @@ fn critical_options() {
             message
         }
     };
-    // Unknown; If-None-Match; Q-Block1 and Q-Block2; OSCORE.
-    for number in [5, 9, 19, 31, 65535] {
+    // If-None-Match; OSCORE; Edhoc; unknown.
+    for number in [5, 9, 21, 65535] {
         assert_refused(with(number, b"x"), Code::BAD_OPTION);
     }
     assert_refused(with(option::ACCEPT, &[60]), Code::NOT_ACCEPTABLE);

@@ -3,7 +3,7 @@
 //!
 //! [`Server`] is the machine: data of sessions in, datagrams out, `now` as an argument. [`BoundServer`] is the shell around
 //! it: sockets, DTLS and TLS, a clock, and the state file through which mitigations outlive a restart. Aliases and filters are those of
-//! a [`DataChannel`]. Targets are prefixes and aliases; names and URIs get an honest error.
+//! a [`DataChannel`]. Names and URIs are resolved when a mitigation is asked for.
 //!
 //! # What filters
 //!
@@ -79,6 +79,7 @@ mod data;
 pub mod fuzzing;
 mod held;
 mod mitigator;
+mod names;
 mod query;
 mod registry;
 mod saved;

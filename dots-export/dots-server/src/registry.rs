@@ -285,6 +285,13 @@ impl Registry {
         self.held.contains_key(&(cuid.clone(), mid))
     }
 
+    /// What a mitigation protects that stands.
+    pub(crate) fn protected(&self, cuid: &Cuid, mid: Mid) -> Option<&Scope> {
+        let held = self.held.get(&(cuid.clone(), mid));
+        held.filter(|held| held.terminates.is_none())
+            .map(|held| &held.protected)
+    }
+
     /// Whether the client holds any mitigation, be it a terminating one.
     pub(crate) fn holds_any(&self, cuid: &Cuid) -> bool {
         self.of_client(cuid).next().is_some()

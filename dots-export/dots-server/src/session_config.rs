@@ -1,11 +1,12 @@
-//! Session configuration (RFC 9132 §4.5): what may be negotiated, and what this session's client has chosen.
+//! Session configuration (RFC 9132 §4.5, RFC 9362): what may be negotiated, and what this session's client has chosen.
 
 use serde_json::Value;
 use weir_dots_proto::body::{Body, ConfigParameters, SignalConfig, Tunable, TunableDecimal};
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::Response;
 use weir_dots_proto::{
-    BodyKind, Decimal, Method, RequestFault, Resource, SessionParameters, Sid, check_config_range,
+    BodyKind, Decimal, Method, RequestFault, Resource, RobustParameters, SessionParameters, Sid,
+    check_config_range,
 };
 
 use crate::server::checked;
@@ -62,7 +63,7 @@ impl SessionConfig {
             Ok(body) => body,
             Err(refused) => return *refused,
         };
-        let config = match SignalConfig::from_json(body) {
+        let mut config = match SignalConfig::from_json(body) {
             Ok(config) => config,
             Err(error) => return Response::error(Code::BAD_REQUEST, error.to_string()),
         };
@@ -72,6 +73,10 @@ impl SessionConfig {
             }
             Err(RequestFault::BadRequest(text)) => return Response::error(Code::BAD_REQUEST, text),
             Ok(()) => {}
+        }
+        if !agree_on_payloads(&mut config) {
+            let text = "max-payloads is the same in peace and under attack";
+            return Response::error(Code::UNPROCESSABLE_ENTITY, text);
         }
         let known = matches!(&self.chosen, Some((known, _)) if *known == sid);
         if matches!(&self.chosen, Some((known, _)) if *known > sid) {
@@ -101,6 +106,14 @@ impl SessionConfig {
                 }
             }
         }
+        for (set, mitigating) in [
+            (&mut config.mitigating_config, true),
+            (&mut config.idle_config, false),
+        ] {
+            if let Some(set) = set {
+                show_robust(set, &self.parameters(mitigating).robust_in_force());
+            }
+        }
         Some(config.to_json())
     }
 }
@@ -114,7 +127,24 @@ pub(crate) fn max_age(resource: &Resource) -> Option<u32> {
     .then_some(MAX_AGE)
 }
 
-/// What the server offers: RFC 9132's defaults, and the ranges of its Figure 20.
+/// Whether MAX_PAYLOADS is the same at all times, as RFC 9362 §3 wants it; where one set names it, the other takes it over.
+fn agree_on_payloads(config: &mut SignalConfig) -> bool {
+    let named = |set: Option<ConfigParameters>| {
+        let payloads = set.and_then(|set| set.max_payloads);
+        payloads.filter(|payloads| payloads.current_value.is_some())
+    };
+    let (mitigating, idle) = (named(config.mitigating_config), named(config.idle_config));
+    if let Some(payloads) = mitigating.or(idle) {
+        for set in [&mut config.mitigating_config, &mut config.idle_config] {
+            set.get_or_insert_default().max_payloads = Some(payloads);
+        }
+    }
+    mitigating
+        .zip(idle)
+        .is_none_or(|(one, other)| one.current_value == other.current_value)
+}
+
+/// What the server offers: RFC 9132's defaults, and the ranges of its Figure 20; of RFC 9362, what holds is filled in.
 fn limits() -> SignalConfig {
     let tunable = |min, max, current| {
         Some(Tunable {
@@ -138,7 +168,12 @@ fn limits() -> SignalConfig {
         max_retransmit: tunable(2, 15, 3),
         ack_timeout: decimal(100, 3000, 200),
         ack_random_factor: decimal(110, 400, 150),
-        ..ConfigParameters::default()
+        max_payloads: tunable(1, 30, 10),
+        non_max_retransmit: tunable(2, 15, 3),
+        non_timeout: decimal(100, 3000, 200),
+        non_receive_timeout: decimal(200, 12_100, 400),
+        non_probing_wait: decimal(500, 60_000, 22_300),
+        non_partial_timeout: decimal(500, 60_000, 24_700),
     };
     SignalConfig {
         mitigating_config: Some(set),
@@ -170,6 +205,31 @@ fn choose(set: &mut ConfigParameters, chosen: &ConfigParameters) {
             chosen.and_then(|chosen| chosen.current_value_decimal),
         ) {
             value.current_value_decimal = Some(current);
+        }
+    }
+}
+
+/// What holds of RFC 9362: some of it follows from other parameters.
+fn show_robust(set: &mut ConfigParameters, robust: &RobustParameters) {
+    let integers = [
+        (&mut set.max_payloads, Some(robust.max_payloads)),
+        (&mut set.non_max_retransmit, robust.non_max_retransmit),
+    ];
+    for (value, current) in integers {
+        if let (Some(value), Some(current)) = (value, current) {
+            value.current_value = u16::try_from(current).ok();
+        }
+    }
+    let decimals = [
+        (&mut set.non_timeout, robust.non_timeout),
+        (&mut set.non_receive_timeout, robust.non_receive_timeout),
+        (&mut set.non_probing_wait, robust.non_probing_wait),
+        (&mut set.non_partial_timeout, robust.non_partial_timeout),
+    ];
+    for (value, current) in decimals {
+        let hundredths = current.and_then(|wait| i64::try_from(wait.as_millis() / 10).ok());
+        if let (Some(value), Some(hundredths)) = (value, hundredths) {
+            value.current_value_decimal = Some(Decimal::from_hundredths(hundredths));
         }
     }
 }

@@ -14,6 +14,8 @@ use super::mitigation::Phase;
 use super::{AFTER_SILENCE, AUDIT_AFTER, Audit, Client, MAX_RETRIES, Purpose};
 use crate::command::{ClientNotice, ends_with_lifetime};
 
+/// How often another cuid is tried.
+const MAX_COLLISIONS: u32 = 8;
 /// Where 5.03 states no Max-Age, its default counts (RFC 7252 §5.10.5).
 const DEFAULT_MAX_AGE: u32 = 60;
 
@@ -53,6 +55,13 @@ impl Answer {
             }
             _ => None,
         }
+    }
+
+    /// Whether another client has our cuid.
+    fn is_cuid_collision(&self) -> bool {
+        let conflict = self.scope().and_then(|scope| scope.conflict_information);
+        self.code == Code::CONFLICT
+            && conflict.and_then(|one| one.conflict_cause) == Some(ConflictCause::CuidCollision)
     }
 
     /// The server's words, or what the body of a conflict says.
@@ -167,6 +176,13 @@ impl Client {
             self.handle_granted(now, mid, answer);
             return;
         }
+        if answer.is_cuid_collision() && self.take_new_cuid() {
+            // The same request, under another name (RFC 9132 §4.4.1.2).
+            return;
+        }
+        let Some(held) = self.mitigations.get_mut(&mid) else {
+            return;
+        };
         let refreshed = held.phase == Phase::Active;
         let retry_in = answer.retry_in().filter(|_| held.refusals < MAX_RETRIES);
         held.refusals += 1;
@@ -201,6 +217,24 @@ impl Client {
         } else {
             self.forget(mid);
         }
+    }
+
+    /// Takes another cuid where the server knows ours as another client's. It does not change while mitigations stand under it
+    /// (RFC 9132 §4.4.1.1), and not for ever.
+    fn take_new_cuid(&mut self) -> bool {
+        let stands = self.mitigations.values().any(|held| held.was_granted);
+        let Some(cuid) = self
+            .cuid
+            .following()
+            .filter(|_| !stands && self.collisions < MAX_COLLISIONS)
+        else {
+            return false;
+        };
+        self.collisions += 1;
+        tracing::warn!(upstream = &*self.upstream, old = %self.cuid, new = %cuid, "another client has our cuid");
+        self.cuid = cuid;
+        self.persist_identifiers();
+        true
     }
 
     fn handle_granted(&mut self, now: Instant, mid: Mid, answer: &Answer) {

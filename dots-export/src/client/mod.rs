@@ -138,6 +138,10 @@ pub struct Client {
     last_sid: Option<u32>,
     negotiation: Negotiation,
     setup: Setup,
+    /// How often another client had our cuid.
+    collisions: u32,
+    /// The server has our vendor mapping.
+    mapping_shared: bool,
     discovered: Option<Discovery>,
     redirects: Redirects,
     mitigations: BTreeMap<Mid, Held>,
@@ -197,6 +201,8 @@ impl Client {
             last_sid: None,
             negotiation: Negotiation::new(parameters.wish, &parameters.session),
             setup: Setup::default(),
+            collisions: 0,
+            mapping_shared: false,
             discovered: None,
             redirects: Redirects::default(),
             mitigations: BTreeMap::new(),
@@ -231,6 +237,7 @@ impl Client {
                 ended,
             } => self.handle_telemetry(attack, body, ended),
             ClientCommand::Setup { plan } => self.handle_setup(plan),
+            ClientCommand::MappingShared => self.mapping_shared = true,
             ClientCommand::Efficacy { attack, efficacy } => {
                 self.handle_efficacy(&attack, &efficacy);
             }
@@ -281,6 +288,7 @@ impl Client {
     /// has measured.
     pub fn handle_transport(&mut self, reliable: bool, round_trip: Option<Duration>) {
         self.session.handle_reliable(reliable);
+        self.session.handle_robust(!reliable);
         if let Some(measured) = round_trip {
             self.session.handle_round_trip(measured);
         }

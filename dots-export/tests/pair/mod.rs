@@ -12,7 +12,7 @@ use weir_dots_export::{
     Client, ClientCommand, ClientNotice, ClientParameters, SetupPlan, StateChange,
 };
 use weir_dots_proto::Cuid;
-use weir_dots_proto::coap::{Code, Message, option};
+use weir_dots_proto::coap::{Code, Kind, Message, Token, option};
 use weir_dots_server::{NoMitigator, Server, ServerPolicy};
 use weir_dtls::{PeerIdentity, SessionId};
 
@@ -35,7 +35,10 @@ pub(crate) fn client() -> Client {
 
 pub(crate) fn server(now: Instant) -> Server {
     let policy = ServerPolicy {
-        clients: vec![("weir-lab".into(), vec!["203.0.113.0/24".parse().unwrap()])],
+        clients: vec![
+            ("weir-lab".into(), vec!["203.0.113.0/24".parse().unwrap()]),
+            ("other".into(), vec!["198.51.100.0/24".parse().unwrap()]),
+        ],
         ..ServerPolicy::default()
     };
     Server::new(
@@ -71,6 +74,25 @@ impl Pair {
         self.server.handle_connected(self.now, id, &identity);
         self.client.handle_connected(self.now);
         self.advance(Duration::from_secs(1));
+    }
+
+    /// Another client has used the cuid first.
+    pub(crate) fn take_cuid_away(&mut self) {
+        let identity = PeerIdentity {
+            names: vec!["other".to_owned()],
+            spki_sha256: [0; 32],
+        };
+        self.server = server(self.now);
+        let (id, now) = (SessionId(1_000), self.now);
+        self.server.handle_connected(now, id, &identity);
+        let mut message = Message::new(Kind::NonConfirmable, Code::GET, 1, Token::from_number(1));
+        let cuid = format!("cuid={}", self.client.cuid());
+        for segment in [".well-known", "dots", "mitigate", &cuid] {
+            message.push_option(option::URI_PATH, segment.as_bytes());
+        }
+        self.server.handle_data(now, id, &message.to_octets());
+        self.client.handle_disconnected(now);
+        self.connect();
     }
 
     pub(crate) fn order(&mut self, command: ClientCommand) {

@@ -2,7 +2,10 @@
 
 mod assembly;
 mod pending;
+mod reading;
 mod relation;
+mod robust;
+mod sending;
 mod upload;
 
 use std::collections::VecDeque;
@@ -14,18 +17,18 @@ use crate::coap::{Code, Kind, Message, Token, option};
 use crate::heartbeat::Heartbeats;
 use crate::parameters::Numbers;
 use crate::request::{self, Fault, peer_hb_status};
+use crate::robust::is_missing_blocks;
 use crate::{Method, Resource, SessionParameters, cbor};
 use assembly::{Assembly, Step};
 use pending::{Pending, WantedFor, is_telemetry};
 use relation::{Arrival, Relations};
+use robust::Support;
 use upload::Next;
 
 /// Requests that may be open at once; one more is answered with [`Notice::Unanswered`] at once.
 pub const MAX_OPEN_REQUESTS: usize = 256;
 /// Message ids of the peer's requests and Confirmable responses that are remembered against duplicates.
 const MAX_SEEN: usize = 128;
-/// Telemetry waits at most this long for a peer that does not answer, whatever the probing rate.
-const LONGEST_PROBING_WAIT: Duration = Duration::from_secs(247);
 
 /// A request by the number that [`Session::handle_request`] gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -114,6 +117,9 @@ pub struct Session {
     open: Vec<Pending>,
     relations: Relations,
     heartbeats: Heartbeats,
+    support: Support,
+    /// The Request-Tag of the newest body by Q-Block1.
+    tag: u64,
     /// Until then telemetry is held, since the peer has not answered the last (PROBING_RATE, RFC 7252 §4.7).
     telemetry_held: Option<Instant>,
     seen: VecDeque<(Instant, u16)>,
@@ -129,6 +135,8 @@ impl Session {
         Self {
             heartbeats: Heartbeats::new(&parameters),
             message_id: numbers.number() as u16,
+            support: Support::Unwanted,
+            tag: numbers.number(),
             parameters,
             numbers,
             requests: 0,
@@ -153,6 +161,8 @@ impl Session {
         self.open
             .retain(|pending| pending.wanted_for == WantedFor::Caller);
         self.open.iter_mut().for_each(Pending::restart);
+        self.forget_support();
+        self.ask_support();
         self.send_ready(now);
     }
 
@@ -234,6 +244,7 @@ impl Session {
         } else {
             self.handle_empty(now, &message);
         }
+        self.ask_support();
         self.send_ready(now);
     }
 
@@ -246,8 +257,15 @@ impl Session {
         for index in 0..self.open.len() {
             match self.open.get(index) {
                 Some(pending) if !pending.is_due(now) => {}
+                Some(pending) if pending.is_under_way() => {
+                    let id = pending.id;
+                    if !self.handle_robust_timeout(now, index) {
+                        given_up.push(id);
+                    }
+                }
                 Some(pending) if pending.is_exhausted(&self.parameters) => {
-                    given_up.push(pending.id)
+                    given_up.push(pending.id);
+                    self.note_given_up(index);
                 }
                 _ => self.send(now, index),
             }
@@ -336,6 +354,9 @@ impl Session {
     }
 
     fn send(&mut self, now: Instant, index: usize) {
+        if self.send_robust(now, index) {
+            return;
+        }
         let fresh = self.next_message_id();
         let urgent = self.open.iter().filter(|pending| pending.is_urgent());
         let open = u32::try_from(urgent.count()).unwrap_or(u32::MAX);
@@ -361,7 +382,7 @@ impl Session {
         if let Some(octets) = octets {
             let seconds = octets / u64::from(self.parameters.probing_rate.max(1));
             self.telemetry_held =
-                Some(now + Duration::from_secs(seconds).min(LONGEST_PROBING_WAIT));
+                Some(now + Duration::from_secs(seconds).min(self.parameters.non_probing_wait()));
         }
     }
 
@@ -443,7 +464,12 @@ impl Session {
         let reply = match message.kind {
             Kind::Confirmable if taken => Some(Kind::Acknowledgement),
             Kind::Confirmable => Some(Kind::Reset),
-            Kind::NonConfirmable if !taken && message.option(option::OBSERVE).is_some() => {
+            // RFC 9177 §4.3: so does one that asks for payloads of a body that was given up.
+            Kind::NonConfirmable
+                if !taken
+                    && (message.option(option::OBSERVE).is_some()
+                        || is_missing_blocks(message)) =>
+            {
                 Some(Kind::Reset)
             }
             _ => None,
@@ -453,11 +479,11 @@ impl Session {
 
     /// Whether a response is of any request, relation or heartbeat.
     fn take_response(&mut self, now: Instant, message: &Message) -> bool {
-        let index = self
-            .open
-            .iter()
-            .position(|pending| pending.token == message.token);
+        let index = self.open.iter().position(|pending| pending.owns(message));
         if let Some(index) = index {
+            if self.take_robust(now, index, message) {
+                return true;
+            }
             let pending = self.open.remove(index);
             self.handle_answer(now, pending, message);
             return true;
@@ -467,7 +493,7 @@ impl Session {
             .filter(|_| message.code.is_success());
         match self.relations.arrival(now, message.token, sequence) {
             Some(Arrival::Newer(resource) | Arrival::Last(resource)) => {
-                self.handle_notification(resource, message);
+                self.handle_notification(now, resource, message);
                 true
             }
             Some(Arrival::Stale) => true,
@@ -541,16 +567,20 @@ impl Session {
                     max_age: None,
                 });
             }
-            (WantedFor::Notification, _) => {}
+            (WantedFor::Notification | WantedFor::Support, _) => {}
         }
     }
 
     /// A new state of a resource; of one that does not fit a datagram this is the first block (RFC 7959 §2.6).
-    fn handle_notification(&mut self, resource: Resource, message: &Message) {
+    fn handle_notification(&mut self, now: Instant, resource: Resource, message: &Message) {
         // What was being read of an older state is of no use.
         self.open.retain(|pending| {
             pending.wanted_for == WantedFor::Caller || pending.request.resource != resource
         });
+        if message.option(option::Q_BLOCK2).is_some() {
+            self.begin_reading(now, resource, message);
+            return;
+        }
         let mut assembly = Assembly::default();
         match assembly.handle_response(message) {
             Step::Whole(octets) => {
@@ -586,6 +616,7 @@ impl Session {
                 }
             }
             // RFC 7252 §4.2: the peer has rejected the request; a repeat would fare no better.
+            Kind::Reset if self.take_robust_reset(message.message_id) => {}
             Kind::Reset => self.drop_open(ours),
             Kind::NonConfirmable => {}
         }

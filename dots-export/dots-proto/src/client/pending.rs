@@ -3,9 +3,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::assembly::Assembly;
+use super::robust::Robust;
 use super::upload::Upload;
 use crate::client::{Request, RequestId};
-use crate::coap::{Code, Kind, Message, Token, option};
+use crate::coap::{Block, Code, Kind, Message, Token, option};
 use crate::{Method, Resource, SessionParameters, cbor};
 
 /// How often an unanswered Non-confirmable request is repeated before it is given up: for about a minute.
@@ -30,6 +31,10 @@ pub(super) struct Pending {
     pub(super) wanted_for: WantedFor,
     pub(super) assembly: Assembly,
     pub(super) upload: Option<Upload>,
+    /// How Q-Block is used, in place of Block.
+    pub(super) robust: Option<Robust>,
+    /// Further tokens that were used for the same body.
+    tokens: u32,
     sent: u32,
     octets: u64,
     due: Option<Instant>,
@@ -43,6 +48,8 @@ pub(super) enum WantedFor {
     Caller,
     /// A notification, of which this is the rest.
     Notification,
+    /// The session, which wants to know whether the peer knows Q-Block.
+    Support,
 }
 
 impl Pending {
@@ -56,10 +63,22 @@ impl Pending {
             message_id: None,
             wanted_for: WantedFor::Caller,
             assembly: Assembly::default(),
+            robust: None,
+            tokens: 0,
             sent: 0,
             octets: 0,
             due: None,
             acknowledged: false,
+        }
+    }
+
+    /// Asks whether the peer knows Q-Block: by a Confirmable request (RFC 9177 §4.1).
+    pub(super) fn of_support(id: RequestId, token: Token) -> Self {
+        let request = Request::new(Method::Get, Resource::Config { sid: None });
+        Self {
+            wanted_for: WantedFor::Support,
+            robust: Some(Robust::Asked),
+            ..Self::new(id, request, token)
         }
     }
 
@@ -84,6 +103,9 @@ impl Pending {
     /// A new transport: as if it had never been sent. What was read of the answer is read again.
     pub(super) fn restart(&mut self) {
         self.assembly = Assembly::default();
+        if let Some(Robust::Sending(sending)) = self.robust.take() {
+            self.upload = Upload::new(sending.octets());
+        }
         if let Some(upload) = &mut self.upload {
             upload.restart();
         }
@@ -94,6 +116,43 @@ impl Pending {
     pub(super) fn ask_next_block(&mut self, token: Token) {
         self.token = token;
         self.send_anew();
+    }
+
+    /// Whether a response is to this request, or to any message of its body.
+    pub(super) fn owns(&self, message: &Message) -> bool {
+        let robust = match &self.robust {
+            Some(Robust::Reading(reading)) if reading.is_of(message) => return true,
+            robust => robust.is_some(),
+        };
+        self.token == message.token || robust && self.token.is_sibling(message.token)
+    }
+
+    /// Whether Q-Block may be used: not for what is Confirmable, and not for what has begun by Block.
+    pub(super) fn may_be_robust(&self) -> bool {
+        let begun = self.octets > 0
+            || self.assembly.next().is_some()
+            || self.upload.as_ref().is_some_and(Upload::is_begun);
+        self.robust.is_none() && !begun && !self.is_confirmable()
+    }
+
+    /// Whether a body is on its way by Q-Block.
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self.robust, Some(Robust::Sending(_) | Robust::Reading(_)))
+    }
+
+    /// A token for a further message of the same body (RFC 9177 §6).
+    pub(super) fn next_token(&mut self) -> Token {
+        self.tokens = self.tokens.wrapping_add(1);
+        self.token.sibling(self.tokens)
+    }
+
+    pub(super) fn set_due(&mut self, due: Option<Instant>) {
+        self.due = due;
+    }
+
+    /// Counts octets that were sent.
+    pub(super) fn count(&mut self, octets: usize) {
+        self.octets = self.octets.saturating_add(octets as u64);
     }
 
     fn send_anew(&mut self) {
@@ -177,7 +236,8 @@ impl Pending {
         octets
     }
 
-    fn message(&self, kind: Kind, message_id: u16) -> Message {
+    /// What all messages of the request have in common.
+    pub(super) fn head(&self, kind: Kind, message_id: u16) -> Message {
         let code = match self.request.method {
             Method::Get => Code::GET,
             Method::Put => Code::PUT,
@@ -193,8 +253,15 @@ impl Pending {
         for query in &self.request.query {
             message.push_option(option::URI_QUERY, query.as_bytes());
         }
-        if let Some(body) = &self.request.body {
+        if self.request.body.is_some() {
             message.push_option(option::CONTENT_FORMAT, option::octets(option::DOTS_CBOR));
+        }
+        message
+    }
+
+    fn message(&self, kind: Kind, message_id: u16) -> Message {
+        let mut message = self.head(kind, message_id);
+        if let Some(body) = &self.request.body {
             match &self.upload {
                 Some(upload) => upload.fill(&mut message),
                 None => message.payload = octets_of(body),
@@ -205,7 +272,13 @@ impl Pending {
             if let Some(etag) = self.assembly.etag() {
                 message.push_option(option::ETAG, etag);
             }
-        } else if let Some(register) = self.request.observe {
+            return message;
+        }
+        if matches!(self.robust, Some(Robust::Asked)) {
+            let all = Block::FIRST.followed(true);
+            message.push_option(option::Q_BLOCK2, all.octets());
+        }
+        if let Some(register) = self.request.observe {
             message.push_option(option::OBSERVE, option::octets(u32::from(!register)));
         }
         message

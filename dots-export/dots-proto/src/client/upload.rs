@@ -32,6 +32,16 @@ impl Upload {
         })
     }
 
+    /// Whether the server has a part of it.
+    pub(super) fn is_begun(&self) -> bool {
+        self.block.number > 0
+    }
+
+    /// The whole body.
+    pub(super) fn into_octets(self) -> Vec<u8> {
+        self.octets
+    }
+
     /// Puts the block that is due into a message.
     pub(super) fn fill(&self, message: &mut Message) {
         let start = self.block.offset().min(self.octets.len());

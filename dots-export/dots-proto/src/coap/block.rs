@@ -1,6 +1,6 @@
 use crate::coap::option;
 
-/// The value of Block1 and Block2 (RFC 7959 §2.2).
+/// The value of Block1 and Block2 (RFC 7959 §2.2), and of Q-Block1 and Q-Block2 (RFC 9177 §4.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Block {
     /// Which block, counted from 0 in blocks of this size; at most 20 bits.
@@ -50,6 +50,16 @@ impl Block {
     #[must_use]
     pub const fn followed(self, more: bool) -> Self {
         Self { more, ..self }
+    }
+
+    /// The block of that number and the same size.
+    #[must_use]
+    pub const fn numbered(self, number: u32) -> Self {
+        Self {
+            number,
+            more: false,
+            ..self
+        }
     }
 
     /// Octets of a block: 16 to 1024.

@@ -31,6 +31,19 @@ impl Token {
         }
     }
 
+    /// One of the other tokens of the same body, which have the lower half in common (RFC 9177 §6); of a token of ours.
+    #[must_use]
+    pub(crate) fn sibling(self, number: u32) -> Self {
+        let token = u64::from_be_bytes(self.octets);
+        let upper = ((token >> 32) as u32).wrapping_add(number);
+        Self::from_number(u64::from(upper) << 32 | token & 0xffff_ffff)
+    }
+
+    /// Whether both are of 8 octets and have the lower half in common.
+    pub(crate) fn is_sibling(self, other: Self) -> bool {
+        self.length == 8 && other.length == 8 && self.octets[4..] == other.octets[4..]
+    }
+
     /// The octets.
     #[must_use]
     pub fn octets(&self) -> &[u8] {

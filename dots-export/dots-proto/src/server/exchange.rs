@@ -42,6 +42,8 @@ pub(super) struct Asker {
     pub(super) representation: Option<u64>,
     /// The block that is asked for.
     pub(super) block: Option<Block>,
+    /// The first block that is asked for by Q-Block2.
+    pub(super) robust: Option<Block>,
     /// The block of the request's body that is answered.
     pub(super) upload: Option<Block>,
 }
@@ -101,6 +103,7 @@ impl Exchanges {
                 relation: None,
                 representation: (message.code == Code::GET).then(|| representation_digest(message)),
                 block: message.option(option::BLOCK2).and_then(Block::from_value),
+                robust: message.option(option::Q_BLOCK2).and_then(Block::from_value),
                 upload: None,
             },
             repeat: repeat_digest(message),

@@ -1,8 +1,11 @@
 //! The server's side of one client's session: deduplication, Observe relations, heartbeats, faults of the protocol.
 
+mod download;
 mod exchange;
+mod partial;
 mod relation;
 mod representation;
+mod robust;
 mod upload;
 
 use std::collections::VecDeque;
@@ -14,8 +17,11 @@ use crate::coap::{Block, Code, Kind, Message, Token, option};
 use crate::heartbeat::Heartbeats;
 use crate::parameters::Numbers;
 use crate::request::{self, Asked, Fault, peer_hb_status};
+use crate::robust::is_mixed;
 use crate::{Method, Resource, SessionParameters, cbor};
+use download::Downloads;
 use exchange::{Asker, Exchanges, Known};
+use partial::Partials;
 pub use relation::MAX_RELATIONS;
 use relation::Relations;
 use representation::{Representation, Representations};
@@ -120,12 +126,15 @@ impl Response {
 /// The server's side of one session. After each `handle_*`, poll `poll_event` and `poll_transmit` until both are empty.
 #[derive(Debug)]
 pub struct Session {
+    parameters: SessionParameters,
     numbers: Numbers,
     message_id: u16,
     exchanges: Exchanges,
     relations: Relations,
     representations: Representations,
     uploads: Uploads,
+    partials: Partials,
+    downloads: Downloads,
     heartbeats: Heartbeats,
     transmits: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
@@ -143,7 +152,10 @@ impl Session {
             relations: Relations::default(),
             representations: Representations::default(),
             uploads: Uploads::default(),
+            partials: Partials::default(),
+            downloads: Downloads::default(),
             heartbeats: Heartbeats::new(&parameters),
+            parameters,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -158,6 +170,7 @@ impl Session {
     pub fn handle_parameters(&mut self, now: Instant, parameters: &SessionParameters) {
         self.exchanges.configure(parameters);
         self.heartbeats.configure(now, parameters);
+        self.parameters = parameters.clone();
     }
 
     /// Takes a datagram of the client. What is malformed is dropped, or reset where it wants to be acknowledged.
@@ -181,8 +194,9 @@ impl Session {
         }
     }
 
-    /// Sends heartbeats and notices silence.
+    /// Sends heartbeats and what is left of bodies in blocks, asks for missing blocks, and notices silence.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.handle_robust_timeout(now);
         if !self.heartbeats.is_due(now) {
             return;
         }
@@ -214,6 +228,10 @@ impl Session {
                 self.relations.refuse(relation);
             }
         }
+        let sequence = message.number(option::OBSERVE);
+        if self.answer_robust(now, exchange, &asker, sequence, &response) {
+            return;
+        }
         self.fill(now, &asker, &mut message, response);
         self.finish(exchange, &message);
     }
@@ -227,14 +245,14 @@ impl Session {
         let Some((relation, sequence)) = self.relations.notify(relation, message_id) else {
             return;
         };
-        let mut message = Message::new(
-            Kind::NonConfirmable,
-            Code::CONTENT,
-            message_id,
-            relation.token,
-        );
+        let (key, token) = (relation.representation, relation.token);
+        let robust = relation.robust.filter(|block| octets.len() > block.size());
+        if let Some(block) = robust {
+            self.notify_robust(now, (key, token, block), (message_id, sequence), octets);
+            return;
+        }
+        let mut message = Message::new(Kind::NonConfirmable, Code::CONTENT, message_id, token);
         message.push_option(option::OBSERVE, option::octets(sequence));
-        let key = relation.representation;
         self.fill_body(now, Some(key), None, &mut message, octets);
         self.transmit(Some(message));
     }
@@ -242,6 +260,7 @@ impl Session {
     /// What the client observes is no more: a last notification says so and ends the relation (RFC 7641 §4.2).
     pub fn handle_gone(&mut self, relation: RelationId) {
         if let Some(token) = self.relations.gone(relation) {
+            self.downloads.end(token);
             let message_id = self.next_message_id();
             let mut message =
                 Message::new(Kind::NonConfirmable, Code::NOT_FOUND, message_id, token);
@@ -278,7 +297,8 @@ impl Session {
     /// When `handle_timeout` is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.heartbeats.due()
+        let robust = self.robust_due();
+        self.heartbeats.due().into_iter().chain(robust).min()
     }
 
     fn handle_request(&mut self, now: Instant, message: &Message) {
@@ -288,6 +308,17 @@ impl Session {
         }
         if let Some(known) = self.exchanges.duplicate(now, message.message_id) {
             self.handle_known(known);
+            return;
+        }
+        if is_mixed(message) {
+            let exchange = self.exchanges.begin(now, message);
+            let text = "block and q-block do not go together";
+            let response = Response::error(Code::BAD_OPTION, text);
+            self.handle_response(now, exchange, response);
+            return;
+        }
+        if message.option(option::Q_BLOCK1).is_some() {
+            self.handle_robust_upload(now, message);
             return;
         }
         // A block that is repeated has been taken already.
@@ -304,7 +335,7 @@ impl Session {
                     .options
                     .retain(|(number, _)| !matches!(*number, option::BLOCK1 | option::SIZE1));
                 whole.payload = octets;
-                self.handle_whole(now, &whole, Some((block, message)));
+                self.handle_whole(now, &whole, Some((Some(block), message)));
             }
             Some(Step::Continue(block)) => {
                 let exchange = self.exchanges.begin(now, message);
@@ -318,8 +349,13 @@ impl Session {
         }
     }
 
-    /// A request with its whole body; where that came in blocks, with the last of them.
-    fn handle_whole(&mut self, now: Instant, message: &Message, last: Option<(Block, &Message)>) {
+    /// A request with its whole body; where that came in blocks, with the last of them, which of Block1 is named in the answer.
+    fn handle_whole(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        last: Option<(Option<Block>, &Message)>,
+    ) {
         match request::read(message) {
             Ok(asked) if asked.resource == Resource::Heartbeat => {
                 self.handle_heartbeat(now, message, &asked);
@@ -333,7 +369,7 @@ impl Session {
                 let exchange = self
                     .exchanges
                     .begin(now, last.map_or(message, |(_, last)| last));
-                if let Some((block, _)) = last {
+                if let Some((Some(block), _)) = last {
                     self.exchanges.set_upload(exchange, block);
                 }
                 self.handle_asked(now, exchange, message, asked);
@@ -378,7 +414,7 @@ impl Session {
         message: &Message,
         asked: Asked,
     ) {
-        if self.serve_block(now, exchange, message) {
+        if self.serve_block(now, exchange, message) || self.serve_robust(now, exchange, &asked) {
             return;
         }
         let observe = self.observe(message, &asked, exchange);
@@ -419,7 +455,8 @@ impl Session {
         exchange: ExchangeId,
     ) -> Option<ObserveAction> {
         // RFC 7959 §3.4: later blocks are read without Observe.
-        if asked.block.is_some_and(|block| block.number > 0) {
+        let first = asked.block.or(asked.robust.first().copied());
+        if first.is_some_and(|block| block.number > 0) {
             return None;
         }
         match asked.observe? {
@@ -432,6 +469,7 @@ impl Session {
                     message.token,
                     asked.resource.clone(),
                     representation,
+                    asked.robust.first().copied(),
                 )?;
                 self.exchanges.set_relation(exchange, id);
                 Some(ObserveAction::Register(id))
@@ -465,6 +503,8 @@ impl Session {
                 self.transmit(Some(Message::empty(Kind::Reset, message.message_id)));
             }
             Kind::Reset => {
+                self.partials.handle_reset(message.message_id);
+                self.downloads.handle_reset(message.message_id);
                 let ended = self.relations.reset(message.message_id);
                 self.tell_ended(ended);
             }

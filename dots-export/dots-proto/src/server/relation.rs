@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use crate::Resource;
-use crate::coap::Token;
+use crate::coap::{Block, Token};
 use crate::server::RelationId;
 
 /// Observe relations of one client.
@@ -24,6 +24,8 @@ pub(super) struct Relation {
     pub(super) token: Token,
     /// Digest of path and query.
     pub(super) representation: u64,
+    /// The size of blocks that it wants by Q-Block2.
+    pub(super) robust: Option<Block>,
     resource: Resource,
     message_ids: VecDeque<u16>,
     stands: bool,
@@ -46,6 +48,7 @@ impl Relations {
         token: Token,
         resource: Resource,
         representation: u64,
+        robust: Option<Block>,
     ) -> Option<RelationId> {
         if self.all.len() >= MAX_RELATIONS {
             return None;
@@ -56,6 +59,7 @@ impl Relations {
             id,
             token,
             representation,
+            robust,
             resource,
             message_ids: VecDeque::new(),
             stands: false,

@@ -54,11 +54,9 @@ impl Representations {
 
 impl Representation {
     pub(super) fn new(octets: Vec<u8>) -> Self {
-        let mut hasher = DefaultHasher::new();
-        octets.hash(&mut hasher);
         Self {
+            etag: etag_of(&octets),
             octets,
-            etag: hasher.finish().to_be_bytes().to_vec(),
         }
     }
 
@@ -92,4 +90,11 @@ impl Representation {
         }
         true
     }
+}
+
+/// What tells one state from another.
+pub(super) fn etag_of(octets: &[u8]) -> Vec<u8> {
+    let mut hasher = DefaultHasher::new();
+    octets.hash(&mut hasher);
+    hasher.finish().to_be_bytes().to_vec()
 }

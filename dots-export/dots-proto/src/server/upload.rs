@@ -104,13 +104,13 @@ fn incomplete() -> Step {
     )
 }
 
-/// What the blocks of one body have in common (RFC 7959 §2.5, RFC 9175 §3.3): method, all options but the block's number and
+/// What the blocks of one body have in common (RFC 7959 §2.5, RFC 9175 §3.3, RFC 9177 §4.3): method, all options but the block's number and
 /// the size, and the Request-Tag among them.
-fn key(message: &Message) -> u64 {
+pub(super) fn key(message: &Message) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.code.hash(&mut hasher);
     for (number, value) in &message.options {
-        if !matches!(*number, option::BLOCK1 | option::SIZE1) {
+        if !matches!(*number, option::BLOCK1 | option::Q_BLOCK1 | option::SIZE1) {
             (number, value).hash(&mut hasher);
         }
     }

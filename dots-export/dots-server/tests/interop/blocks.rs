@@ -3,7 +3,7 @@
 use super::*;
 
 /// Telemetry larger than a datagram.
-fn large(sources: u32) -> Value {
+pub(crate) fn large(sources: u32) -> Value {
     let talkers: Vec<Value> = (0..sources)
         .map(|source| {
             json!({"source-prefix": format!("192.0.{}.{}/32", source / 256, source % 256),

@@ -1,10 +1,11 @@
 //! What any two DOTS agents have to be able to do with each other, as numbered steps: a client session and the server over a
 //! link that loses a fifth of all datagrams in each direction. Steps are numbered by case: configuration (2), heartbeats
-//! (3), mitigation (4 to 11), filter control (12), hints (13), telemetry (14 to 16), redirection (19), gateways (20).
+//! (3), mitigation (4 to 11), filter control (12), hints (13), telemetry (14 to 16), blocks (18), redirection (19), gateways (20).
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod blocks;
 mod mitigation;
+mod robust;
 mod session;
 mod telemetry;
 mod withdrawal;

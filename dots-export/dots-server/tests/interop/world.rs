@@ -14,7 +14,7 @@ use weir_dots_proto::body::{
     AclActivation, MitigationStatus, PortRange, PreOrOngoingMitigation, Scope, Target,
 };
 use weir_dots_proto::client::{Notice, Request, RequestId, Session};
-use weir_dots_proto::coap::Code;
+use weir_dots_proto::coap::{Code, Message};
 use weir_dots_proto::{Cuid, Method, Resource, SessionParameters};
 use weir_dots_server::{
     DataChannel, MitigationId, Mitigator, MitigatorReport, Server, ServerPolicy,
@@ -94,6 +94,9 @@ struct Link {
     lost: bool,
 }
 
+/// Whether a datagram is lost: to the server or not, and what it is.
+pub(crate) type Drops = Box<dyn FnMut(bool, &Message) -> bool>;
+
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
@@ -110,6 +113,10 @@ pub(crate) struct World {
     loss: f64,
     random: u64,
     clients: BTreeMap<ClientId, Link>,
+    /// Datagrams that the link loses besides, by what they are.
+    pub(crate) drops: Option<Drops>,
+    /// Every datagram that was sent, to the server or to a client.
+    pub(crate) log: Vec<(bool, Message)>,
     /// Under way: when it arrives, an order, whether to the server, whose, what.
     flying: BTreeMap<(Instant, u64), (bool, ClientId, Vec<u8>)>,
     number: u64,
@@ -158,6 +165,8 @@ impl World {
             loss,
             random: seed,
             clients: BTreeMap::new(),
+            drops: None,
+            log: Vec::new(),
             flying: BTreeMap::new(),
             number: 0,
             sent: 0,
@@ -166,6 +175,19 @@ impl World {
     }
 
     pub(crate) fn connect(&mut self, name: &str) -> ClientId {
+        self.connect_as(name, false)
+    }
+
+    /// A client that wants Q-Block, and has found in peace that the server knows it.
+    pub(crate) fn connect_robust(&mut self, name: &str) -> ClientId {
+        let loss = std::mem::take(&mut self.loss);
+        let client = self.connect_as(name, true);
+        self.advance(Duration::from_secs(1));
+        self.loss = loss;
+        client
+    }
+
+    fn connect_as(&mut self, name: &str, robust: bool) -> ClientId {
         self.number += 1;
         let (client, id) = (ClientId(self.number), SessionId(self.number));
         let identity = PeerIdentity {
@@ -174,6 +196,7 @@ impl World {
         };
         self.server.handle_connected(self.now, id, &identity);
         let mut session = Session::new(SessionParameters::default(), self.number);
+        session.handle_robust(robust);
         session.handle_connected(self.now);
         let link = Link {
             name: name.to_owned(),
@@ -231,6 +254,20 @@ impl World {
             }
         }
         None
+    }
+
+    /// Asks and does not wait.
+    pub(crate) fn send(&mut self, client: ClientId, request: &Request) -> RequestId {
+        let link = self.clients.get_mut(&client).unwrap();
+        let id = link.session.handle_request(self.now, request.clone());
+        self.settle();
+        id
+    }
+
+    /// The answer to what was sent, once it is there.
+    pub(crate) fn answer(&mut self, client: ClientId, id: RequestId) -> Option<Answer> {
+        let link = self.clients.get_mut(&client).unwrap();
+        link.answers.remove(&id)
     }
 
     /// Lets time pass.
@@ -335,6 +372,14 @@ impl World {
     }
 
     fn settle(&mut self) {
+        while let Some(name) = self.server.poll_lookup() {
+            let addresses = match name.as_str() {
+                "www.example.com" => vec!["203.0.113.90".parse().unwrap()],
+                "elsewhere.example.com" => vec!["198.51.100.1".parse().unwrap()],
+                _ => Vec::new(),
+            };
+            self.server.handle_lookup(self.now, &name, addresses);
+        }
         while self.server.poll_persist().is_some() {}
         let mut out = Vec::new();
         while let Some((id, datagram)) = self.server.poll_transmit() {
@@ -381,8 +426,14 @@ impl World {
         }
         for (to_server, client, datagram, cut) in out {
             self.sent += 1;
+            let message = Message::decode(&datagram).unwrap();
+            let dropped = self
+                .drops
+                .as_mut()
+                .is_some_and(|drops| drops(to_server, &message));
+            self.log.push((to_server, message));
             let share = self.next() as f64 / u64::MAX as f64;
-            if cut || share < self.loss {
+            if cut || dropped || share < self.loss {
                 self.lost += 1;
                 continue;
             }
