@@ -195,6 +195,25 @@ pub(crate) fn note(views: &Views, notice: &ClientNotice) {
         ClientNotice::Unreachable { attack, upstream } => {
             tracing::warn!(%attack, %upstream, "the upstream does not answer");
         }
+        ClientNotice::Discovered {
+            upstream,
+            discovery,
+        } => {
+            let (mechanism, domain) = (discovery.mechanism, &discovery.domain);
+            for way in &discovery.endpoints {
+                let (channel, host, address) = (way.channel, &way.host, way.address);
+                tracing::info!(%upstream, ?mechanism, %domain, ?channel, %host, %address, "discovered");
+            }
+        }
+        ClientNotice::Redirected {
+            upstream,
+            server,
+            max_age,
+            followed: true,
+        } => tracing::warn!(%upstream, %server, max_age, "redirected to another server"),
+        ClientNotice::Redirected {
+            upstream, server, ..
+        } => tracing::error!(%upstream, %server, "redirected in a circle: not followed"),
         ClientNotice::Orphan { upstream, mid } => {
             tracing::warn!(%upstream, mid, "a mitigation that nobody holds is withdrawn");
         }

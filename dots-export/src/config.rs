@@ -79,7 +79,8 @@ pub struct UpstreamConfig {
     /// certificate has to name this domain.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub discover: String,
-    /// Who is asked for `discover`: `192.0.2.1:53`, or over TLS `tls://192.0.2.1:853#dns.example.net`. Empty: the system's.
+    /// Who is asked for `discover`: `192.0.2.1:53`, or over TLS `tls://192.0.2.1:853#dns.example.net`. Empty: the system's. It is
+    /// asked from `source_address` and `interface`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resolver: String,
     /// File of the certificates that the resolver's certificate must lead to, instead of the system's.
@@ -581,6 +582,8 @@ fn check_discovery(
     Some(DiscoverySettings {
         domain: domain.ok()?,
         resolver: resolver.ok()?,
+        source: config.source_address,
+        interface: config.interface.clone(),
     })
 }
 

@@ -400,6 +400,48 @@ async fn records_that_mean_nothing_are_left_out() {
 }
 
 #[tokio::test]
+async fn garbled_answers_harm_nobody() {
+    let mut tasks = tokio::task::JoinSet::new();
+    for seed in 0..60 {
+        tasks.spawn(async move {
+            let records = if seed % 2 == 0 {
+                figure_8()
+            } else {
+                figure_10()
+            };
+            let server = DnsServer::start(records).await;
+            server.set(Mood::Garbling(seed));
+            let begun = Instant::now();
+            let found = discovered(&server).await;
+            assert!(begun.elapsed() < Duration::from_secs(25), "{seed}");
+            let asked = server.asked().len();
+            assert!(asked <= 64 * 6, "{seed}: {asked}");
+            found.is_ok_and(|found| found.endpoints.len() <= 32)
+        });
+    }
+    let mut found = 0;
+    while let Some(ended) = tasks.join_next().await {
+        found += u32::from(ended.unwrap());
+    }
+    assert!(found > 0, "nothing gets through");
+}
+
+#[tokio::test]
+async fn the_dns_is_asked_from_the_upstreams_own_address() {
+    for mood in [Mood::Ready, Mood::Truncating] {
+        let server = DnsServer::start(figure_8()).await;
+        server.set(mood);
+        let mut config = config(&server.address.to_string());
+        config.source_address = Some("127.0.0.9".parse().unwrap());
+        let found = discover(&settings(config).discovery.unwrap()).await;
+        assert!(found.is_ok());
+        let askers = server.zone.lock().unwrap().askers.clone();
+        let askers: Vec<String> = askers.iter().map(ToString::to_string).collect();
+        assert_eq!(askers, ["127.0.0.9"], "{mood:?}");
+    }
+}
+
+#[tokio::test]
 async fn over_tls_the_resolver_is_who_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path();

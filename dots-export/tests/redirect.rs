@@ -205,6 +205,28 @@ async fn when_its_time_is_over_the_configured_server_is_used_but_not_during_an_a
 }
 
 #[tokio::test]
+async fn the_greatest_max_age_is_for_good() {
+    let folder = lab();
+    let servers = Servers::start(folder.path(), u32::MAX);
+    let mut client = servers.client(folder.path());
+    client.until(PATIENCE, is_followed).await.unwrap();
+    client.until(PATIENCE, is_up).await.unwrap();
+    client.ask(7).await;
+    client.until(PATIENCE, is_granted).await.unwrap();
+    withdraw(&client).await;
+    assert_eq!(client.until(Duration::from_secs(3), is_lost).await, None);
+    assert_eq!((servers.first.applied(), servers.other.applied()), (0, 1));
+    // A server that is gone is not waited for: the configured one is asked again, and its word is a circle.
+    drop(servers.other);
+    client.ask(8).await;
+    client
+        .until(Duration::from_secs(60), is_ignored)
+        .await
+        .unwrap();
+    client.stop().await;
+}
+
+#[tokio::test]
 async fn a_max_age_of_0_is_for_the_mitigation_that_is_asked_for() {
     let folder = lab();
     let servers = Servers::start(folder.path(), 0);

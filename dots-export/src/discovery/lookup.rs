@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::{Resolver, ResolverBuilder};
 
 use super::DiscoveryError;
-use super::settings::ResolverSettings;
+use super::path::OwnPath;
+use super::settings::{DiscoverySettings, ResolverSettings};
 
 /// Questions of one discovery: hostile answers lead no further.
 const MAX_QUESTIONS: u32 = 64;
@@ -24,7 +24,7 @@ const REPETITIONS: usize = 2;
 
 /// The questions of one discovery.
 pub(super) struct Lookups {
-    resolver: TokioResolver,
+    resolver: Resolver<OwnPath>,
     begun: Instant,
     progress: Mutex<Progress>,
 }
@@ -37,7 +37,7 @@ struct Progress {
 }
 
 impl Lookups {
-    pub(super) fn open(settings: &ResolverSettings) -> Result<Self, DiscoveryError> {
+    pub(super) fn open(settings: &DiscoverySettings) -> Result<Self, DiscoveryError> {
         let mut builder = builder(settings)?;
         let options = builder.options_mut();
         options.timeout = TIMEOUT;
@@ -132,11 +132,10 @@ fn is_usable(address: IpAddr) -> bool {
     }
 }
 
-fn builder(
-    settings: &ResolverSettings,
-) -> Result<ResolverBuilder<TokioRuntimeProvider>, DiscoveryError> {
-    let (address, connections) = match settings {
-        ResolverSettings::System => return Ok(TokioResolver::builder_tokio()?),
+fn builder(settings: &DiscoverySettings) -> Result<ResolverBuilder<OwnPath>, DiscoveryError> {
+    let path = OwnPath::new(settings.source, settings.interface.clone());
+    let (address, connections) = match &settings.resolver {
+        ResolverSettings::System => return Ok(Resolver::builder(path)?),
         ResolverSettings::Plain(address) => (
             *address,
             vec![ConnectionConfig::udp(), ConnectionConfig::tcp()],
@@ -151,8 +150,8 @@ fn builder(
     });
     let server = NameServerConfig::new(address.ip(), true, connections.collect());
     let config = ResolverConfig::from_name_servers(vec![server]);
-    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-    match settings {
+    let builder = Resolver::builder_with_config(config, path);
+    match &settings.resolver {
         ResolverSettings::Tls { ca, .. } => {
             let tls = super::settings::tls(ca.as_deref()).map_err(DiscoveryError::Resolver)?;
             Ok(builder.with_tls_config(tls))

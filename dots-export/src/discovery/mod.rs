@@ -6,6 +6,7 @@
 //! forged answer leads to a server that is refused.
 
 mod lookup;
+mod path;
 mod settings;
 mod walk;
 mod weigh;
@@ -152,7 +153,7 @@ pub async fn discover(settings: &DiscoverySettings) -> Result<Discovery, Discove
 }
 
 async fn ask(settings: &DiscoverySettings) -> Result<Discovery, DiscoveryError> {
-    let lookups = Lookups::open(&settings.resolver)?;
+    let lookups = Lookups::open(settings)?;
     for mechanism in [Mechanism::SNaptr, Mechanism::DnsSd] {
         let mut walk = Walk::new(&lookups);
         match mechanism {

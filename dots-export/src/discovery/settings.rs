@@ -19,6 +19,9 @@ const TLS_PORT: u16 = 853;
 pub struct DiscoverySettings {
     pub(crate) domain: Name,
     pub(crate) resolver: ResolverSettings,
+    /// Address and interface to ask from, as the upstream's own.
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) interface: Option<String>,
 }
 
 impl DiscoverySettings {

@@ -186,6 +186,9 @@ impl Driver {
         if peace && self.client.is_under_attack() {
             self.failures = 0;
             self.retry_at = Instant::now();
+            if let Some(search) = &mut self.search {
+                search.handle_attack(self.retry_at);
+            }
         }
     }
 

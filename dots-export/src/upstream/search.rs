@@ -94,6 +94,13 @@ impl Search {
         }
     }
 
+    /// An attack has begun: a DNS that has not answered yet is asked at once.
+    pub(super) fn handle_attack(&mut self, now: Instant) {
+        if self.answered.is_none() {
+            self.at = self.at.min(now);
+        }
+    }
+
     /// No server could be reached: what the DNS says may have changed.
     pub(super) fn handle_unreachable(&mut self, now: Instant, under_attack: bool) {
         let wait = if under_attack {
@@ -228,6 +235,8 @@ mod tests {
         let settings = DiscoverySettings {
             domain: read_domain("example.net").unwrap(),
             resolver: ResolverSettings::System,
+            source: None,
+            interface: None,
         };
         let mut search = Search::new(settings, now);
         assert_eq!(search.due(), Some(now));
@@ -240,6 +249,8 @@ mod tests {
         assert_eq!(waits(&search, now), 40);
         search.handle_unreachable(now, true);
         assert_eq!(waits(&search, now), 40, "it has not answered");
+        search.handle_attack(now);
+        assert_eq!(waits(&search, now), 0);
         search.handle_found(now, &Ok(discovery()), false);
         assert_eq!(waits(&search, now), 3600);
         search.handle_unreachable(now, false);

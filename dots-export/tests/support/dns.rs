@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,8 @@ pub(crate) enum Mood {
     Failing,
     /// Sends what is no answer.
     Raving,
+    /// Sends answers of which some octets are others; differs with the number.
+    Garbling(u64),
 }
 
 pub(crate) struct Zone {
@@ -37,6 +40,8 @@ pub(crate) struct Zone {
     pub(crate) mood: Mood,
     /// Questions, such as `NAPTR example.net. udp`.
     pub(crate) asked: Vec<String>,
+    /// Who asked.
+    pub(crate) askers: BTreeSet<IpAddr>,
 }
 
 /// A server; it ends with the runtime.
@@ -97,6 +102,7 @@ fn zone(records: Vec<Record>) -> Arc<Mutex<Zone>> {
         records,
         mood: Mood::Ready,
         asked: Vec::new(),
+        askers: BTreeSet::new(),
     }))
 }
 
@@ -106,6 +112,7 @@ async fn serve_datagrams(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
             continue;
         };
+        zone.lock().unwrap().askers.insert(from.ip());
         if let Some(answer) = answer(&zone, &buffer[..length], "udp") {
             let _ = socket.send_to(&answer, from).await;
         }
@@ -114,9 +121,10 @@ async fn serve_datagrams(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
 
 async fn serve_streams(socket: TcpListener, tls: Option<TlsAcceptor>, zone: Arc<Mutex<Zone>>) {
     loop {
-        let Ok((stream, _)) = socket.accept().await else {
+        let Ok((stream, from)) = socket.accept().await else {
             continue;
         };
+        zone.lock().unwrap().askers.insert(from.ip());
         let (zone, tls) = (Arc::clone(&zone), tls.clone());
         tokio::spawn(async move {
             match tls {
@@ -167,7 +175,7 @@ fn answer(zone: &Mutex<Zone>, octets: &[u8], over: &str) -> Option<Vec<u8>> {
         Mood::Raving => return Some(octets.iter().rev().copied().collect()),
         Mood::Failing => answer.metadata.response_code = ResponseCode::ServFail,
         Mood::Truncating if over == "udp" => answer.metadata.truncation = true,
-        Mood::Truncating | Mood::Ready => {
+        Mood::Truncating | Mood::Ready | Mood::Garbling(_) => {
             let here = |record: &&Record| record.name.to_lowercase() == name;
             let known = zone.records.iter().any(|record| here(&record));
             let found = zone.records.iter().filter(here).filter(|record| {
@@ -179,13 +187,31 @@ fn answer(zone: &Mutex<Zone>, octets: &[u8], over: &str) -> Option<Vec<u8>> {
             }
         }
     }
-    let octets = answer.to_vec().unwrap();
+    let mut octets = answer.to_vec().unwrap();
+    if let Mood::Garbling(seed) = &mut zone.mood {
+        garble(&mut octets, seed);
+        return Some(octets);
+    }
     if over == "udp" && octets.len() > 1232 {
         answer.answers.clear();
         answer.metadata.truncation = true;
         return Some(answer.to_vec().unwrap());
     }
     Some(octets)
+}
+
+/// Changes a few octets behind the identifier and the flags.
+fn garble(octets: &mut [u8], seed: &mut u64) {
+    let mut lot = |below: usize| {
+        *seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(*seed >> 33).unwrap() % below
+    };
+    for _ in 0..=lot(4) {
+        let at = 4 + lot(octets.len() - 4);
+        octets[at] = u8::try_from(lot(256)).unwrap();
+    }
 }
 
 fn name(text: &str) -> Name {
