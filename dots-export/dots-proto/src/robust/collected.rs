@@ -197,7 +197,7 @@ impl Collected {
     }
 
     fn is_boundary(&self, number: u32) -> bool {
-        number > 0 && number % self.max_payloads == 0
+        number > 0 && number.is_multiple_of(self.max_payloads)
     }
 
     fn count(&self) -> u32 {
