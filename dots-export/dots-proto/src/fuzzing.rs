@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::coap::{Carrier, Code, Message, tcp};
+use serde_json::json;
+
+use crate::coap::{Carrier, Code, Kind, Message, tcp};
 use crate::{
     BodyKind, Method, Resource, SessionParameters, cbor, check_request, check_response, client,
     server,
@@ -102,8 +104,10 @@ pub fn fuzz_server_session(data: &[u8]) {
         session.handle_timeout(now);
         while let Some(event) = session.poll_event() {
             if let server::Event::Request { exchange, body, .. } = event {
+                let large = json!({"ietf-dots-signal-channel:mitigation-scope": {"scope": [{}, {
+                    "target-fqdn": ["x".repeat(400)], "target-uri": ["y".repeat(400)]}]}});
                 let response = server::Response {
-                    body,
+                    body: body.or(Some(large)),
                     ..server::Response::new(Code::CONTENT)
                 };
                 session.handle_response(now, exchange, response);
@@ -116,21 +120,7 @@ pub fn fuzz_server_session(data: &[u8]) {
 /// Feeds datagrams, cut like those of [`fuzz_server_session`], to a client's session that has requests open.
 pub fn fuzz_client_session(data: &[u8]) {
     let mut now = start();
-    let mut session = client::Session::new(SessionParameters::default(), 1);
-    session.handle_connected(now);
-    for sid in 0..3 {
-        let request = client::Request {
-            method: Method::Get,
-            resource: Resource::Config {
-                sid: Some(crate::Sid(sid)),
-            },
-            body: None,
-            observe: Some(true),
-            if_match: false,
-            query: Vec::new(),
-        };
-        session.handle_request(now, request);
-    }
+    let (mut session, _) = client_session(now);
     for datagram in datagrams(data) {
         now += Duration::from_millis(700);
         session.handle_datagram(now, datagram);
@@ -138,6 +128,55 @@ pub fn fuzz_client_session(data: &[u8]) {
         while session.poll_notice().is_some() {}
         while session.poll_transmit().is_some() {}
     }
+}
+
+/// A client's session with requests open, by Block and by Q-Block, and what it has sent: always the same.
+#[must_use]
+pub fn client_session(now: Instant) -> (client::Session, Vec<Vec<u8>>) {
+    let mut session = client::Session::new(SessionParameters::default(), 1);
+    session.handle_robust(true);
+    session.handle_connected(now);
+    let question = session.poll_transmit();
+    let question = question.and_then(|octets| Message::decode(&octets).ok());
+    let cuid = crate::Cuid::from_hash_input([1; 32]);
+    let tmid = Some(crate::Tmid(1));
+    let ask = |session: &mut client::Session, method, resource, body| {
+        let request = client::Request {
+            body,
+            observe: (method == Method::Get).then_some(true),
+            ..client::Request::new(method, resource)
+        };
+        session.handle_request(now, request);
+    };
+    let telemetry = Resource::Telemetry {
+        cuid: cuid.clone(),
+        tmid,
+    };
+    // Two sets of payloads.
+    let large = json!({"ietf-dots-signal-channel:mitigation-scope": {"scope": [
+        {"target-uri": ["y".repeat(11_000)], "lifetime": 1}]}});
+    // By Block, as long as the peer has not answered.
+    ask(&mut session, Method::Put, telemetry.clone(), Some(large.clone()));
+    if let Some(question) = question {
+        let (kind, id) = (Kind::Acknowledgement, question.message_id);
+        let answer = Message::new(kind, Code::CONTENT, id, question.token);
+        session.handle_datagram(now, &answer.to_octets());
+    }
+    for sid in 0..3 {
+        let sid = Some(crate::Sid(sid));
+        ask(&mut session, Method::Get, Resource::Config { sid }, None);
+    }
+    for mid in 0..3 {
+        let resource = Resource::Mitigate {
+            cuid: cuid.clone(),
+            mid: Some(crate::Mid(mid)),
+        };
+        ask(&mut session, Method::Get, resource.clone(), None);
+        ask(&mut session, Method::Put, resource, Some(large.clone()));
+    }
+    ask(&mut session, Method::Get, telemetry, None);
+    let sent = std::iter::from_fn(|| session.poll_transmit()).collect();
+    (session, sent)
 }
 
 /// Cuts an input into datagrams: an octet says how long the next one is.

@@ -81,7 +81,7 @@ impl Session {
             return false;
         };
         // RFC 9177 §4.4: 'Continue'.
-        let goes_on = asked.robust.len() == 1 && first.more && first.number % max_payloads == 0;
+        let goes_on = asked.robust.len() == 1 && first.more && first.number.is_multiple_of(max_payloads);
         if goes_on {
             download.sets.handle_continue(Some(first.number));
             self.acknowledge(exchange, &asker);
