@@ -232,6 +232,12 @@ impl World {
         (link.deaf, link.mute) = (deaf, mute);
     }
 
+    /// The client goes by other parameters from now on.
+    pub(crate) fn configure(&mut self, client: ClientId, parameters: SessionParameters) {
+        let link = self.clients.get_mut(&client).unwrap();
+        link.session.handle_parameters(self.now, parameters);
+    }
+
     /// The client is under attack, or not any more.
     pub(crate) fn under_attack(&mut self, client: ClientId, yes: bool) {
         let link = self.clients.get_mut(&client).unwrap();
