@@ -1,7 +1,10 @@
 //! Traffic for the benchmarks: export datagrams of a seeded, synthetic exporter, made before anything is measured.
 //!
 //! `cargo bench -p weir-benches` measures decoding and aggregation; `cargo bench -p weir-benches -- --test` only runs everything
-//! once. `cargo run --release -p weir-benches --bin harness` measures the whole way, from datagrams over loopback.
+//! once. `cargo run --release -p weir-benches --bin harness` measures the whole way, from datagrams over loopback, and
+//! `--bin dots` the DOTS server with many sessions.
+
+pub mod process;
 
 use std::net::SocketAddr;
 use std::time::Duration;

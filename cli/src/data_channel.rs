@@ -1,26 +1,24 @@
 //! The data channel (RFC 8783) as tasks: the embedded server's, and each upstream's client.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 use weir_attack_event::description;
 use weir_data_channel::client::{
     ClientSettings, DataClient, Desired, Intervals, UpkeepState, keep_up,
 };
 use weir_data_channel::filters::{Plan, read_prefixes};
-use weir_data_channel::model::{Alias, AttackMapping, Capabilities, Vendor, VendorMapping};
-use weir_data_channel::server::{BoundServer, ServerSettings};
-use weir_data_channel::service::{Service, ServiceSettings};
-use weir_data_channel::store::{DataStore, Limits};
-use weir_data_channel::{Authority, DataHandle, Folder, Peer, TlsFiles};
-use weir_dots_export::UpstreamSettings;
+use weir_data_channel::model::{Alias, AttackMapping, Vendor, VendorMapping};
+use weir_data_channel::{DataHandle, DataServer, Folder, TlsFiles};
+use weir_dots_export::{ClientCommand, DiscoverySettings, UpstreamSettings, discover};
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{AclActivation, ActivationType, Target};
-use weir_dots_server::{DataChannel, DotsServerSettings};
+use weir_dots_server::DataChannel;
 use weir_dtls::{CredentialFiles, OwnFiles};
 use weir_flow_record::Vector;
 
@@ -30,6 +28,10 @@ use crate::config::Settings;
 const FOLDER: &str = "data-channel";
 /// What names of ours begin with: entries without it are somebody else's, and stay.
 const PREFIX: &str = "weir-";
+/// What the DNS says of a data channel is taken for this long at least.
+const LEAST_HOLD: Duration = Duration::from_secs(3600);
+/// A DNS that does not answer is asked again after this.
+const AFTER_FAILURE: Duration = Duration::from_secs(300);
 /// Entries of an accept list.
 const MAX_ENTRIES: usize = 10_000;
 /// Weir's catalogue of attacks has numbers that never change; this is when the last was added, in seconds since the epoch.
@@ -59,47 +61,28 @@ impl DataChannel for Signalled {
     }
 }
 
-/// Starts the data channel of the embedded server; `None` where it has none. Call within a runtime.
-pub(crate) async fn start_server(
-    settings: &DotsServerSettings,
-    state_dir: &Path,
-    vendor_id: u32,
-    stopped: watch::Receiver<bool>,
-) -> anyhow::Result<Option<(Box<dyn DataChannel>, JoinHandle<()>)>> {
-    if settings.data_listen.is_empty() {
+/// Opens the data channel of the embedded server, with what clients have set up in earlier runs; `None` where it has none. Call
+/// within a runtime.
+pub(crate) async fn open_server(settings: &Settings) -> anyhow::Result<Option<DataServer>> {
+    let Some(data) = &settings.data_channel else {
         return Ok(None);
-    }
-    let peers = settings
-        .policy
-        .clients
-        .iter()
-        .map(|(name, prefixes)| Peer::client(name, prefixes.clone()));
-    let store = DataStore::new(Limits::default(), Capabilities::mandatory());
-    let service = Service::new(
-        ServiceSettings {
-            mapping: mapping(vendor_id),
-            ..ServiceSettings::default()
-        },
-        Authority::new(peers),
-        store,
-    );
-    let folder = Folder::open(&state_dir.join(FOLDER))?;
+    };
+    let folder = Folder::open(&settings.state_dir.join(FOLDER))?;
     let (rows, unreadable) = folder.load()?;
     for path in unreadable {
-        tracing::warn!(path = %path.display(), "a client's data cannot be read: it registers again");
+        tracing::error!(path = %path.display(), "a client's data cannot be read: it registers again");
     }
-    let handle = DataHandle::new(service, Some(Box::new(folder)));
-    for (row, error) in handle.restore(rows) {
-        tracing::warn!(?row, %error, "a client's data is not taken back");
-    }
-    let tls = tls_files(&settings.files).context("the data channel needs a certificate")?;
-    let listen = settings.data_listen.clone();
-    let server = BoundServer::bind(ServerSettings::new(listen, tls), handle.clone()).await?;
+    let mapping = mapping(settings.detector.vendor_id);
+    let server = DataServer::bind(data.clone(), mapping, rows, Some(Box::new(folder))).await?;
     for address in server.addresses() {
         tracing::info!(%address, "listening for the DOTS data channel");
     }
-    let task = tokio::spawn(server.run(stopped));
-    Ok(Some((Box::new(Signalled(handle)), task)))
+    Ok(Some(server))
+}
+
+/// What the signal channel's server looks up there.
+pub(crate) fn signalled(server: &DataServer) -> Box<dyn DataChannel> {
+    Box::new(Signalled(server.handle()))
 }
 
 /// Keeps an upstream's data channel at what the configuration says; `None` where it has none. Call within a runtime.
@@ -107,17 +90,40 @@ pub(crate) fn start_client(
     settings: &Settings,
     upstream: &UpstreamSettings,
     cuid: &Cuid,
+    commands: &mpsc::Sender<ClientCommand>,
 ) -> anyhow::Result<Option<Kept>> {
-    let Some(client) = client(upstream, cuid)? else {
-        return Ok(None);
-    };
     let (desired, wanted) = watch::channel(desired(settings, upstream)?);
-    let (state, _) = watch::channel(UpkeepState::default());
-    let task = tokio::spawn(keep_up(client, wanted, state, Intervals::default()));
+    let (state, known) = watch::channel(UpkeepState::default());
+    let task = match (&upstream.data_channel, &upstream.discovery) {
+        (Some(server), _) => {
+            let client = DataClient::new(client_settings(upstream, server, cuid)?)?;
+            tokio::spawn(keep_up(client, wanted, state, Intervals::default()))
+        }
+        (None, Some(discovery)) if tls_files(upstream.files()).is_some() => {
+            let (upstream, discovery, cuid) = (upstream.clone(), discovery.clone(), cuid.clone());
+            tokio::spawn(async move {
+                keep_up_discovered(&upstream, &discovery, &cuid, (wanted, state)).await;
+            })
+        }
+        _ => return Ok(None),
+    };
+    tokio::spawn(tell_once_shared(known, commands.clone()));
     Ok(Some(Kept {
         _desired: desired,
         task,
     }))
+}
+
+/// Tells the signal channel's client once the server has our catalogue.
+async fn tell_once_shared(
+    mut known: watch::Receiver<UpkeepState>,
+    commands: mpsc::Sender<ClientCommand>,
+) {
+    let done = known.wait_for(|state| state.done.is_some()).await.is_ok();
+    if done {
+        // The client may have ended.
+        let _ = commands.send(ClientCommand::MappingShared).await;
+    }
 }
 
 /// A data channel that is kept up until this is dropped.
@@ -133,18 +139,75 @@ impl Drop for Kept {
 }
 
 /// A client of an upstream's data channel, where it has one.
-pub(crate) fn client(
+pub(crate) async fn client(
     upstream: &UpstreamSettings,
     cuid: &Cuid,
 ) -> anyhow::Result<Option<DataClient>> {
-    let Some(server) = &upstream.data_channel else {
-        return Ok(None);
-    };
+    match (&upstream.data_channel, &upstream.discovery) {
+        (Some(server), _) => {
+            let settings = client_settings(upstream, server, cuid)?;
+            Ok(Some(DataClient::new(settings)?))
+        }
+        (None, Some(discovery)) => Ok(discovered(upstream, discovery, cuid).await?.0),
+        (None, None) => Ok(None),
+    }
+}
+
+fn client_settings(
+    upstream: &UpstreamSettings,
+    server: &str,
+    cuid: &Cuid,
+) -> anyhow::Result<ClientSettings> {
     let tls = tls_files(upstream.files()).context("the data channel needs a certificate")?;
     let mut settings = ClientSettings::new(server, tls, cuid.clone());
     settings.bind = upstream.source_address;
     settings.interface = upstream.interface.clone();
-    Ok(Some(DataClient::new(settings)?))
+    Ok(settings)
+}
+
+/// A client of the data channel that the DNS names (RFC 8973), if it names one, and how long that holds. The server's
+/// certificate has to name the domain.
+async fn discovered(
+    upstream: &UpstreamSettings,
+    discovery: &DiscoverySettings,
+    cuid: &Cuid,
+) -> anyhow::Result<(Option<DataClient>, Duration)> {
+    let found = discover(discovery).await?;
+    let source = upstream.source_address;
+    let mut ways = found.data().map(|way| way.address);
+    let address = ways.find(|way| source.is_none_or(|own| own.is_ipv4() == way.is_ipv4()));
+    let Some(address) = address else {
+        return Ok((None, found.valid_for));
+    };
+    let mut settings = client_settings(upstream, &address.to_string(), cuid)?;
+    settings.server_name = Some(found.domain.clone());
+    Ok((Some(DataClient::new(settings)?), found.valid_for))
+}
+
+/// As [`keep_up`], at the server that the DNS names, which may become another one.
+async fn keep_up_discovered(
+    upstream: &UpstreamSettings,
+    discovery: &DiscoverySettings,
+    cuid: &Cuid,
+    (wanted, state): (watch::Receiver<Desired>, watch::Sender<UpkeepState>),
+) {
+    loop {
+        let hold = match discovered(upstream, discovery, cuid).await {
+            Ok((Some(client), valid_for)) => {
+                let kept = keep_up(client, wanted.clone(), state.clone(), Intervals::default());
+                if timeout(valid_for.max(LEAST_HOLD), kept).await.is_ok() {
+                    return;
+                }
+                Duration::ZERO
+            }
+            Ok((None, valid_for)) => valid_for.max(LEAST_HOLD),
+            Err(error) => {
+                tracing::warn!(upstream = %upstream.name, %error, "no data channel is discovered");
+                AFTER_FAILURE
+            }
+        };
+        sleep(hold).await;
+    }
 }
 
 /// What is wanted at an upstream: zones as aliases, the accept list, our catalogue.
@@ -198,7 +261,8 @@ fn mapping(vendor_id: u32) -> VendorMapping {
     }
 }
 
-fn tls_files(files: &CredentialFiles) -> Option<TlsFiles> {
+/// The same files for HTTPS; `None` for a pre-shared key.
+pub(crate) fn tls_files(files: &CredentialFiles) -> Option<TlsFiles> {
     match &files.own {
         OwnFiles::Certificate {
             ca,
@@ -233,6 +297,6 @@ pub(crate) fn upstreams<'s>(
         .upstreams()
         .iter()
         .filter(move |one| wanted.is_none_or(|wanted| *one.name == *wanted))
-        .filter(|one| one.data_channel.is_some())
+        .filter(|one| one.data_channel.is_some() || one.discovery.is_some())
         .map(|one| &one.name)
 }

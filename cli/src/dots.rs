@@ -78,13 +78,7 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
     let runtime = runtime()?;
     let _guard = runtime.enter();
     let (stop, stopped) = watch::channel(false);
-    let data = runtime.block_on(data_channel::start_server(
-        server,
-        &settings.state_dir,
-        settings.detector.vendor_id,
-        stopped.clone(),
-    ))?;
-    let (data, _task) = data.unzip();
+    let data = runtime.block_on(data_channel::open_server(&settings))?;
     let (task, _) = upstreams::start_server(
         server,
         None,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use weir_data_channel::DataServer;
 use weir_dots_export::{
     Client, ClientCommand, ClientNotice, ClientParameters, HeldMitigation, Link, SessionState,
     UpstreamSettings, is_operators, run_upstream, setup_plan,
 };
 use weir_dots_proto::Cuid;
 use weir_dots_server::{
-    BoundServer, DataChannel, DotsServerSettings, Mitigator, Observation, TransportView,
-    start_mitigators,
+    BoundServer, DotsServerSettings, Mitigator, Observation, TransportView, start_mitigators,
 };
 use weir_state::State;
 
@@ -49,7 +49,8 @@ pub(crate) fn start(
         .iter()
         .map(|upstream| {
             let mut started = launch(upstream, journal, notices, stopped)?;
-            started.data = data_channel::start_client(settings, upstream, &started.cuid)?;
+            started.data =
+                data_channel::start_client(settings, upstream, &started.cuid, &started.commands)?;
             // An empty queue has room.
             let _ = started.commands.try_send(setup(settings, upstream));
             Ok(started)
@@ -107,7 +108,9 @@ fn launch(
         .with_context(|| format!("upstream `{name}`"))?;
     let cuid = Cuid::from_hash_input(credentials.spki_sha256());
     let seed = weir_collector::wall_clock().unsigned_abs();
-    let mut client = Client::new(ClientParameters::new(Arc::clone(&name), cuid, seed));
+    let mut parameters = ClientParameters::new(Arc::clone(&name), cuid, seed);
+    parameters.wish = upstream.session;
+    let mut client = Client::new(parameters);
     client.restore(journal.client_state(&name)?);
     let held = client.mitigations().collect();
     let cuid = client.cuid().clone();
@@ -140,15 +143,15 @@ fn launch(
 pub(crate) fn start_server(
     settings: &DotsServerSettings,
     own: Option<Box<dyn Mitigator>>,
-    data: Option<Box<dyn DataChannel>>,
+    data: Option<DataServer>,
     state: Arc<State>,
     observations: Option<mpsc::Receiver<Observation>>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(JoinHandle<()>, Arc<TransportView>)> {
     let mitigator = start_mitigators(&settings.mitigators, own)?;
     let mut server = BoundServer::bind(settings, mitigator)?;
-    if let Some(data) = data {
-        server = server.with_data_channel(data);
+    if let Some(data) = &data {
+        server = server.with_data_channel(data_channel::signalled(data));
     }
     let mut server = server.with_state(state)?;
     if let Some(observations) = observations {
@@ -156,6 +159,9 @@ pub(crate) fn start_server(
     }
     for address in server.addresses() {
         tracing::info!(%address, "listening for DOTS");
+    }
+    if let Some(data) = data {
+        tokio::spawn(data.run(server.mitigating(), stopped.clone()));
     }
     let view = server.transport_view();
     Ok((tokio::spawn(server.run(stopped)), view))
@@ -189,6 +195,25 @@ pub(crate) fn note(views: &Views, notice: &ClientNotice) {
         ClientNotice::Unreachable { attack, upstream } => {
             tracing::warn!(%attack, %upstream, "the upstream does not answer");
         }
+        ClientNotice::Discovered {
+            upstream,
+            discovery,
+        } => {
+            let (mechanism, domain) = (discovery.mechanism, &discovery.domain);
+            for way in &discovery.endpoints {
+                let (channel, host, address) = (way.channel, &way.host, way.address);
+                tracing::info!(%upstream, ?mechanism, %domain, ?channel, %host, %address, "discovered");
+            }
+        }
+        ClientNotice::Redirected {
+            upstream,
+            server,
+            max_age,
+            followed: true,
+        } => tracing::warn!(%upstream, %server, max_age, "redirected to another server"),
+        ClientNotice::Redirected {
+            upstream, server, ..
+        } => tracing::error!(%upstream, %server, "redirected in a circle: not followed"),
         ClientNotice::Orphan { upstream, mid } => {
             tracing::warn!(%upstream, mid, "a mitigation that nobody holds is withdrawn");
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use weir_attack_event::{AttackId, MitigationReport};
 
-use crate::client::SetupPlan;
+use crate::client::{Efficacy, SetupPlan};
+use crate::discovery::Discovery;
 use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
 use weir_dtls::Validity;
 
@@ -57,6 +58,15 @@ pub enum ClientCommand {
         /// Whether this is the last word on the attack.
         ended: bool,
     },
+    /// Tell how well the mitigations of an attack work (RFC 9132 §4.4.3).
+    Efficacy {
+        /// The attack.
+        attack: AttackId,
+        /// What arrives.
+        efficacy: Efficacy,
+    },
+    /// The server has our vendor mapping now: descriptions of attacks go no more (RFC 9244 §8.1.5).
+    MappingShared,
     /// Set up telemetry (RFC 9244 §7), in place of what was set up before.
     Setup {
         /// The whole plan.
@@ -71,8 +81,9 @@ impl ClientCommand {
         match self {
             Self::Request { attack, .. }
             | Self::Withdraw { attack }
+            | Self::Efficacy { attack, .. }
             | Self::Telemetry { attack, .. } => Some(attack),
-            Self::Setup { .. } => None,
+            Self::Setup { .. } | Self::MappingShared => None,
         }
     }
 }
@@ -104,6 +115,25 @@ pub enum ClientNotice {
         upstream: Arc<str>,
         /// Until when they are good.
         validity: Validity,
+    },
+    /// The DNS says where the upstream's servers are (RFC 8973); told when that has changed, and at a restart.
+    Discovered {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// All ways to it.
+        discovery: Discovery,
+    },
+    /// The server says that another one is to be used (RFC 9132 §4.6).
+    Redirected {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// The other server.
+        server: String,
+        /// For how many seconds; 0: for this request, 2^32-1: for good.
+        max_age: u32,
+        /// Whether that is done; not to a server that was used within the last five minutes: that is a loop, and somebody
+        /// has to look at it.
+        followed: bool,
     },
     /// A mitigation was found in the journal at a restart.
     Held {

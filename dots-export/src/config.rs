@@ -9,9 +9,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_attack_event::Severity;
-use weir_dots_proto::body::Lifetime;
+use weir_dots_proto::body::{ConfigParameters, Lifetime, SignalConfig, Tunable};
 use weir_dtls::{CredentialFiles, Credentials, DtlsError, OwnFiles};
 use weir_flow_record::Period;
+
+use crate::discovery::{DiscoverySettings, ResolverSettings, read_domain, read_resolver};
 
 /// Port of the signal channel where a server states none (RFC 9132 §3).
 const SIGNAL_PORT: u16 = 4646;
@@ -73,6 +75,17 @@ pub struct UpstreamConfig {
     pub name: String,
     /// Host and port; without a port 4646.
     pub server: String,
+    /// Domain whose servers are looked for in the DNS (RFC 8973), such as `example.net`, where `server` is empty: the server's
+    /// certificate has to name this domain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub discover: String,
+    /// Who is asked for `discover`: `192.0.2.1:53`, or over TLS `tls://192.0.2.1:853#dns.example.net`. Empty: the system's. It is
+    /// asked from `source_address` and `interface`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resolver: String,
+    /// File of the certificates that the resolver's certificate must lead to, instead of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolver_ca: Option<PathBuf>,
     /// How the server is reached.
     pub transport: Transport,
     /// File of the certificates that the server's certificate must lead to.
@@ -108,6 +121,9 @@ pub struct UpstreamConfig {
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
     pub share: Vec<Share>,
+    /// Heartbeats to negotiate; absent: those of RFC 9132.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionConfig>,
 }
 
 impl Default for UpstreamConfig {
@@ -115,6 +131,9 @@ impl Default for UpstreamConfig {
         Self {
             name: String::new(),
             server: String::new(),
+            discover: String::new(),
+            resolver: String::new(),
+            resolver_ca: None,
             transport: Transport::Auto,
             ca: "ca.pem".into(),
             certificate: "client.pem".into(),
@@ -129,6 +148,7 @@ impl Default for UpstreamConfig {
             accept_list: None,
             prefixes: Vec::new(),
             share: vec![Share::Mitigation, Share::Telemetry, Share::Setup],
+            session: None,
         }
     }
 }
@@ -141,7 +161,55 @@ impl UpstreamConfig {
             .chain(&mut self.crl)
             .chain(&mut self.psk_file)
             .chain(&mut self.accept_list)
+            .chain(&mut self.resolver_ca)
             .for_each(|path| *path = folder.join(&*path));
+    }
+}
+
+/// `[upstream.session]`: heartbeats, as they are to be negotiated (RFC 9132 §4.5).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SessionConfig {
+    /// Time between heartbeats in peace; `0s` turns them off.
+    pub heartbeat_interval: Period,
+    /// Heartbeats in peace that may go unanswered.
+    pub missing_heartbeats: u16,
+    /// Time between heartbeats while a mitigation is active.
+    pub mitigating_heartbeat_interval: Period,
+    /// Heartbeats that may go unanswered then.
+    pub mitigating_missing_heartbeats: u16,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        let interval = Period(Duration::from_secs(30));
+        Self {
+            heartbeat_interval: interval,
+            missing_heartbeats: 15,
+            mitigating_heartbeat_interval: interval,
+            mitigating_missing_heartbeats: 15,
+        }
+    }
+}
+
+impl SessionConfig {
+    /// The body of the request.
+    fn signal_config(&self) -> SignalConfig {
+        let set = |interval: Period, missing: u16| {
+            let seconds = u16::try_from(interval.0.as_secs()).unwrap_or(u16::MAX);
+            Some(ConfigParameters {
+                heartbeat_interval: Some(Tunable::current(seconds)),
+                missing_hb_allowed: Some(Tunable::current(missing)),
+                ..ConfigParameters::default()
+            })
+        };
+        SignalConfig {
+            idle_config: set(self.heartbeat_interval, self.missing_heartbeats),
+            mitigating_config: set(
+                self.mitigating_heartbeat_interval,
+                self.mitigating_missing_heartbeats,
+            ),
+        }
     }
 }
 
@@ -175,6 +243,8 @@ pub struct PolicyConfig {
     pub effect_after: Period,
     /// When all upstreams were tried in vain, they are tried again after this.
     pub retry_after: Period,
+    /// Time between two words to an upstream on how well its mitigation works; `0s`: none.
+    pub efficacy_interval: Period,
 }
 
 impl Default for PolicyConfig {
@@ -193,6 +263,7 @@ impl Default for PolicyConfig {
             max_requests_per_minute: 60,
             effect_after: Period(Duration::from_secs(120)),
             retry_after: Period(Duration::from_secs(60)),
+            efficacy_interval: Period(Duration::from_secs(60)),
         }
     }
 }
@@ -231,6 +302,10 @@ pub struct UpstreamSettings {
     pub data_channel: Option<String>,
     /// File of sources that are known to be good.
     pub accept_list: Option<PathBuf>,
+    /// Where its addresses, ports and data channel come from, if from the DNS.
+    pub discovery: Option<DiscoverySettings>,
+    /// Session configuration to negotiate.
+    pub session: Option<SignalConfig>,
     files: CredentialFiles,
 }
 
@@ -295,6 +370,8 @@ pub struct PolicySettings {
     pub effect_after: Duration,
     /// Time until all upstreams are tried again.
     pub retry_after: Duration,
+    /// Time between two efficacy updates; zero: none.
+    pub efficacy_interval: Duration,
     /// Whether upstreams are asked one after another.
     pub order: Order,
 }
@@ -418,8 +495,14 @@ fn check_upstream(
     if config.name.is_empty() {
         faults.add(table, "name", "an upstream needs a name");
     }
-    let server = split_server(&config.server);
-    if let Err(message) = &server {
+    let discovery = check_discovery(config, table, faults);
+    let server = match &discovery {
+        Some(discovery) => Ok((discovery.name(), SIGNAL_PORT)),
+        None => split_server(&config.server),
+    };
+    if let Err(message) = &server
+        && config.discover.is_empty()
+    {
         faults.add(table, "server", *message);
     }
     let files = check_files(config, table, faults);
@@ -428,6 +511,11 @@ fn check_upstream(
         faults.add(table, "interface", "names no interface");
     }
     let data_channel = check_data_channel(config, table, faults);
+    if let Some(session) = &config.session
+        && (session.missing_heartbeats == 0 || session.mitigating_missing_heartbeats == 0)
+    {
+        faults.add(table, "session", "at least one heartbeat may be missed");
+    }
     if config.share.is_empty() {
         let message = "an upstream that may be told nothing has no use: leave it out";
         faults.add(table, "share", message);
@@ -445,7 +533,57 @@ fn check_upstream(
         share: config.share.iter().copied().collect(),
         data_channel,
         accept_list: config.accept_list.clone(),
+        discovery,
+        session: config.session.as_ref().map(SessionConfig::signal_config),
         files,
+    })
+}
+
+/// What is looked for in the DNS; configuration goes before it (RFC 8973 §4).
+fn check_discovery(
+    config: &UpstreamConfig,
+    table: &str,
+    faults: &mut Faults,
+) -> Option<DiscoverySettings> {
+    if config.discover.is_empty() {
+        for (key, is_set) in [
+            ("resolver", !config.resolver.is_empty()),
+            ("resolver_ca", config.resolver_ca.is_some()),
+        ] {
+            if is_set {
+                faults.add(table, key, "is for discover, which is missing");
+            }
+        }
+        return None;
+    }
+    for (key, is_set) in [
+        ("server", !config.server.is_empty()),
+        ("addresses", !config.addresses.is_empty()),
+    ] {
+        if is_set {
+            faults.add(table, key, "is what discover looks for: leave one out");
+        }
+    }
+    let resolver = match config.resolver.as_str() {
+        "" => Ok(ResolverSettings::System),
+        text => read_resolver(text, config.resolver_ca.as_deref()),
+    };
+    let is_tls = matches!(resolver, Ok(ResolverSettings::Tls { .. }));
+    if config.resolver_ca.is_some() && !is_tls {
+        faults.add(table, "resolver_ca", "is for a resolver over tls://");
+    }
+    if let Err(message) = &resolver {
+        faults.add(table, "resolver", *message);
+    }
+    let domain = read_domain(&config.discover);
+    if let Err(message) = &domain {
+        faults.add(table, "discover", *message);
+    }
+    Some(DiscoverySettings {
+        domain: domain.ok()?,
+        resolver: resolver.ok()?,
+        source: config.source_address,
+        interface: config.interface.clone(),
     })
 }
 
@@ -514,7 +652,7 @@ fn check_addresses(
 /// Host and port of the data channel; RFC 8783 is for HTTPS and certificates.
 fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults) -> Option<String> {
     if config.data_channel.is_empty() {
-        if config.accept_list.is_some() {
+        if config.accept_list.is_some() && config.discover.is_empty() {
             let message = "an accept list goes over the data channel, which is missing";
             faults.add(table, "accept_list", message);
         }
@@ -612,6 +750,7 @@ fn check_policy(
         max_requests_per_minute: config.max_requests_per_minute,
         effect_after: config.effect_after.0,
         retry_after: config.retry_after.0,
+        efficacy_interval: config.efficacy_interval.0,
         order: config.order,
     }
 }
@@ -709,6 +848,42 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_configured_or_discovered() {
+        let discovered = UpstreamConfig {
+            server: String::new(),
+            discover: "Example.net".to_owned(),
+            resolver: "tls://192.0.2.53#dns.example.net".to_owned(),
+            ..upstream()
+        };
+        let settings = check(std::slice::from_ref(&discovered), &[], &[]).unwrap();
+        let found = &settings.upstreams()[0];
+        assert_eq!(found.server(), "example.net:4646");
+        assert!(found.discovery.is_some());
+
+        let both = UpstreamConfig {
+            server: "dots.example.net".to_owned(),
+            resolver: "dns.example.net".to_owned(),
+            resolver_ca: Some("ca.pem".into()),
+            ..discovered
+        };
+        let stray = UpstreamConfig {
+            name: "other".to_owned(),
+            resolver: "192.0.2.53".to_owned(),
+            ..upstream()
+        };
+        let faults = check(&[both, stray], &[], &[]).unwrap_err();
+        assert_eq!(
+            paths(&faults),
+            [
+                "upstream[0].server",
+                "upstream[0].resolver_ca",
+                "upstream[0].resolver",
+                "upstream[1].resolver",
+            ]
+        );
+    }
+
+    #[test]
     fn a_zone_gets_its_policy() {
         let zones = [
             ("a".to_owned(), Some("default".to_owned())),
@@ -728,7 +903,7 @@ mod tests {
         wrong.server = "x:y".to_owned();
         wrong.addresses = vec!["192.0.2.1".to_owned(), "dots.example.net".to_owned()];
         wrong.psk_file = Some("psk".into());
-        wrong.data_channel = "https://dots.example.net".to_owned();
+        wrong.data_channel = "http://dots.example.net".to_owned();
         let policy = PolicyConfig {
             upstreams: vec!["nobody".to_owned()],
             max_prefix: [33, 48],

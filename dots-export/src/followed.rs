@@ -22,6 +22,8 @@ pub(crate) struct Followed {
     pub(crate) told_at: Option<Timestamp>,
     /// `event` is newer than what was told.
     pub(crate) untold: bool,
+    /// When it was told how well mitigations work.
+    pub(crate) rated_at: Option<Timestamp>,
 }
 
 /// Upstreams of which one at a time is asked, in their order.

@@ -7,7 +7,8 @@
 //! - [`Client`]: one per upstream, in `Instant`s. Commands in, datagrams, notices and [`StateChange`]s out. It owns the
 //!   identifiers (`mid`, `tmid`), asks, refreshes, observes and withdraws, and repeats what a server may have missed.
 //! - [`Recorder`]: takes the same commands in `weir replay` and says which bodies would have been sent.
-//! - [`run_upstream`]: sockets, DTLS and timers around a [`Client`].
+//! - [`run_upstream`]: sockets, DTLS or TLS, and timers around a [`Client`]; and where configuration names a domain instead of a
+//!   server, discovery in the DNS (RFC 8973).
 //!
 //! ```text
 //! event ─▶ Exporter ─ command ─▶ Client ─ datagram ─▶ DTLS ─▶ server
@@ -25,6 +26,7 @@ mod client;
 mod command;
 mod config;
 mod decision;
+mod discovery;
 mod exporter;
 mod followed;
 mod plan;
@@ -36,17 +38,20 @@ mod telemetry;
 mod upstream;
 
 pub use client::{
-    ChangeId, Client, ClientCounters, ClientParameters, HeldMitigation, SavedState, SetupItem,
-    SetupPlan, StateChange,
+    Alternate, ChangeId, Client, ClientCounters, ClientParameters, Efficacy, HeldMitigation,
+    SavedState, SetupItem, SetupPlan, StateChange,
 };
 pub use command::{
     ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX, SessionState, is_operators,
 };
 pub use config::{
-    ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode, Share, Transport,
-    UpstreamConfig, UpstreamSettings, check,
+    ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode, SessionConfig, Share,
+    Transport, UpstreamConfig, UpstreamSettings, check,
 };
 pub use decision::{Action, Decision};
+pub use discovery::{
+    Channel, Discovery, DiscoveryError, DiscoverySettings, Endpoint, Mechanism, discover,
+};
 pub use exporter::Exporter;
 pub use plan::{Link, setup_plan};
 pub use recorder::{Record, Recorder, placeholder_cuid};

@@ -11,9 +11,10 @@ use weir_dots_proto::client::Request;
 use weir_dots_proto::{Cuid, MAX_CUID_LENGTH, Method, Mid, Tmid};
 use weir_flow_record::Timestamp;
 
+use crate::client::Efficacy;
 use crate::command::ClientCommand;
 use crate::config::ExportSettings;
-use crate::request::{delete_mitigation, next_id, put_mitigation, put_telemetry};
+use crate::request::{delete_mitigation, next_id, put_efficacy, put_mitigation, put_telemetry};
 use crate::scope::covers;
 
 /// One request that would have been sent.
@@ -127,8 +128,11 @@ impl Recorder {
             } => {
                 vec![peer.telemetry(attack, body, *ended)]
             }
+            ClientCommand::Efficacy { attack, efficacy } => {
+                peer.efficacy(attack, efficacy).into_iter().collect()
+            }
             // It tells of normal times, not of attacks.
-            ClientCommand::Setup { .. } => Vec::new(),
+            ClientCommand::Setup { .. } | ClientCommand::MappingShared => Vec::new(),
         };
         let Some(attack) = command.attack() else {
             return records;
@@ -194,6 +198,14 @@ impl Peer {
         };
         self.mitigations.insert(attack.clone(), mitigated);
         requests
+    }
+
+    fn efficacy(&self, attack: &AttackId, efficacy: &Efficacy) -> Option<Request> {
+        let held = self.mitigations.get(attack)?;
+        let (scope, lifetime) = (&held.scope, held.lifetime);
+        Some(put_efficacy(
+            &self.cuid, held.mid, scope, lifetime, efficacy,
+        ))
     }
 
     fn withdraw(&mut self, attack: &AttackId) -> Option<Request> {

@@ -5,7 +5,8 @@ use weir_dots_proto::body::{Body, Lifetime, Mitigation, Scope, Telemetry};
 use weir_dots_proto::client::Request;
 use weir_dots_proto::{Cuid, Method, Mid, Resource, Tmid};
 
-use crate::telemetry::with_mids;
+use crate::client::Efficacy;
+use crate::telemetry::{MAX_BODY_OCTETS, fits, with_mids};
 
 /// Identifiers restart past this number, three quarters of the space (RFC 9132 §4.4.1.1, RFC 9244 §8.1).
 const LAST_BEFORE_RESTART: u32 = 3_221_225_471;
@@ -32,6 +33,31 @@ pub(crate) fn mitigation_body(scope: &Scope, lifetime: Lifetime) -> Mitigation {
 pub(crate) fn put_mitigation(cuid: &Cuid, mid: Mid, scope: &Scope, lifetime: Lifetime) -> Request {
     let body = mitigation_body(scope, lifetime).to_json();
     request(Method::Put, mitigate(cuid, mid), Some(body))
+}
+
+/// Tells how well a mitigation works: the request again, and what still arrives (RFC 9132 §4.4.3), as far as that fits.
+pub(crate) fn put_efficacy(
+    cuid: &Cuid,
+    mid: Mid,
+    scope: &Scope,
+    lifetime: Lifetime,
+    efficacy: &Efficacy,
+) -> Request {
+    let scope = Scope {
+        attack_status: Some(efficacy.status),
+        total_attack_traffic: efficacy.total_attack_traffic.clone(),
+        ..scope.clone()
+    };
+    let mut body = mitigation_body(&scope, lifetime);
+    if !fits(&body, MAX_BODY_OCTETS) {
+        for scope in &mut body.scope {
+            scope.total_attack_traffic.clear();
+        }
+    }
+    Request {
+        if_match: true,
+        ..request(Method::Put, mitigate(cuid, mid), Some(body.to_json()))
+    }
 }
 
 /// Withdraws.

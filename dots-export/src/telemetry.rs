@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use weir_attack_event::{
-    AttackEvent, EventKind, Findings, Gauge, Severity, TopTalker, description,
+    AttackEvent, EventKind, Findings, Gauge, PortSide, Severity, TopTalker, description,
 };
 use weir_dots_proto::Mid;
 use weir_dots_proto::body::{
-    AttackDetail, AttackSeverity, Body, Gauges, PreOrOngoingMitigation, SourceCount, Talker,
-    Target, Telemetry, TopTalkers, Traffic, TrafficProtocol,
+    AttackDetail, AttackSeverity, AttackStatus, Body, Gauges, PreOrOngoingMitigation, SourceCount,
+    Talker, Target, Telemetry, TopTalkers, Traffic, TrafficPort, TrafficProtocol,
 };
 use weir_flow_record::{Direction, Timestamp};
 
+use crate::client::Efficacy;
 use crate::scope;
 
 /// Most octets of `application/dots+cbor` in one request. The path MTU is taken for 1280 octets while nothing else is known
@@ -20,6 +21,9 @@ pub const MAX_BODY_OCTETS: usize = 1050;
 
 /// Octets that `mid-list` may still add to a body: a key, an array and numbers of up to five octets.
 const MID_LIST_OCTETS: usize = 32;
+
+/// Ports with a smaller share of the packets are not listed.
+const LEAST_PORT_SHARE: f64 = 0.1;
 
 /// Protocols with a smaller share of the packets are not listed.
 const LEAST_SHARE: f64 = 0.01;
@@ -36,10 +40,42 @@ pub fn telemetry_body(event: &AttackEvent) -> Telemetry {
         total_traffic: total_traffic(event),
         total_attack_traffic: total_attack_traffic(event),
         total_attack_traffic_protocol: traffic_by_protocol(event),
+        total_attack_traffic_port: traffic_by_port(event),
         attack_detail: attack_details(event),
         ..PreOrOngoingMitigation::default()
     };
     trimmed(item)
+}
+
+/// An attack of which less than this share of its peak is left is mitigated.
+const MITIGATED: f64 = 0.05;
+
+/// What of an attack arrives now (RFC 9132 §4.4.3, RFC 9244 §9.1).
+pub(crate) fn efficacy(event: &AttackEvent) -> Efficacy {
+    let normal = event
+        .baseline
+        .as_ref()
+        .map_or(0, |normal| normal.packets_per_second);
+    let packets = &event.traffic.packets_per_second;
+    let above = |value: u64| value.saturating_sub(normal) as f64;
+    let left = above(packets.current) / above(packets.peak).max(1.0);
+    Efficacy {
+        status: if left < MITIGATED {
+            AttackStatus::AttackSuccessfullyMitigated
+        } else {
+            AttackStatus::UnderAttack
+        },
+        total_attack_traffic: total_attack_traffic(event),
+    }
+}
+
+/// The same body without descriptions, which are not sent once the vendor's mapping was shared (RFC 9244 §8.1.5).
+pub(crate) fn without_descriptions(mut body: Telemetry) -> Telemetry {
+    let items = body.pre_or_ongoing_mitigation.iter_mut();
+    for detail in items.flat_map(|item| &mut item.attack_detail) {
+        detail.attack_description = None;
+    }
+    body
 }
 
 /// The same body with the mitigations that it belongs to.
@@ -97,6 +133,32 @@ fn traffic_by_protocol(event: &AttackEvent) -> Vec<TrafficProtocol> {
         .filter(|entry| entry.share >= LEAST_SHARE && seen.insert(entry.protocol))
         .map(|entry| TrafficProtocol {
             protocol: entry.protocol,
+            traffic: Traffic::in_packets(&Gauges {
+                mid_percentile_g: Some(part(packets.mid, entry.share)),
+                peak_g: Some(part(packets.peak.max(packets.mid), entry.share)),
+                ..Gauges::default()
+            }),
+        })
+        .collect()
+}
+
+/// By the port of the target that it goes to.
+fn traffic_by_port(event: &AttackEvent) -> Vec<TrafficPort> {
+    let Some(findings) = &event.findings else {
+        return Vec::new();
+    };
+    let packets = &event.traffic.packets_per_second;
+    let mut seen = BTreeSet::new();
+    findings
+        .ports
+        .iter()
+        .filter(|entry| {
+            entry.side == PortSide::Destination
+                && entry.share >= LEAST_PORT_SHARE
+                && seen.insert(entry.port)
+        })
+        .map(|entry| TrafficPort {
+            port: entry.port,
             traffic: Traffic::in_packets(&Gauges {
                 mid_percentile_g: Some(part(packets.mid, entry.share)),
                 peak_g: Some(part(packets.peak.max(packets.mid), entry.share)),
@@ -221,6 +283,9 @@ fn shorten(item: &mut PreOrOngoingMitigation) -> bool {
         if talkers.talker.is_empty() {
             item.attack_detail[0].top_talker = None;
         }
+        return true;
+    }
+    if item.total_attack_traffic_port.pop().is_some() {
         return true;
     }
     if item.total_attack_traffic_protocol.pop().is_some() {

@@ -22,7 +22,7 @@ struct Times {
 }
 
 /// Clients that ask for help through a network of so much loss in each direction, from the beginning.
-async fn trial(loss: u64, patience: Duration, seed: u64) -> Times {
+async fn trial(loss: u64, transport: Transport, patience: Duration, seed: u64) -> Times {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path();
     write_keys(keys, &LabNames::default()).unwrap();
@@ -38,7 +38,7 @@ async fn trial(loss: u64, patience: Duration, seed: u64) -> Times {
     for number in 0..CLIENTS {
         let network = Lossy::start(server.address, [loss, loss], seed * 1000 + number).await;
         let mut config = upstream_config(network.address);
-        config.transport = Transport::Udp;
+        config.transport = transport;
         let file = format!("client-{number}");
         let names = vec![file.clone()];
         config.certificate = format!("{file}.pem").into();
@@ -72,7 +72,7 @@ async fn trial(loss: u64, patience: Duration, seed: u64) -> Times {
     times.granted.sort();
     let of = |times: &[Duration], percent: usize| times.get(times.len() * percent / 100).copied();
     eprintln!(
-        "{loss} % loss: {} of {CLIENTS} up (median {:?}, p95 {:?}), {} granted (median {:?}, p95 {:?}, last {:?})",
+        "{transport:?}, {loss} % loss: {} of {CLIENTS} up (median {:?}, p95 {:?}), {} granted (median {:?}, p95 {:?}, last {:?})",
         times.up.len(),
         of(&times.up, 50),
         of(&times.up, 95),
@@ -86,7 +86,7 @@ async fn trial(loss: u64, patience: Duration, seed: u64) -> Times {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_30_percent_loss_all_are_helped_soon() {
-    let times = trial(30, Duration::from_secs(60), 1).await;
+    let times = trial(30, Transport::Udp, Duration::from_secs(60), 1).await;
     assert_eq!(times.granted.len() as u64, CLIENTS);
     let p95 = times.granted[times.granted.len() * 95 / 100];
     assert!(p95 <= Duration::from_secs(20), "{p95:?}");
@@ -94,6 +94,14 @@ async fn at_30_percent_loss_all_are_helped_soon() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_50_percent_loss_nearly_all_are_helped_within_a_minute() {
-    let times = trial(50, Duration::from_secs(60), 2).await;
+    let times = trial(50, Transport::Udp, Duration::from_secs(60), 2).await;
     assert!(times.granted.len() >= 36, "{} of 40", times.granted.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_datagrams_hardly_pass_tcp_is_there_at_once() {
+    let times = trial(80, Transport::Auto, Duration::from_secs(30), 3).await;
+    assert_eq!(times.granted.len() as u64, CLIENTS);
+    let last = times.granted[times.granted.len() - 1];
+    assert!(last <= Duration::from_secs(10), "{last:?}");
 }

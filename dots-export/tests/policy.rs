@@ -45,7 +45,10 @@ fn drain(exporter: &mut Exporter) -> Vec<String> {
                 )
             }
             ClientCommand::Withdraw { attack } => format!("{upstream}: withdraw {attack}"),
-            ClientCommand::Setup { .. } => format!("{upstream}: set up"),
+            ClientCommand::Setup { .. } | ClientCommand::MappingShared => {
+                format!("{upstream}: set up")
+            }
+            ClientCommand::Efficacy { attack, .. } => format!("{upstream}: rate {attack}"),
             ClientCommand::Telemetry { attack, ended, .. } => {
                 format!(
                     "{upstream}: {} {attack}",

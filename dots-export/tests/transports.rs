@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use support::net::{
-    Lossy, RealClient, RealServer, failure, is_granted, is_up, server_config, upstream_config,
-    upstream_of,
+    Lossy, RealClient, RealServer, carry_streams, failure, is_granted, is_up, server_config,
+    upstream_config, upstream_of,
 };
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use weir_dots_export::{Transport, UpstreamConfig};
 use weir_dots_server::{ClientConfig, DotsServerConfig};
 use weir_dtls::lab::{Issue, LabNames, issue, revoke, write_keys};
@@ -89,15 +89,7 @@ async fn help_comes_over_both_transports_by_certificate_and_by_key() {
 async fn without_datagrams(server: SocketAddr) -> (SocketAddr, UdpSocket) {
     let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = hole.local_addr().unwrap();
-    let listener = TcpListener::bind(address).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut front, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut back = TcpStream::connect(server).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut front, &mut back).await;
-            });
-        }
-    });
+    carry_streams(address, server).await;
     (address, hole)
 }
 
@@ -143,6 +135,29 @@ async fn one_address_of_several_is_enough() {
     let mut config = over(Transport::Udp, hole.local_addr().unwrap());
     config.addresses.push(server.address.to_string());
     assert!(is_helped(config, keys, 1).await);
+}
+
+#[tokio::test]
+async fn where_nobody_listens_the_next_address_is_tried_at_once() {
+    let folder = lab();
+    let keys = folder.path();
+    let server = RealServer::start(&server_config(keys));
+    let mut config = over(Transport::Udp, server.address);
+    // Ports that were free a moment ago; each would have 250 ms for itself.
+    config.addresses.clear();
+    for _ in 0..5 {
+        let free = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        config
+            .addresses
+            .push(free.local_addr().unwrap().to_string());
+    }
+    config.addresses.push(server.address.to_string());
+    let began = Instant::now();
+    let mut client = RealClient::start(&upstream_of(config, keys), 1);
+    assert!(client.until(PATIENCE, is_up).await.is_some());
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(700), "{took:?}");
+    client.stop().await;
 }
 
 #[tokio::test]

@@ -38,7 +38,10 @@ fn orders(exporter: &mut Exporter) -> Vec<String> {
             ClientCommand::Withdraw { attack } => {
                 orders.push(format!("{upstream}: withdraw {attack}"));
             }
-            ClientCommand::Telemetry { .. } | ClientCommand::Setup { .. } => {}
+            ClientCommand::Telemetry { .. }
+            | ClientCommand::Setup { .. }
+            | ClientCommand::MappingShared
+            | ClientCommand::Efficacy { .. } => {}
         }
     }
     orders

@@ -88,6 +88,20 @@ impl<'t> Document<'t> {
         self.read(name, value)
     }
 
+    /// Takes the table `name` out of the table `outer`, if it is there; the rest of `outer` stays.
+    pub(crate) fn take_nested<T: DeserializeOwned>(
+        &mut self,
+        outer: &str,
+        name: &str,
+    ) -> Option<T> {
+        let key = self.rest.keys().find(|key| key.get_ref() == outer)?.clone();
+        let DeValue::Table(table) = self.rest.get_mut(&key)?.get_mut() else {
+            return None;
+        };
+        let value = remove(table, name)?;
+        self.read(&format!("{outer}.{name}"), value)
+    }
+
     /// Takes the array of tables `name`; each table that cannot be read is left out. `None` where the file has none.
     pub(crate) fn take_array<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<T>> {
         let value = remove(&mut self.rest, name)?;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use weir_collector::{
     CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
 };
+use weir_data_channel::{DataChannelConfig, DataChannelSettings};
 use weir_detector::{DetectorConfig, DetectorSettings, ThresholdConfig, ZoneConfig};
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
@@ -18,6 +19,7 @@ use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{StoreConfig, StoreSettings};
 
+use crate::data_channel;
 use document::{Document, Mistake, Overrides, overrides};
 
 /// The file as read, with defaults in place; nothing is checked against anything else.
@@ -45,7 +47,16 @@ pub(crate) struct Config {
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
     policies: Vec<PolicyConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dots_server: Option<DotsServerConfig>,
+    dots_server: Option<DotsServerTable>,
+}
+
+/// The table `[dots_server]`, and `[dots_server.data_channel]` in it.
+#[derive(Clone, Debug, Serialize)]
+struct DotsServerTable {
+    #[serde(flatten)]
+    signal: DotsServerConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_channel: Option<DataChannelConfig>,
 }
 
 /// The table `[log]`.
@@ -114,6 +125,8 @@ pub(crate) struct Settings {
     pub(crate) detector: DetectorSettings,
     pub(crate) export: ExportSettings,
     pub(crate) dots_server: Option<DotsServerSettings>,
+    /// The data channel of the DOTS server.
+    pub(crate) data_channel: Option<DataChannelSettings>,
     /// Attack events are appended here; `None` = nowhere.
     pub(crate) events: Option<PathBuf>,
     /// What is accepted and has no effect yet.
@@ -180,6 +193,17 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
     if let Err(error) = settings.collector.streams.check_files() {
         lines.push(format!("collector.ipfix_tls: {error}"));
     }
+    for upstream in settings.export.upstreams() {
+        if let Err(error) = upstream.open_credentials() {
+            lines.push(format!("upstream `{}`: {error}", upstream.name));
+        }
+    }
+    if let Some(server) = &settings.dots_server {
+        lines.extend(weir_dots_server::probe_mitigators(&server.mitigators));
+        if let Err(error) = server.files.open() {
+            lines.push(format!("dots_server: {error}"));
+        }
+    }
     if lines.is_empty() {
         return Ok(());
     }
@@ -207,6 +231,12 @@ fn parse(
     columns: ColumnSet,
 ) -> Result<(Config, Settings), Vec<Mistake>> {
     let mut document = Document::parse(text, overrides);
+    let data_channel = document.take_nested("dots_server", "data_channel");
+    let signal: Option<DotsServerConfig> = document.take_optional("dots_server");
+    let dots_server = signal.map(|signal| DotsServerTable {
+        signal,
+        data_channel,
+    });
     let mut config = Config {
         state_dir: document
             .take_optional("state_dir")
@@ -227,7 +257,7 @@ fn parse(
         zones: document.take_array("zone").unwrap_or_default(),
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
-        dots_server: document.take_optional("dots_server"),
+        dots_server,
     };
     let samplers: Option<Vec<toml::Table>> = document.take_array("packet_sampler");
     config.make_paths_absolute(folder);
@@ -268,7 +298,7 @@ impl Config {
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
         if let Some(server) = &mut self.dots_server {
-            server.resolve(folder);
+            server.signal.resolve(folder);
         }
     }
 
@@ -316,15 +346,9 @@ impl Config {
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
-        let dots_server = match &self.dots_server {
-            Some(server) => {
-                let checked = server.check();
-                Some(noted(
-                    document,
-                    checked.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
-                )?)
-            }
-            None => None,
+        let (dots_server, data_channel) = match &self.dots_server {
+            Some(server) => server.check(document)?,
+            None => (None, None),
         };
         Some(Settings {
             state_dir: self.state_dir.clone(),
@@ -341,6 +365,7 @@ impl Config {
             detector: detector?,
             export: export?,
             dots_server,
+            data_channel,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             warnings: Vec::new(),
         })
@@ -376,6 +401,34 @@ impl Config {
 
 fn pairs<F>(faults: Vec<F>, pair: impl Fn(F) -> (String, String)) -> Vec<(String, String)> {
     faults.into_iter().map(pair).collect()
+}
+
+impl DotsServerTable {
+    /// Checks both tables; `None` where there is a mistake.
+    fn check(
+        &self,
+        document: &mut Document<'_>,
+    ) -> Option<(Option<DotsServerSettings>, Option<DataChannelSettings>)> {
+        let checked = self.signal.check();
+        let signal = noted(
+            document,
+            checked.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        )?;
+        let Some(data) = &self.data_channel else {
+            return Some((Some(signal), None));
+        };
+        let Some(tls) = data_channel::tls_files(&signal.files) else {
+            let message = "the data channel needs a certificate".to_owned();
+            document.fault("dots_server.data_channel", message);
+            return None;
+        };
+        let checked = data.check(tls, &signal.policy.clients);
+        let data = noted(
+            document,
+            checked.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        )?;
+        Some((Some(signal), Some(data)))
+    }
 }
 
 fn noted<T>(document: &mut Document<'_>, checked: Result<T, Vec<(String, String)>>) -> Option<T> {

@@ -200,14 +200,7 @@ impl Daemon {
         if let Some(server) = &settings.dots_server {
             let (observed, observations) = mpsc::channel(QUEUE);
             observer = Some(observed);
-            let data = runtime.block_on(data_channel::start_server(
-                server,
-                &settings.state_dir,
-                settings.detector.vendor_id,
-                stopped.clone(),
-            ))?;
-            let (data, data_task) = data.unzip();
-            tasks.extend(data_task);
+            let data = runtime.block_on(data_channel::open_server(settings))?;
             let (task, view) = upstreams::start_server(
                 server,
                 hooks.mitigator,

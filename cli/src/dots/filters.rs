@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &FiltersArguments) -> anyhow::Result<()> {
 }
 
 async fn list(settings: &Settings, upstream: &str) -> anyhow::Result<()> {
-    let mut client = open(settings, upstream)?;
+    let mut client = open(settings, upstream).await?;
     client.register().await?;
     let states = client.acl_states().await?;
     let entries = client.acls().await?;
@@ -79,7 +79,7 @@ async fn list(settings: &Settings, upstream: &str) -> anyhow::Result<()> {
 }
 
 async fn install(settings: &Settings, upstream: &str, acls: &[Acl]) -> anyhow::Result<()> {
-    let mut client = open(settings, upstream)?;
+    let mut client = open(settings, upstream).await?;
     client.register().await?;
     for acl in acls {
         client.put_acl(acl, None).await?;
@@ -87,7 +87,7 @@ async fn install(settings: &Settings, upstream: &str, acls: &[Acl]) -> anyhow::R
     Ok(())
 }
 
-fn open(
+async fn open(
     settings: &Settings,
     upstream: &str,
 ) -> anyhow::Result<weir_data_channel::client::DataClient> {
@@ -97,7 +97,8 @@ fn open(
         .context("there is no such upstream")?;
     let credentials = upstream.open_credentials()?;
     let cuid = Cuid::from_hash_input(credentials.spki_sha256());
-    client(upstream, &cuid)?.context("the upstream has no data_channel")
+    let client = client(upstream, &cuid).await?;
+    client.context("the upstream has no data_channel")
 }
 
 /// The latest event of an attack, from the running daemon.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::enforce::EnforceSettings;
 use crate::model::{Capabilities, is_domain_name};
 use crate::server::ServerSettings;
 use crate::service::{Service, ServiceSettings};
@@ -37,6 +38,12 @@ pub struct DataChannelConfig {
     pub any_destination: bool,
     /// Whether a filter may contradict one of another client of the domain.
     pub keep_conflicts: bool,
+    /// Whether filters are enforced in the kernel of this machine, by nftables.
+    pub enforce: bool,
+    /// nftables: a network namespace by its name in `/run/netns`; the server's own by default.
+    pub namespace: String,
+    /// nftables: the table, of family `inet`. It is Weir's alone: what else is in it goes.
+    pub table: String,
     /// What some clients are beyond their prefixes.
     #[serde(rename = "client", skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<DataClientConfig>,
@@ -71,6 +78,9 @@ impl Default for DataChannelConfig {
             max_connections: 1_024,
             any_destination: false,
             keep_conflicts: false,
+            enforce: false,
+            namespace: String::new(),
+            table: EnforceSettings::default().table,
             clients: Vec::new(),
         }
     }
@@ -96,6 +106,8 @@ pub struct DataChannelSettings {
     pub limits: Limits,
     /// Who may ask.
     pub authority: Authority,
+    /// How filters are enforced, if they are here.
+    pub enforce: Option<EnforceSettings>,
 }
 
 impl DataChannelSettings {
@@ -147,6 +159,23 @@ impl DataChannelConfig {
                 fault(format!("{TABLE}.{name}"), "it must be at least 1");
             }
         }
+        let is_word = |text: &str| {
+            text.bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || b"_-.".contains(&octet))
+        };
+        if !self
+            .table
+            .starts_with(|first: char| first.is_ascii_alphabetic())
+            || !is_word(&self.table)
+        {
+            fault(
+                format!("{TABLE}.table"),
+                "it is a word such as weir_filters",
+            );
+        }
+        if self.namespace.starts_with(['-', '.']) || !is_word(&self.namespace) {
+            fault(format!("{TABLE}.namespace"), "it is a name in /run/netns");
+        }
         let mut names = BTreeSet::new();
         for (index, client) in self.clients.iter().enumerate() {
             let path = format!("{TABLE}.client[{index}]");
@@ -184,6 +213,11 @@ impl DataChannelConfig {
                 ..ServiceSettings::default()
             },
             limits: self.limits(),
+            enforce: self.enforce.then(|| EnforceSettings {
+                namespace: (!self.namespace.is_empty()).then(|| self.namespace.clone()),
+                table: self.table.clone(),
+                ..EnforceSettings::default()
+            }),
             authority: Authority::new(clients.iter().map(|client| self.peer(client))),
         })
     }
@@ -252,6 +286,8 @@ mod tests {
             root: "restconf/".to_owned(),
             lifetime_days: 1,
             max_aliases: 0,
+            table: "a b".to_owned(),
+            namespace: "../x".to_owned(),
             clients: vec![named("weir-lab"), named("weir-lab"), named("who")],
             ..DataChannelConfig::default()
         };
@@ -270,6 +306,8 @@ mod tests {
             "root",
             "lifetime_days",
             "max_aliases",
+            "table",
+            "namespace",
             "client[0].domain_names",
             "client[1].name",
             "client[1].domain_names",

@@ -1,6 +1,7 @@
 //! A service that is shared: by the connections of the data channel, and by the signal channel's server, which looks up
 //! aliases and switches filters.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +22,17 @@ const MAX_UNKEPT: usize = 10_000;
 #[derive(Clone)]
 pub struct DataHandle {
     shared: Arc<Shared>,
+}
+
+/// A client's filters that apply now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InForce {
+    /// Whose.
+    pub cuid: Cuid,
+    /// The prefixes of its domain: they are for packets to these alone.
+    pub prefixes: Prefixes,
+    /// In the order in which they are tried.
+    pub acls: Vec<Acl>,
 }
 
 struct Shared {
@@ -138,6 +150,25 @@ impl DataHandle {
         let service = self.lock();
         let acls = service.store().active_acls(cuid, mitigating);
         acls.cloned().collect()
+    }
+
+    /// The filters that apply now, of all clients that have any; `mitigating` are those of whom a mitigation is active.
+    #[must_use]
+    pub fn in_force(&self, mitigating: &BTreeSet<Cuid>) -> Vec<InForce> {
+        let service = self.lock();
+        let mut found = Vec::new();
+        for (cuid, _) in service.store().clients() {
+            let acls = service.store().active_acls(cuid, mitigating.contains(cuid));
+            let acls: Vec<Acl> = acls.cloned().collect();
+            if let (false, Some(prefixes)) = (acls.is_empty(), service.prefixes(cuid)) {
+                found.push(InForce {
+                    cuid: cuid.clone(),
+                    prefixes,
+                    acls,
+                });
+            }
+        }
+        found
     }
 
     /// Name of the peer that has registered a client. The signal channel refuses the cuid to everybody else, as a

@@ -8,11 +8,14 @@
 //! - [`service`]: a function from a request of an authenticated peer to a response. No I/O either.
 //! - [`server`]: sockets, TLS and limits around it. [`DataHandle`] shares it with the signal channel's server, which looks up
 //!   aliases and switches filters (RFC 9133); [`Folder`] keeps it over a restart.
+//! - [`DataServer`]: all of it, from a table of the configuration.
 //! - [`client`]: the other peer; [`filters`]: what it asks for.
 //!
-//! Not here: who enforces filters (the server's mitigators ask for [`DataHandle::active_acls`] and tell what they matched by
-//! [`DataHandle::handle_matched`]), the resolution of names (an operator says which names are a client's), and a gateway
-//! that relays; relayed requests are served, with their `cdid` and `Via`.
+//! - [`enforce`]: filters in the kernel of this machine. Something else that enforces asks for [`DataHandle::in_force`] and
+//!   tells what was matched by [`DataHandle::handle_matched`].
+//!
+//! Not here: the resolution of names (an operator says which names are a client's), and a gateway that relays; relayed
+//! requests are served, with their `cdid` and `Via`.
 //!
 //! ```
 //! use weir_data_channel::model::Capabilities;
@@ -42,6 +45,7 @@
 
 pub mod client;
 mod config;
+pub mod enforce;
 pub mod filters;
 pub mod fuzzing;
 mod handle;
@@ -50,13 +54,15 @@ pub mod model;
 mod policy;
 pub mod server;
 pub mod service;
+mod start;
 pub mod store;
 mod time;
 mod tls;
 
 pub use config::{ConfigFault, DataChannelConfig, DataChannelSettings, DataClientConfig};
-pub use handle::DataHandle;
+pub use handle::{DataHandle, InForce};
 pub use keep::{Folder, Keep};
 pub use policy::{Authority, Peer, Prefixes};
+pub use start::DataServer;
 pub use time::UnixTime;
 pub use tls::{TlsError, TlsFiles};

@@ -20,7 +20,7 @@ use weir_data_channel::model::{
 };
 use weir_data_channel::server::{BoundServer, ServerSettings};
 use weir_data_channel::store::{Limits, Written};
-use weir_data_channel::{DataHandle, Folder, TlsFiles};
+use weir_data_channel::{DataChannelConfig, DataHandle, DataServer, Folder, TlsFiles};
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{ActivationType, Target};
 
@@ -414,4 +414,56 @@ async fn upkeep_begins_when_the_server_comes_and_follows_what_is_wanted() {
         .unwrap();
     drop(want);
     upkeep.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_data_channel_is_started_from_its_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = Ca::new(folder.path(), "ca");
+    let config = DataChannelConfig {
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        root: "/dots/restconf".to_owned(),
+        ..DataChannelConfig::default()
+    };
+    let clients = [("client-a".into(), vec!["198.51.100.0/24".parse().unwrap()])];
+    let checked = config.check(ca.server(), &clients).unwrap();
+    let channel = DataServer::bind(checked, server_mapping(), Vec::new(), None)
+        .await
+        .unwrap();
+    assert!(ca.server().expires().unwrap() > weir_data_channel::UnixTime(1_700_000_000));
+    let url = format!("https://{}", channel.addresses()[0]);
+    let (handle, control) = (channel.handle(), channel.control());
+    let (stop, shutdown) = watch::channel(false);
+    let (_mitigate, mitigating) = watch::channel(std::collections::BTreeSet::new());
+    let task = tokio::spawn(channel.run(mitigating, shutdown));
+    let cuid = Cuid::new("c").unwrap();
+    let settings = ClientSettings::at(&url, ca.client("client-a"), cuid.clone()).unwrap();
+    let mut client = DataClient::new(settings).unwrap();
+    assert_eq!(client.discover().await.unwrap(), "/dots/restconf");
+    client
+        .put_alias(&alias("www", "198.51.100.1/32"))
+        .await
+        .unwrap();
+    assert!(handle.alias("client-a", &cuid, "www").is_some());
+    assert_eq!(handle.owner(&cuid).as_deref(), Some("client-a"));
+    assert_eq!(
+        client.peer_mapping(false).await.unwrap(),
+        Some(server_mapping())
+    );
+    // The path is known: it is not asked for.
+    let url = format!("{url}/dots/restconf");
+    let settings = ClientSettings::at(&url, ca.client("client-a"), cuid).unwrap();
+    let before = control.counts().requests;
+    assert_eq!(
+        DataClient::new(settings)
+            .unwrap()
+            .aliases()
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(control.counts().requests, before + 1);
+    stop.send_replace(true);
+    task.await.unwrap();
 }

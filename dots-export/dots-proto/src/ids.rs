@@ -116,6 +116,16 @@ impl Cuid {
         Self(URL_SAFE_NO_PAD.encode(first))
     }
 
+    /// Returns another `cuid` for a client whose first is taken (RFC 9132 §4.4.1.2); `None` where it would be too long.
+    #[must_use]
+    pub fn following(&self) -> Option<Self> {
+        let (stem, number) = match self.0.rsplit_once('~') {
+            Some((stem, number)) => (stem, number.parse::<u32>().unwrap_or(0)),
+            None => (self.0.as_str(), 0),
+        };
+        Self::new(&format!("{stem}~{}", number.saturating_add(1))).ok()
+    }
+
     /// Returns the text as it stands in the `Uri-Path`.
     #[must_use]
     pub fn as_str(&self) -> &str {

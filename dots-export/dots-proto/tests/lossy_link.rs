@@ -398,7 +398,9 @@ fn large_answers_and_notifications_arrive_whole() {
             .notices
             .iter()
             .filter_map(|notice| match notice {
-                Notice::Notification { resource, body } if *resource == all => Some(body.clone()),
+                Notice::Notification { resource, body, .. } if *resource == all => {
+                    Some(body.clone())
+                }
                 _ => None,
             })
             .collect();

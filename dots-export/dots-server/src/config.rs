@@ -17,9 +17,6 @@ use crate::mitigator::{MitigatorConfig, MitigatorSettings, check_all};
 pub struct DotsServerConfig {
     /// Addresses for DTLS over UDP and TLS over TCP.
     pub listen: Vec<SocketAddr>,
-    /// Addresses of the data channel (RFC 8783), such as `[::]:443`; none: there is none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub data_listen: Vec<SocketAddr>,
     /// CA that clients must be certified by.
     pub ca: PathBuf,
     /// Our certificate and its chain.
@@ -50,7 +47,6 @@ impl Default for DotsServerConfig {
                 std::net::Ipv6Addr::UNSPECIFIED.into(),
                 4646,
             )],
-            data_listen: Vec::new(),
             ca: PathBuf::new(),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
@@ -94,8 +90,6 @@ pub struct Fault {
 pub struct DotsServerSettings {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
-    /// Where the data channel listens.
-    pub data_listen: Vec<SocketAddr>,
     /// What we prove ourselves with, and go by for clients.
     pub files: CredentialFiles,
     /// Sessions at once.
@@ -248,7 +242,6 @@ impl DotsServerConfig {
         files.clients = keys;
         Ok(DotsServerSettings {
             listen: self.listen.clone(),
-            data_listen: self.data_listen.clone(),
             files,
             max_sessions: self.max_sessions,
             max_half_open: self.max_half_open,

@@ -3,6 +3,8 @@
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{AclActivation, Scope, Target};
 
+use crate::names::target_of;
+
 /// Aliases and filters of clients.
 pub trait DataChannel: Send {
     /// What an alias of this client, by its name in the configuration and its cuid, stands for; `None` where it has none of that
@@ -34,16 +36,30 @@ impl DataChannel for NoDataChannel {
     }
 }
 
-/// A scope with its aliases resolved: what is to be protected. The error is the alias that is unknown.
-pub(crate) fn protected(
+/// All targets of a scope: its own, and those of its aliases. The error is the alias that is unknown.
+pub(crate) fn targets(
     data: &dyn DataChannel,
     (client, cuid): (&str, &Cuid),
     scope: &Scope,
-) -> Result<Scope, String> {
+) -> Result<Vec<Target>, String> {
+    let aliases = scope
+        .alias_name
+        .iter()
+        .map(|name| data.alias(client, cuid, name).ok_or_else(|| name.clone()));
+    let own = target_of(scope);
+    let names_something =
+        !(own.target_prefix.is_empty() && own.target_fqdn.is_empty() && own.target_uri.is_empty());
+    let own = names_something.then_some(Ok(own));
+    own.into_iter().chain(aliases).collect()
+}
+
+/// A scope with its aliases and names resolved: what is to be protected.
+pub(crate) fn protected(scope: &Scope, targets: &[Target]) -> Scope {
     let mut protected = Scope {
-        target_prefix: scope.target_prefix.clone(),
         target_port_range: scope.target_port_range.clone(),
         target_protocol: scope.target_protocol.clone(),
+        target_fqdn: scope.target_fqdn.clone(),
+        target_uri: scope.target_uri.clone(),
         alias_name: scope.alias_name.clone(),
         trigger_mitigation: scope.trigger_mitigation,
         source_prefix: scope.source_prefix.clone(),
@@ -51,36 +67,27 @@ pub(crate) fn protected(
         source_icmp_type_range: scope.source_icmp_type_range.clone(),
         ..Scope::default()
     };
-    for (index, name) in scope.alias_name.iter().enumerate() {
-        let target = data.alias(client, cuid, name).ok_or_else(|| name.clone())?;
-        let first = index == 0 && scope.target_prefix.is_empty();
-        protected.target_prefix.extend(target.target_prefix);
+    for (index, target) in targets.iter().enumerate() {
+        protected.target_prefix.extend(target.target_prefix.iter());
         // Where any target has all ports, all have.
-        widen(
-            &mut protected.target_port_range,
-            target.target_port_range,
-            first,
-        );
-        widen(
-            &mut protected.target_protocol,
-            target.target_protocol,
-            first,
-        );
+        let (ports, protocols) = (&target.target_port_range, &target.target_protocol);
+        widen(&mut protected.target_port_range, ports, index == 0);
+        widen(&mut protected.target_protocol, protocols, index == 0);
     }
-    Ok(protected)
+    protected
 }
 
-/// Adds what another target names; an empty list stands for all. The first alias narrows what the request left open.
-fn widen<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>, first: bool) {
+/// Adds what another target names; an empty list stands for all. The first narrows what the request left open.
+fn widen<T: PartialEq + Copy>(all: &mut Vec<T>, more: &[T], first: bool) {
     if all.is_empty() && first {
-        *all = more;
+        *all = more.to_vec();
     } else if all.is_empty() || more.is_empty() {
         all.clear();
     } else {
-        more.into_iter().for_each(|one| {
-            if !all.contains(&one) {
-                all.push(one);
+        for one in more {
+            if !all.contains(one) {
+                all.push(*one);
             }
-        });
+        }
     }
 }

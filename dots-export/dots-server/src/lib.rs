@@ -2,8 +2,8 @@
 //! [`Mitigator`], and reports what that measured.
 //!
 //! [`Server`] is the machine: data of sessions in, datagrams out, `now` as an argument. [`BoundServer`] is the shell around
-//! it: sockets, DTLS, a clock, and the state file through which mitigations outlive a restart. Aliases and filters are those of
-//! a [`DataChannel`]. Targets are prefixes and aliases; names and URIs get an honest error.
+//! it: sockets, DTLS and TLS, a clock, and the state file through which mitigations outlive a restart. Aliases and filters are those of
+//! a [`DataChannel`]. Names and URIs are resolved when a mitigation is asked for.
 //!
 //! # What filters
 //!
@@ -36,16 +36,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **nftables** needs `CAP_NET_ADMIN`, the program `nft` (and `ip` for a namespace). The table `inet weir_dots` is Weir's alone:
-//! each change is one transaction, and a table that somebody else has removed (`nft flush ruleset`) is built anew. It filters in
-//! `prerouting` before connection tracking. Fragments without ports match no ports unless the host reassembles, as it does
-//! where connection tracking is on. The table goes when the server ends in order (`keep_on_exit` keeps it); after a crash it
-//! filters on until the next run replaces it, counting anew.
+//! **nftables** needs `CAP_NET_ADMIN`, the program `nft` (and `ip` for a namespace). The table `inet weir_dots` is Weir's
+//! alone: each change is one transaction, and a table that somebody else has removed (`nft flush ruleset`) is built anew. It
+//! filters in `prerouting` before connection tracking. Fragments without ports match no ports unless the host reassembles, as
+//! it does where connection tracking is on. Where the answers of a DOTS server to its clients pass this host, `spare` has to
+//! name that server, or a mitigation of all traffic cuts the signal. The table goes when the server ends in order; with
+//! `keep_on_exit` it stays, so that a restart or a reload leaves no gap, but nothing ends it if the server does not come back.
+//! After a crash it filters on in any case. The next run replaces it, counting anew.
 //!
 //! **Commands and webhooks** get JSON with the names of RFC 9132: a command on its standard input, a webhook as a POST.
 //!
 //! ```json
-//! {"action": "start", "run": 1800000000, "sequence": 7, "mitigations": [
+//! {"action": "start", "run": 1800000000000, "sequence": 7, "mitigations": [
 //!     {"id": 3, "scope": {"target-prefix": ["203.0.113.7/32"], "target-protocol": [17],
 //!                         "target-port-range": [{"lower-port": 53}]}}]}
 //! ```
@@ -57,8 +59,9 @@
 //! | `stop` | one | filter no more; nothing to do where the id is not known |
 //! | `report` | up to 256, without scopes | answer what was dropped |
 //!
-//! Ids are unique within a `run`. A repetition, after an answer was lost, has the `sequence` of the first. An answer, to any
-//! message, may be empty or have reports; rates and status follow from the counters where they are left out:
+//! Ids are unique within a `run`, which is when it began in milliseconds since 1970. A repetition, after an answer was lost,
+//! has the `sequence` of the first. An answer, to any message, may be empty or have reports; rates and status follow from the
+//! counters where they are left out:
 //!
 //! ```json
 //! {"reports": [{"id": 3, "bytes-dropped": 128000, "pkts-dropped": 1000,
@@ -76,6 +79,7 @@ mod data;
 pub mod fuzzing;
 mod held;
 mod mitigator;
+mod names;
 mod query;
 mod registry;
 mod saved;
@@ -93,7 +97,7 @@ pub use data::DataChannel;
 pub use mitigator::{
     CommandSettings, ExternalSettings, MitigationId, Mitigator, MitigatorConfig, MitigatorError,
     MitigatorReport, MitigatorSettings, NftablesSettings, NoMitigator, RateLimit, WebhookSettings,
-    WebhookTls, start_mitigators,
+    WebhookTls, probe_mitigators, start_mitigators,
 };
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;

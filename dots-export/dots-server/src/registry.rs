@@ -1,6 +1,6 @@
 //! The mitigations of all clients: who holds what, for how long, and what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use weir_dots_proto::body::{
@@ -58,6 +58,8 @@ pub(crate) struct Registry {
     next: u64,
     /// Nothing is due before; `None`: nothing at all.
     due: Option<Instant>,
+    /// Whether another client may be mitigated now than at the last look.
+    moved: bool,
 }
 
 /// A mitigation of which its observers are to be told.
@@ -268,6 +270,7 @@ impl Registry {
                 && held.is_active()
                 && held.overlaps(protected);
             if gives_way {
+                self.moved = true;
                 mitigator.withdraw(held.id);
                 held.applied = false;
                 held.begin_farewell(MitigationStatus::AttackMitigationWithdrawn);
@@ -280,6 +283,13 @@ impl Registry {
     /// Whether the client holds a mitigation of that mid.
     pub(crate) fn contains(&self, cuid: &Cuid, mid: Mid) -> bool {
         self.held.contains_key(&(cuid.clone(), mid))
+    }
+
+    /// What a mitigation protects that stands.
+    pub(crate) fn protected(&self, cuid: &Cuid, mid: Mid) -> Option<&Scope> {
+        let held = self.held.get(&(cuid.clone(), mid));
+        held.filter(|held| held.terminates.is_none())
+            .map(|held| &held.protected)
     }
 
     /// Whether the client holds any mitigation, be it a terminating one.
@@ -303,6 +313,14 @@ impl Registry {
     /// Whether any mitigation of the client is active: its session is under attack.
     pub(crate) fn is_mitigating(&self, cuid: &Cuid) -> bool {
         self.of_client(cuid).any(|(_, held)| held.is_active())
+    }
+
+    /// Clients of whom a mitigation filters, where that may have changed since the last call.
+    pub(crate) fn poll_mitigating(&mut self) -> Option<BTreeSet<Cuid>> {
+        std::mem::take(&mut self.moved).then(|| {
+            let active = self.held.iter().filter(|(_, held)| held.is_active());
+            active.map(|((cuid, _), _)| cuid.clone()).collect()
+        })
     }
 
     /// Takes in what was measured. A mitigation that is ending keeps its status.
@@ -357,6 +375,7 @@ impl Registry {
             if held.note_told(now) {
                 // Told often enough: it waits for the loss of the signal again.
                 if std::mem::take(&mut held.applied) {
+                    self.moved = true;
                     mitigator.withdraw(held.id);
                 }
                 held.farewells = None;
@@ -520,6 +539,7 @@ impl Registry {
             status_news: false,
             told: epoch.instant,
         };
+        self.moved = true;
         self.keys.insert(held.id, key.clone());
         self.due_at(epoch.instant);
         self.held.insert(key, held);
@@ -616,6 +636,7 @@ impl Registry {
 
     /// A row has changed: it is to be written, and looked at.
     fn touch(&mut self, now: Instant, key: &(Cuid, Mid)) {
+        self.moved = true;
         self.changed
             .insert(RowKey::Mitigation(key.0.clone(), key.1));
         self.due_at(now);

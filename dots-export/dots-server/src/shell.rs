@@ -1,12 +1,13 @@
 //! Sockets and clock around listener and server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
+use weir_dots_proto::Cuid;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dtls::{
     DtlsError, FileWatch, Listener, ListenerEvent, ListenerLimits, ServerContext, SessionId,
@@ -19,6 +20,10 @@ use crate::streams::{StreamLimits, Streams};
 use crate::transport_figures::{TransportFigures, TransportView};
 use crate::{DataChannel, DotsServerSettings, Mitigator, SavedRow, Server, ServerChange};
 
+/// Longest wait for the addresses of a name.
+const LOOKUP: Duration = Duration::from_secs(4);
+/// Answers of the resolver that may wait.
+const LOOKUPS: usize = 64;
 /// Rows that could not be written are tried again after this.
 const STATE_WAIT: Duration = Duration::from_secs(1);
 /// Datagrams that are taken in before the rows that they change are written, all at once.
@@ -59,6 +64,7 @@ pub struct BoundServer {
     server: Server,
     kept: Option<Kept>,
     observations: Option<mpsc::Receiver<Observation>>,
+    mitigating: watch::Sender<BTreeSet<Cuid>>,
 }
 
 /// How an attack stands that this side observes.
@@ -132,6 +138,7 @@ impl BoundServer {
             server,
             kept: None,
             observations: None,
+            mitigating: watch::Sender::default(),
         })
     }
 
@@ -153,6 +160,12 @@ impl BoundServer {
     pub fn with_data_channel(mut self, data: Box<dyn DataChannel>) -> Self {
         self.server = self.server.with_data_channel(data);
         self
+    }
+
+    /// Clients of whom a mitigation filters, as that changes.
+    #[must_use]
+    pub fn mitigating(&self) -> watch::Receiver<BTreeSet<Cuid>> {
+        self.mitigating.subscribe()
     }
 
     /// Clients that ask for it are told of these attacks.
@@ -178,6 +191,7 @@ impl BoundServer {
     /// Serves until `shutdown` is true.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         let mut sockets = Sockets::new(&self.bound);
+        let (found, mut lookups) = mpsc::channel::<(String, Vec<IpAddr>)>(LOOKUPS);
         loop {
             let due = self.next_timer();
             tokio::select! {
@@ -194,6 +208,9 @@ impl BoundServer {
                         self.receive(incoming, &mut sockets);
                     }
                 }
+                Some((name, addresses)) = lookups.recv() => {
+                    self.server.handle_lookup(Instant::now(), &name, addresses);
+                }
                 observation = observed(&mut self.observations) => {
                     let item = observation.item.map(|item| *item);
                     self.server
@@ -208,6 +225,9 @@ impl BoundServer {
                 }
             }
             self.pump(&mut sockets).await;
+            while let Some(name) = self.server.poll_lookup() {
+                tokio::spawn(look_up(name, found.clone()));
+            }
         }
         // Clients that are told need not wait for missed heartbeats.
         self.listeners
@@ -327,6 +347,13 @@ impl BoundServer {
         while let Some(event) = self.streams.poll_event() {
             self.handle_event(now, STREAMS, event);
         }
+        if let Some(mitigating) = self.server.poll_mitigating() {
+            self.mitigating.send_if_modified(|before| {
+                let moved = *before != mitigating;
+                *before = mitigating;
+                moved
+            });
+        }
         self.write_rows().await;
         while let Some((session, datagram)) = self.server.poll_transmit() {
             let sent = match listener_of(session) {
@@ -388,6 +415,21 @@ impl BoundServer {
             }
         }
     }
+}
+
+/// Asks the system's resolver, which an operator points to one that is reached over TLS or HTTPS (RFC 9132 §11).
+async fn look_up(name: String, found: mpsc::Sender<(String, Vec<IpAddr>)>) {
+    let asked = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((name.as_str(), 0)));
+    let addresses = match asked.await {
+        Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
+        Ok(Err(error)) => {
+            tracing::info!(name, %error, "a target's name has no address");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
+    // The server may have ended.
+    let _ = found.send((name, addresses)).await;
 }
 
 /// The next observation, if anybody makes any.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
@@ -15,6 +15,8 @@ use weir_dtls::SessionId;
 
 /// Inputs that wait to be taken; then sockets are left to fill.
 const QUEUE: usize = 1024;
+/// Octets that are read at once from a connection: a record of TLS.
+const PIECE: usize = 16_384;
 /// Pieces that wait to be written to one connection; a peer that does not read loses it.
 const UNWRITTEN: usize = 64;
 /// A piece that is not written within this is not going to be.
@@ -192,15 +194,23 @@ async fn accept(listener: Arc<TcpListener>, queue: mpsc::Sender<Incoming>) {
     }
 }
 
-async fn read_octets(id: SessionId, mut stream: OwnedReadHalf, queue: mpsc::Sender<Incoming>) {
-    let mut buffer = vec![0; 16_384];
+async fn read_octets(id: SessionId, stream: OwnedReadHalf, queue: mpsc::Sender<Incoming>) {
     loop {
-        let read = stream.read(&mut buffer).await;
-        let incoming = match read {
-            Ok(length @ 1..) => {
-                Incoming::Octets(id, buffer.get(..length).unwrap_or_default().to_vec())
+        let read = match stream.readable().await {
+            Ok(()) => {
+                // A connection that is idle has no buffer.
+                let mut buffer = vec![0; PIECE];
+                stream.try_read(&mut buffer).map(|length| {
+                    buffer.truncate(length);
+                    buffer
+                })
             }
-            Ok(0) | Err(_) => Incoming::Ended(id),
+            Err(error) => Err(error),
+        };
+        let incoming = match read {
+            Ok(octets) if !octets.is_empty() => Incoming::Octets(id, octets),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Ok(_) | Err(_) => Incoming::Ended(id),
         };
         let ended = matches!(incoming, Incoming::Ended(_));
         if queue.send(incoming).await.is_err() || ended {

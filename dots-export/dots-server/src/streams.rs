@@ -61,7 +61,8 @@ pub(crate) struct Streams {
     half_open: BTreeMap<SessionId, IpAddr>,
     next: u64,
     events: VecDeque<ListenerEvent>,
-    transmits: VecDeque<(SessionId, Vec<u8>)>,
+    /// Octets for each connection since the last poll.
+    transmits: BTreeMap<SessionId, Vec<u8>>,
     closed: VecDeque<SessionId>,
     counters: StreamCounters,
 }
@@ -76,7 +77,7 @@ impl Streams {
             half_open: BTreeMap::new(),
             next: 0,
             events: VecDeque::new(),
-            transmits: VecDeque::new(),
+            transmits: BTreeMap::new(),
             closed: VecDeque::new(),
             counters: StreamCounters::default(),
         }
@@ -175,9 +176,9 @@ impl Streams {
         self.events.pop_front()
     }
 
-    /// The next octets for a peer.
+    /// All octets for the next peer that has some.
     pub(crate) fn poll_transmit(&mut self) -> Option<(SessionId, Vec<u8>)> {
-        self.transmits.pop_front()
+        self.transmits.pop_first()
     }
 
     /// The next connection whose socket is to be closed, once what was polled for it is sent.
@@ -263,7 +264,7 @@ impl Streams {
             over = true;
         }
         while let Some(octets) = connection.tls.poll_transmit() {
-            self.transmits.push_back((id, octets));
+            self.transmits.entry(id).or_default().extend(octets);
         }
         if over {
             self.forget(id);
@@ -372,9 +373,15 @@ mod tests {
             streams.poll_event(),
             Some(ListenerEvent::Data { .. })
         ));
-        // What the server's session has to say comes after its CSM.
-        let reset = Message::empty(Kind::Reset, 0).to_octets();
-        streams.handle_send(id, &reset).unwrap();
+        // However much the server's session has to say, it comes in one piece.
+        for token in 0..500 {
+            let token = Token::from_number(token);
+            let state = Message::new(Kind::NonConfirmable, Code::CONTENT, 0, token);
+            streams.handle_send(id, &state.to_octets()).unwrap();
+        }
+        let (_, octets) = streams.poll_transmit().unwrap();
+        assert!(streams.poll_transmit().is_none());
+        client.handle_octets(&octets);
         streams.handle_close(id);
         run(&mut streams, id, now, &mut client);
         while let Some(event) = client.poll_event() {
@@ -382,6 +389,8 @@ mod tests {
                 carrier.handle_octets(&octets);
             }
         }
+        let told = std::iter::from_fn(|| carrier.poll_datagram()).count();
+        assert_eq!(told, 500);
         assert!(carrier.is_introduced() && carrier.end().is_some());
         assert!(matches!(
             streams.poll_event(),

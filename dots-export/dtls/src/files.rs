@@ -1,8 +1,8 @@
 //! Credentials in files, read again when the files change.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use crate::{Credentials, DtlsError, PresharedKey, PskClient};
 
@@ -109,14 +109,15 @@ impl CredentialFiles {
     fn stamps(&self) -> Vec<Stamp> {
         let stamp = |path: &Path| {
             let found = fs::metadata(path).ok()?;
-            Some((found.modified().ok()?, found.len()))
+            // Not the time of modification, which tools that copy files keep.
+            Some((found.ino(), found.ctime(), found.ctime_nsec(), found.len()))
         };
         self.paths().into_iter().map(stamp).collect()
     }
 }
 
 /// What tells one content of a file from the next; `None` where there is no file.
-type Stamp = Option<(SystemTime, u64)>;
+type Stamp = Option<(u64, i64, i64, u64)>;
 
 /// Looks whether files have changed.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ impl Client {
     pub(super) fn advance(&mut self, now: Instant) {
         self.advanced_at = Some(now);
         self.notify_silence(now);
+        self.end_redirect(now);
         if !self.connected {
             return;
         }
@@ -32,7 +33,9 @@ impl Client {
         for (mid, due) in due.into_iter().take(self.session.room()) {
             self.send_due(now, mid, due);
         }
+        self.advance_efficacy(now);
         self.advance_telemetry(now);
+        self.advance_negotiation(now);
         self.advance_setup(now);
     }
 

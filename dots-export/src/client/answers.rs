@@ -14,8 +14,13 @@ use super::mitigation::Phase;
 use super::{AFTER_SILENCE, AUDIT_AFTER, Audit, Client, MAX_RETRIES, Purpose};
 use crate::command::{ClientNotice, ends_with_lifetime};
 
+/// How often another cuid is tried.
+const MAX_COLLISIONS: u32 = 8;
 /// Where 5.03 states no Max-Age, its default counts (RFC 7252 §5.10.5).
 const DEFAULT_MAX_AGE: u32 = 60;
+
+/// A server whose redirection is ignored is asked again after this.
+pub(super) const AFTER_REDIRECT: Duration = Duration::from_secs(60);
 
 /// An answer to a request.
 #[derive(Clone, Debug)]
@@ -42,12 +47,21 @@ impl Answer {
                 (conflict.conflict_cause != Some(ConflictCause::CuidCollision))
                     .then(|| Duration::from_secs(timer.into()))
             }
+            // Its Max-Age is about the other server.
+            Code::SERVICE_UNAVAILABLE if self.alternate().is_some() => Some(AFTER_REDIRECT),
             code if code.class() == 5 => {
                 let seconds = self.max_age.unwrap_or(DEFAULT_MAX_AGE);
                 Some(Duration::from_secs(seconds.clamp(1, 3600).into()))
             }
             _ => None,
         }
+    }
+
+    /// Whether another client has our cuid.
+    fn is_cuid_collision(&self) -> bool {
+        let conflict = self.scope().and_then(|scope| scope.conflict_information);
+        self.code == Code::CONFLICT
+            && conflict.and_then(|one| one.conflict_cause) == Some(ConflictCause::CuidCollision)
     }
 
     /// The server's words, or what the body of a conflict says.
@@ -68,6 +82,9 @@ impl Client {
         if !answer.code.is_success() {
             self.counters.refused += 1;
         }
+        if self.take_redirect(now, answer) {
+            return self.ask_again(now, purpose);
+        }
         match purpose {
             Purpose::Put(mid) => self.handle_put(now, mid, answer),
             Purpose::Observe(mid) => self.handle_observed(now, mid, answer),
@@ -77,6 +94,9 @@ impl Client {
             Purpose::Tell(attack, tmid) => self.handle_told(now, attack, tmid, answer),
             Purpose::Forget(attack, tmid) => self.handle_forgotten(now, &attack, tmid, answer),
             Purpose::SetupOffer => self.handle_setup_offer(answer),
+            Purpose::ConfigOffer => self.handle_config_offer(now, answer),
+            Purpose::Config(sid) => self.handle_config_answer(now, sid, answer),
+            Purpose::Efficacy(mid) => self.handle_efficacy_answer(now, mid, answer),
             Purpose::Setup(name, tsid) => self.handle_setup_answer(now, &name, tsid, answer),
             Purpose::DeleteSetup(name) => self.handle_setup_deleted(now, &name, answer),
         }
@@ -95,6 +115,11 @@ impl Client {
         }
         self.counters.unanswered += 1;
         self.wants_session |= self.connected;
+        self.ask_again(now, purpose);
+    }
+
+    /// A request is to be made once more, over this session or the next.
+    fn ask_again(&mut self, now: Instant, purpose: Purpose) {
         match purpose {
             Purpose::Put(mid) => {
                 let Some(held) = self.mitigations.get_mut(&mid) else {
@@ -134,6 +159,8 @@ impl Client {
                     told.forget_at = Some(now + AFTER_SILENCE);
                 }
             }
+            Purpose::ConfigOffer | Purpose::Config(_) => self.handle_config_silence(now),
+            Purpose::Efficacy(mid) => self.handle_efficacy_silence(now, mid),
             Purpose::SetupOffer | Purpose::Setup(..) | Purpose::DeleteSetup(_) => {
                 self.handle_setup_silence(now, &purpose);
             }
@@ -149,6 +176,13 @@ impl Client {
             self.handle_granted(now, mid, answer);
             return;
         }
+        if answer.is_cuid_collision() && self.take_new_cuid() {
+            // The same request, under another name (RFC 9132 §4.4.1.2).
+            return;
+        }
+        let Some(held) = self.mitigations.get_mut(&mid) else {
+            return;
+        };
         let refreshed = held.phase == Phase::Active;
         let retry_in = answer.retry_in().filter(|_| held.refusals < MAX_RETRIES);
         held.refusals += 1;
@@ -183,6 +217,24 @@ impl Client {
         } else {
             self.forget(mid);
         }
+    }
+
+    /// Takes another cuid where the server knows ours as another client's. It does not change while mitigations stand under it
+    /// (RFC 9132 §4.4.1.1), and not for ever.
+    fn take_new_cuid(&mut self) -> bool {
+        let stands = self.mitigations.values().any(|held| held.was_granted);
+        let Some(cuid) = self
+            .cuid
+            .following()
+            .filter(|_| !stands && self.collisions < MAX_COLLISIONS)
+        else {
+            return false;
+        };
+        self.collisions += 1;
+        tracing::warn!(upstream = &*self.upstream, old = %self.cuid, new = %cuid, "another client has our cuid");
+        self.cuid = cuid;
+        self.persist_identifiers();
+        true
     }
 
     fn handle_granted(&mut self, now: Instant, mid: Mid, answer: &Answer) {

@@ -9,6 +9,7 @@ use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::{Cuid, Mid, Tmid};
 
 use super::setup::SetupItem;
+use crate::discovery::Discovery;
 
 /// Number of a [`StateChange`]; grows from one to the next.
 #[derive(
@@ -45,6 +46,14 @@ pub enum SavedState {
         /// Last `tsid` chosen.
         #[serde(default)]
         last_tsid: Option<u32>,
+        /// Last `sid` chosen.
+        #[serde(default)]
+        last_sid: Option<u32>,
+    },
+    /// Where the DNS said that the servers are, for when it does not answer.
+    Discovered {
+        /// All ways.
+        discovery: Discovery,
     },
     /// A mitigation that is asked for, stands, or is being withdrawn.
     Mitigation {
@@ -100,6 +109,7 @@ impl StateChange {
     pub fn key(&self) -> String {
         match &self.state {
             SavedState::Identifiers { .. } => "identifiers".to_owned(),
+            SavedState::Discovered { .. } => "discovered".to_owned(),
             SavedState::Mitigation { mid, .. } | SavedState::NoMitigation { mid } => {
                 format!("mid/{mid}")
             }

@@ -7,6 +7,7 @@ use weir_dots_proto::Mid;
 use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_proto::client::RequestId;
 
+use super::efficacy::Efficacy;
 use super::journal::{ChangeId, SavedState};
 use crate::command::ends_with_lifetime;
 
@@ -54,6 +55,8 @@ pub(super) struct Held {
     pub(super) silent_at: Option<Instant>,
     /// Refusals that were followed by another try.
     pub(super) refusals: u32,
+    /// How well it works, to be told.
+    pub(super) efficacy: Option<Efficacy>,
 }
 
 impl Held {
@@ -81,6 +84,7 @@ impl Held {
             check_at: None,
             silent_at: None,
             refusals: 0,
+            efficacy: None,
         }
     }
 

@@ -5,8 +5,12 @@
 
 mod advance;
 mod answers;
+mod discovered;
+mod efficacy;
 mod journal;
 mod mitigation;
+mod negotiation;
+mod redirect;
 mod reports;
 mod restore;
 mod setup;
@@ -17,18 +21,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_attack_event::AttackId;
-use weir_dots_proto::body::{Lifetime, Scope};
+use weir_dots_proto::body::{Lifetime, Scope, SignalConfig};
 use weir_dots_proto::client::{Notice, Request, RequestId, Session};
 use weir_dots_proto::coap::Code;
-use weir_dots_proto::{Cuid, Mid, SessionParameters, Tmid, Tsid};
+use weir_dots_proto::{Cuid, Mid, SessionParameters, Sid, Tmid, Tsid};
 use weir_dtls::Validity;
 
+pub use self::efficacy::Efficacy;
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
+use self::negotiation::Negotiation;
+pub use self::redirect::Alternate;
+use self::redirect::Redirects;
 use self::setup::Setup;
 pub use self::setup::{SetupItem, SetupPlan};
 use self::told::Told;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
+use crate::discovery::Discovery;
 use crate::request::{mitigate, mitigation_body, next_id};
 use crate::scope::covers;
 use crate::telemetry::{MAX_BODY_OCTETS, fits};
@@ -59,6 +68,8 @@ pub struct ClientParameters {
     pub seed: u64,
     /// An active mitigation of which nothing was heard for this long is asked about.
     pub check_interval: Duration,
+    /// Session configuration to negotiate (RFC 9132 §4.5); `None`: the defaults are good.
+    pub wish: Option<SignalConfig>,
 }
 
 impl ClientParameters {
@@ -71,6 +82,7 @@ impl ClientParameters {
             session: SessionParameters::default(),
             seed,
             check_interval: Duration::from_secs(30),
+            wish: None,
         }
     }
 }
@@ -90,6 +102,8 @@ pub struct ClientCounters {
     pub orphans: u64,
     /// Answers that could not be read.
     pub unreadable: u64,
+    /// Redirections to servers that were used within the last five minutes, which are ignored.
+    pub redirect_loops: u64,
 }
 
 /// A mitigation as the client holds it.
@@ -121,7 +135,15 @@ pub struct Client {
     last_mid: Option<u32>,
     last_tmid: Option<u32>,
     last_tsid: Option<u32>,
+    last_sid: Option<u32>,
+    negotiation: Negotiation,
     setup: Setup,
+    /// How often another client had our cuid.
+    collisions: u32,
+    /// The server has our vendor mapping.
+    mapping_shared: bool,
+    discovered: Option<Discovery>,
+    redirects: Redirects,
     mitigations: BTreeMap<Mid, Held>,
     telemetry: BTreeMap<AttackId, Told>,
     outstanding: Vec<(RequestId, Purpose)>,
@@ -154,6 +176,9 @@ enum Purpose {
     Tell(AttackId, Tmid),
     Forget(AttackId, Tmid),
     SetupOffer,
+    ConfigOffer,
+    Config(Sid),
+    Efficacy(Mid),
     Setup(String, Tsid),
     DeleteSetup(String),
 }
@@ -166,14 +191,20 @@ impl Client {
             upstream: parameters.upstream,
             cuid: parameters.cuid,
             check_interval: parameters.check_interval,
-            session: Session::new(parameters.session, parameters.seed),
+            session: Session::new(parameters.session.clone(), parameters.seed),
             connected: false,
             wants_session: false,
             audit: Audit::Due(None),
             last_mid: None,
             last_tmid: None,
             last_tsid: None,
+            last_sid: None,
+            negotiation: Negotiation::new(parameters.wish, &parameters.session),
             setup: Setup::default(),
+            collisions: 0,
+            mapping_shared: false,
+            discovered: None,
+            redirects: Redirects::default(),
             mitigations: BTreeMap::new(),
             telemetry: BTreeMap::new(),
             outstanding: Vec::new(),
@@ -206,6 +237,10 @@ impl Client {
                 ended,
             } => self.handle_telemetry(attack, body, ended),
             ClientCommand::Setup { plan } => self.handle_setup(plan),
+            ClientCommand::MappingShared => self.mapping_shared = true,
+            ClientCommand::Efficacy { attack, efficacy } => {
+                self.handle_efficacy(&attack, &efficacy);
+            }
         }
         self.note_mitigating();
         self.advance(now);
@@ -227,6 +262,7 @@ impl Client {
             }
         }
         self.setup.handle_connected();
+        self.negotiation.handle_connected();
         self.expect_telemetry(now);
         self.session.handle_connected(now);
         self.notify_session(SessionState::Up);
@@ -237,6 +273,7 @@ impl Client {
     pub fn handle_disconnected(&mut self, now: Instant) {
         if self.connected {
             self.connected = false;
+            self.redirects.handle_disconnected(now);
             self.session.handle_disconnected(now);
             self.notify_session(SessionState::Lost);
         }
@@ -330,7 +367,10 @@ impl Client {
             .filter_map(|held| held.silent_at)
             .filter(later);
         let later = |at: &Instant| self.connected && later(at);
-        let told = told.chain(self.setup.timers());
+        let told = told
+            .chain(self.setup.timers())
+            .chain(self.negotiation.timer())
+            .chain(self.redirects.due());
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
     }
@@ -467,6 +507,7 @@ impl Client {
             last_mid: self.last_mid,
             last_tmid: self.last_tmid,
             last_tsid: self.last_tsid,
+            last_sid: self.last_sid,
         });
     }
 
@@ -521,7 +562,9 @@ impl Client {
                         self.handle_answer(now, purpose, &answer);
                     }
                 }
-                Notice::Notification { body, .. } => self.handle_reports(now, &body),
+                Notice::Notification { body, max_age, .. } => {
+                    self.handle_notification(now, body, max_age);
+                }
                 Notice::Unanswered { id } => {
                     if let Some(purpose) = self.take_purpose(id) {
                         self.handle_silence(now, id, purpose);

@@ -9,7 +9,7 @@ use weir_dots_proto::Mid;
 use weir_dots_proto::body::{Body, Lifetime, Mitigation, Scope};
 use weir_dots_proto::coap::Code;
 
-use super::answers::Answer;
+use super::answers::{AFTER_REDIRECT, Answer};
 use super::mitigation::Phase;
 use super::{AFTER_SILENCE, Audit, Client, Purpose};
 use crate::command::{ClientNotice, ends_with_lifetime};
@@ -62,6 +62,11 @@ impl Client {
                     return;
                 }
             },
+            (_, Some(_)) if answer.alternate().is_some() => {
+                self.audit = Audit::Due(Some(now + AFTER_REDIRECT));
+                self.refuse_waiting(answer);
+                return;
+            }
             (code, _) if code.class() == 5 => {
                 let wait = answer.max_age.unwrap_or(5).clamp(1, 60);
                 self.audit = Audit::Due(Some(now + std::time::Duration::from_secs(wait.into())));

@@ -43,11 +43,13 @@ impl Client {
                 last_mid,
                 last_tmid,
                 last_tsid,
+                last_sid,
                 ..
             } => {
                 self.last_mid = last_mid;
                 self.last_tmid = last_tmid;
                 self.last_tsid = last_tsid;
+                self.last_sid = last_sid;
             }
             SavedState::Mitigation {
                 mid,
@@ -80,6 +82,7 @@ impl Client {
                 told.restored = true;
                 self.telemetry.insert(attack, told);
             }
+            SavedState::Discovered { discovery } => self.discovered = Some(discovery),
             SavedState::Setup { name, item } => self.setup.restore(name, *item),
             SavedState::NoSetup { name } => self.setup.forget(&name),
             SavedState::NoTelemetry { attack } => {

@@ -14,6 +14,7 @@ use super::mitigation::Phase;
 use super::{Client, MAX_HELD, Purpose};
 use crate::recorder::telemetry_target;
 use crate::request::{delete_telemetry, next_id, put_telemetry};
+use crate::telemetry::without_descriptions;
 
 /// Identifiers of a `mid-list`, for which bodies leave room; the newest count.
 const MAX_MIDS: usize = 6;
@@ -139,7 +140,12 @@ impl Client {
                 continue;
             };
             let tmid = told.tmid;
-            let request = put_telemetry(&self.cuid, tmid, &body, &mids);
+            let told_body = if self.mapping_shared {
+                without_descriptions(Telemetry::clone(&body))
+            } else {
+                Telemetry::clone(&body)
+            };
+            let request = put_telemetry(&self.cuid, tmid, &told_body, &mids);
             let id = self.send(now, request, Purpose::Tell(attack.clone(), tmid));
             if let Some(told) = self.telemetry.get_mut(&attack) {
                 told.put = Some(id);

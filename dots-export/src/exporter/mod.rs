@@ -94,6 +94,7 @@ impl Exporter {
         if !known || !ended {
             self.consider(&event.id);
             self.look_for_effect(&event.id);
+            self.rate(&event.id);
         }
         self.tell(now, &event.id, ended);
         if ended {
@@ -249,6 +250,7 @@ impl Exporter {
             confirmed: false,
             told_at: None,
             untold: true,
+            rated_at: None,
         };
         self.attacks.insert(event.id.clone(), followed);
         true

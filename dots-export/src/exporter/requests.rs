@@ -10,11 +10,11 @@ use super::Exporter;
 use crate::command::ClientCommand;
 use crate::config::{RequestMode, Share, UpstreamSettings};
 use crate::decision::Action;
-use crate::followed::{Asked, Request};
+use crate::followed::{Asked, Lane, Request};
 use crate::request::mitigation_body;
 use crate::scope::{covers, mitigation_scope, overlap, union};
 use crate::standing::{Decline, decline};
-use crate::telemetry::{MAX_BODY_OCTETS, fits};
+use crate::telemetry::{MAX_BODY_OCTETS, efficacy, fits};
 
 /// The span of `max_requests_per_minute`.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -250,6 +250,41 @@ impl Exporter {
         }
     }
 
+    /// Tells upstreams that mitigate how much still arrives (RFC 9132 §4.4.3).
+    pub(super) fn rate(&mut self, id: &AttackId) {
+        let now = self.now;
+        let Some(followed) = self.attacks.get_mut(id) else {
+            return;
+        };
+        let interval = followed.policy.efficacy_interval;
+        let granted = |lane: &Lane| {
+            let asked = lane.asked().filter(|asked| asked.granted_at.is_some());
+            asked.map(|asked| asked.upstream.clone())
+        };
+        let upstreams: Vec<Arc<str>> = followed
+            .lanes
+            .iter()
+            .flat_map(|lane| granted(lane).into_iter().chain(lane.kept.iter().cloned()))
+            .collect();
+        if upstreams.is_empty() {
+            return;
+        }
+        // The first after it was granted waits as well: there is nothing to tell before it works.
+        let since = *followed.rated_at.get_or_insert(now);
+        if interval.is_zero() || now < since.plus(interval) {
+            return;
+        }
+        followed.rated_at = Some(now);
+        let efficacy = efficacy(&followed.event);
+        for upstream in upstreams {
+            let command = ClientCommand::Efficacy {
+                attack: id.clone(),
+                efficacy: efficacy.clone(),
+            };
+            self.commands.push_back((upstream, command));
+        }
+    }
+
     /// The next upstream is asked beside the one that does what it can, which keeps its request.
     pub(super) fn move_on(&mut self, id: &AttackId, lane: usize, why: &str) {
         let Some(followed) = self.attacks.get_mut(id) else {
@@ -363,11 +398,7 @@ impl Exporter {
         }
     }
 
-    pub(super) fn lane_mut(
-        &mut self,
-        id: &AttackId,
-        lane: usize,
-    ) -> Option<&mut crate::followed::Lane> {
+    pub(super) fn lane_mut(&mut self, id: &AttackId, lane: usize) -> Option<&mut Lane> {
         self.attacks.get_mut(id)?.lanes.get_mut(lane)
     }
 

@@ -47,6 +47,8 @@ impl Exporter {
             }
             ClientNotice::Session { .. }
             | ClientNotice::Credentials { .. }
+            | ClientNotice::Discovered { .. }
+            | ClientNotice::Redirected { .. }
             | ClientNotice::Withdrawn { .. }
             | ClientNotice::Orphan { .. }
             | ClientNotice::Told { .. } => {}

@@ -1,5 +1,6 @@
 //! How a link comes about: all ways to the server, each a little after the one before, and handshakes begun anew.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(super) struct Attempt {
     pub(super) destination: Arc<Destination>,
     pub(super) context: ClientContext,
     pub(super) tickets: Tickets,
-    /// Each way with the time at which it is tried in a round.
+    /// Each way with the time that it has for itself, before the next one is tried too.
     pub(super) schedule: Vec<(Path, Duration)>,
     /// Handshakes of one way that are beside one another in the end, and the time between them.
     pub(super) rounds: u32,
@@ -111,30 +112,35 @@ pub(super) async fn resolve(
     Ok(known)
 }
 
-/// Tries all ways; the first link that stands is taken, and the others end.
+/// Tries all ways, each in its turn or as soon as one before it has failed (RFC 8305 §5); the first link that stands is taken,
+/// and the others end.
 pub(super) async fn connect(attempt: Attempt) -> Attempted {
     let attempt = Arc::new(attempt);
+    let end = Instant::now() + PATIENCE;
+    let mut waiting = VecDeque::from(attempt.schedule.clone());
+    let mut next_at = Instant::now();
     let mut tries = JoinSet::new();
-    for (path, at) in attempt.schedule.iter().copied() {
-        let attempt = Arc::clone(&attempt);
-        tries.spawn(async move {
-            tokio::time::sleep(at).await;
-            let left = PATIENCE.saturating_sub(at);
-            let shaken = tokio::time::timeout(left, shake_in_rounds(attempt, path)).await;
-            (path, shaken.unwrap_or_else(|_| Err("no answer".to_owned())))
-        });
-    }
     let mut failed: Vec<(Path, String)> = Vec::new();
-    while let Some(done) = tries.join_next().await {
-        match done {
-            Ok((_, Ok(link))) => {
-                return Attempted {
-                    result: Ok(Box::new(link)),
-                    failed: failed.into_iter().map(|(path, _)| path).collect(),
-                };
+    while !(tries.is_empty() && waiting.is_empty()) {
+        tokio::select! {
+            () = tokio::time::sleep_until(next_at.into()), if !waiting.is_empty() => {
+                let Some((path, wait)) = waiting.pop_front() else { continue };
+                next_at = Instant::now() + wait;
+                tries.spawn(try_path(Arc::clone(&attempt), path, end));
             }
-            Ok((path, Err(reason))) => failed.push((path, reason)),
-            Err(error) => tracing::error!(%error, "a try to connect has broken down"),
+            Some(done) = tries.join_next() => match done {
+                Ok((_, Ok(link))) => {
+                    return Attempted {
+                        result: Ok(Box::new(link)),
+                        failed: failed.into_iter().map(|(path, _)| path).collect(),
+                    };
+                }
+                Ok((path, Err(reason))) => {
+                    failed.push((path, reason));
+                    next_at = Instant::now();
+                }
+                Err(error) => tracing::error!(%error, "a try to connect has broken down"),
+            }
         }
     }
     let reasons = failed.iter().map(|(path, why)| format!("{path}: {why}"));
@@ -142,6 +148,11 @@ pub(super) async fn connect(attempt: Attempt) -> Attempted {
         result: Err(reasons.collect::<Vec<_>>().join("; ")),
         failed: failed.into_iter().map(|(path, _)| path).collect(),
     }
+}
+
+async fn try_path(attempt: Arc<Attempt>, path: Path, end: Instant) -> (Path, Result<Link, String>) {
+    let shaken = tokio::time::timeout_at(end.into(), shake_in_rounds(attempt, path)).await;
+    (path, shaken.unwrap_or_else(|_| Err("no answer".to_owned())))
 }
 
 /// One way: while there is no verdict, another handshake is begun beside those that wait, since one that has lost much waits

@@ -4,6 +4,8 @@ mod connect;
 mod link;
 mod paths;
 mod probe;
+mod search;
+mod whereto;
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,13 +17,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_dtls::{ClientContext, Credentials, FileWatch};
 
-use crate::client::{Client, StateChange};
+use crate::client::{Alternate, Client, StateChange};
 use crate::command::{ClientCommand, ClientNotice};
 use crate::config::{Transport, UpstreamSettings};
 use connect::{Attempt, Attempted, Destination, Tickets, connect, resolve};
 use link::{Link, LinkEvent, MAX_DATAGRAM, Ready, receive};
 use paths::{Outcomes, ordered, schedule};
 use probe::Probe;
+use search::{Search, discovered_schedule};
 
 /// Waits between two tries to connect in peace: RFC 9132 §4.7 forbids less than a minute, and recommends five.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
@@ -78,6 +81,9 @@ pub async fn run_upstream(
     };
     let mut driver = Driver::new(settings, context, client, notices, journal);
     driver.client.handle_validity(credentials.validity());
+    if driver.discovered().is_some() {
+        driver.client.notify_discovered();
+    }
     let mut buffer = vec![0; MAX_DATAGRAM];
     while !*shutdown.borrow() {
         driver.settle().await;
@@ -89,6 +95,7 @@ pub async fn run_upstream(
                 None => break,
             },
             attempted = join(&mut driver.attempt) => driver.handle_attempt(attempted).await,
+            found = Search::join(driver.search.as_mut()) => driver.handle_found(found),
             received = receive(driver.link.as_deref(), &mut buffer) => driver.handle_received(received, &buffer),
             () = tokio::time::sleep_until(wake_at.into()) => driver.handle_timeout(),
         }
@@ -104,6 +111,10 @@ pub async fn run_upstream(
 struct Driver {
     settings: UpstreamSettings,
     destination: Arc<Destination>,
+    /// The server to which the configured one, or one after it, has redirected.
+    alternate: Option<Alternate>,
+    /// Where the server is looked for.
+    search: Option<Search>,
     context: ClientContext,
     files: FileWatch,
     files_at: Instant,
@@ -111,6 +122,8 @@ struct Driver {
     notices: mpsc::Sender<ClientNotice>,
     journal: Arc<dyn Journal>,
     link: Option<Box<Link>>,
+    /// The server that the link leads to.
+    linked_to: String,
     attempt: Option<JoinHandle<Attempted>>,
     /// Whether the attempt is for UDP beside a session over TCP.
     probing: bool,
@@ -136,24 +149,22 @@ impl Driver {
         notices: mpsc::Sender<ClientNotice>,
         journal: Arc<dyn Journal>,
     ) -> Self {
-        let destination = Destination {
-            host: settings.host.clone(),
-            port: settings.port,
-            addresses: settings.addresses.clone(),
-            source: settings.source_address,
-            interface: settings.interface.clone(),
-        };
+        let destination = Destination::of(&settings, None);
         let now = Instant::now();
+        let discovery = settings.discovery.clone();
         Self {
             files: FileWatch::new(settings.files().clone()),
             files_at: now + FILES,
             settings,
             destination: Arc::new(destination),
+            alternate: None,
+            search: discovery.map(|settings| Search::new(settings, now)),
             context,
             client,
             notices,
             journal,
             link: None,
+            linked_to: String::new(),
             attempt: None,
             probing: false,
             probe: Probe::default(),
@@ -175,6 +186,9 @@ impl Driver {
         if peace && self.client.is_under_attack() {
             self.failures = 0;
             self.retry_at = Instant::now();
+            if let Some(search) = &mut self.search {
+                search.handle_attack(self.retry_at);
+            }
         }
     }
 
@@ -257,6 +271,7 @@ impl Driver {
                 self.failures = self.failures.saturating_add(1);
                 tracing::warn!(upstream = &*self.settings.name, reason, "cannot connect");
                 self.client.handle_connect_failed(&reason);
+                self.handle_unreachable(now);
             }
         }
     }
@@ -289,6 +304,8 @@ impl Driver {
         let reliable = !link.path.is_datagrams();
         self.client.handle_transport(reliable, link.round_trip);
         self.link = Some(link);
+        self.linked_to.clone_from(&self.destination.host);
+        self.client.handle_server(&self.linked_to);
         self.client.handle_connected(now);
     }
 
@@ -303,6 +320,8 @@ impl Driver {
                 break;
             }
         }
+        self.follow_redirect();
+        self.search_if_due();
         self.connect_if_needed();
     }
 
@@ -396,7 +415,11 @@ impl Driver {
 
     fn wants_link(&self) -> bool {
         self.attempt.is_none()
-            && (self.link.is_none() || self.refused || self.client.wants_session())
+            && self.has_destination()
+            && (self.link.is_none()
+                || self.refused
+                || self.is_elsewhere()
+                || self.client.wants_session())
     }
 
     /// A session over TCP is left for UDP when nothing else is going on.
@@ -440,22 +463,30 @@ impl Driver {
         };
         let (outcomes, known) = (Arc::clone(&self.outcomes), Arc::clone(&self.known));
         let source = self.settings.source_address;
+        let discovered = self.discovered().map(|discovery| {
+            let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+            let times = (stagger, head_start);
+            let how = (transport, source);
+            discovered_schedule(discovery, how, Instant::now(), &outcomes, times)
+        });
         self.attempt = Some(tokio::spawn(async move {
-            let before = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let addresses = match resolve(&attempt.destination, before).await {
-                Ok(addresses) => addresses,
-                Err(reason) => return Attempted::failed(reason),
-            };
-            {
+            if let Some(schedule) = discovered {
+                attempt.schedule = schedule;
+            } else {
+                let before = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let addresses = match resolve(&attempt.destination, before).await {
+                    Ok(addresses) => addresses,
+                    Err(reason) => return Attempted::failed(reason),
+                };
                 let now = Instant::now();
                 let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
                 let paths = ordered(&addresses, transport, source, now, &outcomes);
                 attempt.schedule = schedule(&paths, now, &outcomes, stagger, head_start);
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
             }
             if attempt.schedule.is_empty() {
                 return Attempted::failed("no address can be reached from the source".to_owned());
             }
-            *known.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
             connect(attempt).await
         }));
     }
@@ -472,6 +503,7 @@ impl Driver {
             self.write_at,
             notices,
             self.probe_due(),
+            self.search.as_ref().and_then(Search::due),
             Some(self.files_at),
         ];
         timers
@@ -493,6 +525,9 @@ impl Driver {
     async fn close(mut self) {
         if let Some(attempt) = self.attempt.take() {
             attempt.abort();
+        }
+        if let Some(search) = &mut self.search {
+            search.abort();
         }
         self.drop_link(Instant::now()).await;
         self.offer_notices();

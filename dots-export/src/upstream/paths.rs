@@ -52,7 +52,7 @@ impl Outcomes {
         self.0.insert(path, (now, good));
     }
 
-    fn of(&self, now: Instant, path: &Path) -> Option<bool> {
+    pub(super) fn of(&self, now: Instant, path: &Path) -> Option<bool> {
         let (at, good) = self.0.get(path)?;
         (now.duration_since(*at) < REMEMBERED).then_some(*good)
     }
@@ -93,7 +93,7 @@ pub(super) fn ordered(
     paths
 }
 
-/// When each path is tried, after the beginning of a round. One that worked lately gets a head start.
+/// Each path with the time that it has for itself: one that worked lately gets a head start.
 pub(super) fn schedule(
     paths: &[Path],
     now: Instant,
@@ -101,20 +101,11 @@ pub(super) fn schedule(
     stagger: Duration,
     head_start: Duration,
 ) -> Vec<(Path, Duration)> {
-    let first_is_good = paths
-        .first()
-        .is_some_and(|path| outcomes.of(now, path) == Some(true));
-    let mut at = Duration::ZERO;
-    let mut times = Vec::with_capacity(paths.len());
-    for (index, path) in paths.iter().enumerate() {
-        times.push((*path, at));
-        at += if index == 0 && first_is_good {
-            head_start
-        } else {
-            stagger
-        };
-    }
-    times
+    let wait = |path: &Path| match outcomes.of(now, path) {
+        Some(true) => head_start,
+        _ => stagger,
+    };
+    paths.iter().map(|path| (*path, wait(path))).collect()
 }
 
 #[cfg(test)]
@@ -150,8 +141,7 @@ mod tests {
             ]
         );
         let times = schedule(&paths, now, &none, STAGGER, HEAD_START);
-        assert_eq!(times[0].1, Duration::ZERO);
-        assert_eq!(times[5].1, STAGGER * 5);
+        assert!(times.iter().all(|(_, wait)| *wait == STAGGER));
         let source = Some("198.51.100.1".parse().unwrap());
         let paths = ordered(&addresses(), Transport::Tcp, source, now, &none);
         assert_eq!(texts(&paths), ["192.0.2.1:4646/tcp", "192.0.2.2:4646/tcp"]);
@@ -171,8 +161,7 @@ mod tests {
         assert_eq!(reordered[1], paths[1]);
         assert_eq!(reordered[5], paths[0]);
         let times = schedule(&reordered, later, &outcomes, STAGGER, HEAD_START);
-        assert_eq!(times[1].1, HEAD_START);
-        assert_eq!(times[2].1, HEAD_START + STAGGER);
+        assert_eq!((times[0].1, times[1].1), (HEAD_START, STAGGER));
         let later = now + Duration::from_secs(601);
         let forgotten = ordered(&addresses(), Transport::Auto, None, later, &outcomes);
         assert_eq!(forgotten, paths);

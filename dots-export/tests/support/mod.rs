@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+pub(crate) mod dns;
 pub(crate) mod net;
 
 use std::collections::{BTreeMap, VecDeque};

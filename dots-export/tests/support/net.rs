@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use weir_attack_event::EventKind;
 use weir_dots_export::{
@@ -21,8 +21,8 @@ use weir_dots_export::{
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{Lifetime, Scope};
 use weir_dots_server::{
-    BoundServer, ClientConfig, DotsServerConfig, MitigationId, Mitigator, MitigatorReport,
-    TransportView,
+    BoundServer, ClientConfig, DotsServerConfig, DotsServerSettings, MitigationId, Mitigator,
+    MitigatorReport, TransportView,
 };
 
 /// A server on a thread of its own; dropped, it stops.
@@ -53,7 +53,10 @@ pub(crate) fn server_config(keys: &Path) -> DotsServerConfig {
 
 impl RealServer {
     pub(crate) fn start(config: &DotsServerConfig) -> Self {
-        let settings = config.check().unwrap();
+        Self::start_with(config.check().unwrap())
+    }
+
+    pub(crate) fn start_with(settings: DotsServerSettings) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (sender, bound) = std::sync::mpsc::channel();
         let applied = Arc::new(AtomicU64::new(0));
@@ -110,8 +113,8 @@ impl Drop for RealServer {
     }
 }
 
-/// A network of UDP before a server: each peer gets an address of its own towards the server, and of each direction some
-/// datagrams are lost.
+/// A network before a server: each peer gets an address of its own towards the server, and of each direction some datagrams
+/// are lost. Of TCP nothing is.
 pub(crate) struct Lossy {
     pub(crate) address: SocketAddr,
     /// Lost of a hundred, towards the server and back.
@@ -122,6 +125,7 @@ impl Lossy {
     pub(crate) async fn start(server: SocketAddr, loss: [u64; 2], seed: u64) -> Self {
         let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let address = front.local_addr().unwrap();
+        carry_streams(address, server).await;
         let loss = Arc::new(loss.map(AtomicU64::new));
         tokio::spawn(carry(front, server, Arc::clone(&loss), seed));
         Self { address, loss }
@@ -132,6 +136,20 @@ impl Lossy {
             at.store(percent, Ordering::Relaxed);
         }
     }
+}
+
+/// Carries connections to an address on to a server.
+pub(crate) async fn carry_streams(address: SocketAddr, server: SocketAddr) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut front, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                if let Ok(mut back) = TcpStream::connect(server).await {
+                    let _ = tokio::io::copy_bidirectional(&mut front, &mut back).await;
+                }
+            });
+        }
+    });
 }
 
 async fn carry(front: Arc<UdpSocket>, server: SocketAddr, loss: Arc<[AtomicU64; 2]>, seed: u64) {
@@ -214,19 +232,27 @@ pub(crate) fn upstream_of(mut config: UpstreamConfig, keys: &Path) -> UpstreamSe
 impl RealClient {
     /// The client of that number, which has a cuid of its own.
     pub(crate) fn start(settings: &UpstreamSettings, number: u64) -> Self {
+        let cuid = Cuid::new(&format!("client-{number}")).unwrap();
+        let client = Client::new(ClientParameters::new(super::PROVIDER.into(), cuid, number));
+        Self::start_with(settings, client, Arc::new(NoJournal))
+    }
+
+    pub(crate) fn start_with(
+        settings: &UpstreamSettings,
+        client: Client,
+        journal: Arc<dyn Journal>,
+    ) -> Self {
         let credentials = settings.open_credentials().unwrap();
         let (commands, orders) = mpsc::channel(64);
         let (said, notices) = mpsc::channel(64);
         let (shutdown, stopped) = watch::channel(false);
-        let cuid = Cuid::new(&format!("client-{number}")).unwrap();
-        let client = Client::new(ClientParameters::new(super::PROVIDER.into(), cuid, number));
         let task = tokio::spawn(run_upstream(
             settings.clone(),
             credentials,
             client,
             orders,
             said,
-            Arc::new(NoJournal),
+            journal,
             stopped,
         ));
         Self {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::process;
+use weir_benches::process;
 
 /// A collector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -8,7 +8,6 @@
 //! Only ratios within one run mean much: machines and their neighbours differ.
 
 mod collector;
-mod process;
 mod sender;
 
 use std::path::PathBuf;
@@ -16,8 +15,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use collector::{Collector, Kind};
-use process::Usage;
 use sender::Sender;
+use weir_benches::process::Usage;
 use weir_benches::{Family, RECORDS, Traffic};
 use weir_netflow::encode::Format;
 

@@ -120,6 +120,7 @@ impl Service {
     /// Replaces who may ask; what is stored stays.
     pub fn set_authority(&mut self, authority: Authority) {
         self.authority = authority;
+        self.store.handle_new_prefixes();
     }
 
     /// Answers a request of a peer whose certificate has these names, and whom TLS has authenticated.

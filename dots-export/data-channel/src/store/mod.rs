@@ -104,6 +104,11 @@ impl DataStore {
         self.revision
     }
 
+    /// What is enforced depends on more than what clients have told: the prefixes of their domains have changed.
+    pub(crate) fn handle_new_prefixes(&mut self) {
+        self.revision += 1;
+    }
+
     /// What was refused since the start.
     #[must_use]
     pub fn refused(&self) -> Refused {

@@ -86,8 +86,10 @@ pub enum Notice {
     Notification {
         /// The resource.
         resource: Resource,
-        /// JSON form of its new state.
+        /// JSON form of its new state; of a 5.03 the server to go to instead (RFC 9132 §4.6).
         body: Value,
+        /// The Max-Age option, where it is all in one datagram.
+        max_age: Option<u32>,
     },
     /// A request was repeated as often as it may be, or there is no room for it.
     Unanswered {
@@ -562,6 +564,7 @@ impl Session {
                 self.notices.push_back(Notice::Notification {
                     resource: pending.request.resource.clone(),
                     body,
+                    max_age: None,
                 });
             }
             (WantedFor::Notification | WantedFor::Support, _) => {}
@@ -582,8 +585,11 @@ impl Session {
         match assembly.handle_response(message) {
             Step::Whole(octets) => {
                 if let (Some(body), _) = content(message, &octets) {
-                    self.notices
-                        .push_back(Notice::Notification { resource, body });
+                    self.notices.push_back(Notice::Notification {
+                        resource,
+                        body,
+                        max_age: message.number(option::MAX_AGE),
+                    });
                 }
             }
             Step::More if self.open.len() < MAX_OPEN_REQUESTS => {

@@ -26,7 +26,7 @@ pub(crate) enum Action {
 #[derive(Debug, Serialize)]
 pub(crate) struct Message<'a> {
     pub(crate) action: Action,
-    /// When the server's run began, in seconds since 1970: ids are unique within a run only.
+    /// When the server's run began, in milliseconds since 1970: ids are unique within a run only.
     pub(crate) run: u64,
     /// Tells repetitions from other messages: they have the number of the first.
     pub(crate) sequence: u64,

@@ -5,6 +5,7 @@ mod external;
 mod message;
 mod meter;
 mod nftables;
+mod probe;
 mod process;
 mod settings;
 mod several;
@@ -20,6 +21,7 @@ use weir_dots_proto::body::{MitigationStatus, Scope};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct MitigationId(pub u64);
 
+pub use probe::probe_mitigators;
 pub(crate) use settings::check_all;
 pub use settings::{
     CommandSettings, ExternalSettings, MitigatorConfig, MitigatorSettings, NftablesSettings,
@@ -149,7 +151,9 @@ pub fn start_mitigators(
 fn start(settings: &MitigatorSettings) -> Result<Worker, MitigatorFault> {
     let run = SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        });
     let name = settings.name();
     Ok(match settings {
         MitigatorSettings::Command(settings) => {

@@ -27,8 +27,8 @@ pub struct MitigatorConfig {
     pub time_limit: Period,
     /// An attack of which nothing was dropped for this long counts as stopped (status 3).
     pub quiet_after: Period,
-    /// Whether filters stay in place when the server ends in order. After a crash they stay in any case; the next run
-    /// replaces them.
+    /// Whether filters stay in place when the server ends in order, as it does for a restart or a reload; the next run
+    /// replaces them. After a crash they stay in any case.
     pub keep_on_exit: bool,
     /// Command, webhook: how often counters are asked for; 0 is never.
     pub report_interval: Period,

@@ -1,13 +1,14 @@
 //! What requests are answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
 use serde_json::Value;
 use weir_dots_proto::body::{
-    AclActivation, Body, ConflictCause, ConflictInformation, Gauges, Mitigation, Scope, Traffic,
+    AclActivation, Body, ConflictCause, ConflictInformation, Gauges, Mitigation, Scope, Target,
+    Traffic,
 };
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::Response;
@@ -15,8 +16,9 @@ use weir_dots_proto::{BodyKind, Cuid, Method, Mid, RequestFault, Resource, check
 use weir_dtls::SessionId;
 
 use super::{Asked, Server};
-use crate::data::protected;
+use crate::data::{protected, targets};
 use crate::held::is_preconfigured;
+use crate::names::names_of;
 use crate::query::Query;
 use crate::registry::{Outcome, Wanted};
 use crate::saved::RowKey;
@@ -80,6 +82,34 @@ impl Server {
             // Heartbeats are answered by the session.
             Resource::Heartbeat => None,
         }
+    }
+
+    /// Names that a mitigation request waits for. A refresh goes by what was resolved for its request.
+    pub(super) fn names_of(&self, id: SessionId, asked: &Asked) -> BTreeSet<String> {
+        let (
+            Method::Put,
+            Resource::Mitigate {
+                cuid,
+                mid: Some(mid),
+            },
+        ) = (asked.method, &asked.resource)
+        else {
+            return BTreeSet::new();
+        };
+        let client = self.sessions.get(&id).and_then(|peer| peer.client.as_ref());
+        let scope = asked
+            .body
+            .as_ref()
+            .and_then(|body| Mitigation::from_json(body).ok())
+            .and_then(|mitigation| mitigation.scope.into_iter().next());
+        let (Some((name, _)), Some(scope)) = (client, scope) else {
+            return BTreeSet::new();
+        };
+        if self.registry.contains(cuid, *mid) {
+            return BTreeSet::new();
+        }
+        let targets = targets(self.data.as_ref(), (name, cuid), &scope).unwrap_or_default();
+        targets.iter().flat_map(names_of).collect()
     }
 
     /// Where clients are to go instead (RFC 9132 §4.6).
@@ -278,14 +308,22 @@ impl Server {
         let Some(scope) = mitigation.scope.into_iter().next() else {
             return Err(bad("there is no scope".to_owned()));
         };
-        if !(scope.target_fqdn.is_empty() && scope.target_uri.is_empty()) {
-            return Err(bad(
-                "this server knows targets by prefix and alias, not by name or URI".to_owned(),
-            ));
-        }
         self.check_switches((client, cuid), mid, &scope)?;
-        let protected = protected(self.data.as_ref(), (client, cuid), &scope)
+        let targets = targets(self.data.as_ref(), (client, cuid), &scope)
             .map_err(|alias| bad(format!("you have no alias `{alias}`")))?;
+        let protected = if let Some(known) = self.registry.protected(cuid, mid) {
+            // A refresh, or no request at all: held against the one that was made.
+            known.clone()
+        } else {
+            let resolved: Result<Vec<Target>, String> = targets
+                .iter()
+                .map(|target| self.names.resolve(now, target))
+                .collect();
+            protected(&scope, &resolved.map_err(bad)?)
+        };
+        if protected.target_prefix.is_empty() {
+            return Err(bad("there is nothing to protect".to_owned()));
+        }
         entitled(&protected.target_prefix, prefixes).map_err(bad)?;
         Ok(Wanted {
             cuid,

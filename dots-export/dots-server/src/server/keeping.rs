@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use weir_dots_proto::Cuid;
+use weir_dots_proto::body::Scope;
 
 use super::{Server, entitled};
-use crate::data::protected;
+use crate::data::{protected, targets};
 use crate::registry::Restored;
 use crate::saved::{RowKey, SavedRow, ServerChange};
 
@@ -47,15 +48,12 @@ impl Server {
                 terminates,
                 terminating,
             } => {
-                // An alias that has changed meanwhile stands for what it stood for when the request was made.
-                let resolved = saved.map_or_else(
-                    || {
-                        let client = self.owners.get(&cuid).map_or("", |name| &**name);
-                        protected(self.data.as_ref(), (client, &cuid), &scope)
-                    },
-                    |saved| Ok(*saved),
+                // An alias or a name that has changed meanwhile stands for what it stood for when the request was made.
+                let protected = saved.map_or_else(
+                    || self.protected_before(&cuid, &scope),
+                    |saved| Some(*saved),
                 );
-                let Ok(protected) = resolved else {
+                let Some(protected) = protected else {
                     return false;
                 };
                 if !self.is_entitled(&cuid, &protected.target_prefix) {
@@ -109,6 +107,13 @@ impl Server {
                 entitled
             }
         }
+    }
+
+    /// What a row of an earlier version is about, which knew prefixes alone.
+    fn protected_before(&self, cuid: &Cuid, scope: &Scope) -> Option<Scope> {
+        let client = self.owners.get(cuid)?;
+        let targets = targets(self.data.as_ref(), (client, cuid), scope).ok()?;
+        Some(protected(scope, &targets))
     }
 
     /// Whether the owner of a cuid may speak for these targets.

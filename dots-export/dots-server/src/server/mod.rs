@@ -6,6 +6,7 @@ mod notices;
 mod presence;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use weir_dots_proto::{Cuid, Method, Resource, SessionParameters, Tmid};
 use weir_dtls::{PeerIdentity, SessionId};
 
 use crate::data::NoDataChannel;
+use crate::names::Names;
 use crate::query::Query;
 use crate::registry::{News, Registry};
 use crate::saved::{Changed, Epoch};
@@ -32,6 +34,8 @@ pub(crate) use answers::{checked, entitled};
 
 /// How often the mitigator is asked what it measured.
 const REPORTS: Duration = Duration::from_millis(200);
+/// Requests that may wait for addresses at once; further ones are answered as if their names had none.
+const MAX_WAITING: usize = 256;
 /// Seconds after which a client may try again what was refused for want of room.
 const RETRY_AFTER: u32 = 60;
 
@@ -50,6 +54,9 @@ pub struct Server {
     /// Who observes anything of a client's.
     observers: BTreeMap<Cuid, BTreeSet<SessionId>>,
     registry: Registry,
+    names: Names,
+    /// Requests whose names are being looked up.
+    waiting: Vec<Waiting>,
     /// Whose a cuid is: by the client's name.
     owners: BTreeMap<Cuid, Arc<str>>,
     telemetry: TelemetryStore,
@@ -77,6 +84,13 @@ struct Peer {
     observed: Observed,
     config: SessionConfig,
     parameters: SessionParameters,
+}
+
+/// A request that waits for addresses.
+struct Waiting {
+    session: SessionId,
+    exchange: ExchangeId,
+    asked: Asked,
 }
 
 /// A request that is being answered.
@@ -108,6 +122,8 @@ impl Server {
             presence: Presence::default(),
             observers: BTreeMap::new(),
             registry: Registry::default(),
+            names: Names::default(),
+            waiting: Vec::new(),
             owners: BTreeMap::new(),
             telemetry: TelemetryStore::default(),
             setups: BTreeMap::new(),
@@ -213,6 +229,28 @@ impl Server {
         }
     }
 
+    /// The next name whose addresses are wanted (RFC 9132 §4.4.1). Poll until `None` after each `handle_*`; each is answered by
+    /// [`handle_lookup`](Self::handle_lookup) within some seconds, be it with nothing.
+    #[must_use]
+    pub fn poll_lookup(&mut self) -> Option<String> {
+        self.names.poll_lookup()
+    }
+
+    /// Takes the addresses of a name; none where it has none. Requests that waited for it are answered.
+    pub fn handle_lookup(&mut self, now: Instant, name: &str, addresses: Vec<IpAddr>) {
+        self.names.handle_lookup(now, name, addresses);
+        for Waiting {
+            session,
+            exchange,
+            asked,
+        } in std::mem::take(&mut self.waiting)
+        {
+            self.handle_request(now, session, exchange, asked);
+            self.gather(session);
+        }
+        self.handle_due(now);
+    }
+
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         let due = self.due.range(..=(now, SessionId(u64::MAX)));
@@ -275,6 +313,13 @@ impl Server {
         self.registry.is_mitigating(cuid)
     }
 
+    /// Clients of whom a mitigation filters, where that may have changed since the last call: their filters apply that wait for
+    /// one (RFC 8783 §7.2, `activate-when-mitigating`).
+    #[must_use]
+    pub fn poll_mitigating(&mut self) -> Option<BTreeSet<Cuid>> {
+        self.registry.poll_mitigating()
+    }
+
     fn handle_events(&mut self, now: Instant, id: SessionId) {
         while let Some(event) = self
             .sessions
@@ -314,6 +359,15 @@ impl Server {
     }
 
     fn handle_request(&mut self, now: Instant, id: SessionId, exchange: ExchangeId, asked: Asked) {
+        let names = self.names_of(id, &asked);
+        if self.names.is_missing_any(now, &names) && self.waiting.len() < MAX_WAITING {
+            self.waiting.push(Waiting {
+                session: id,
+                exchange,
+                asked,
+            });
+            return;
+        }
         let (observe, resource) = (asked.observe, asked.resource.clone());
         let query = asked.query.clone();
         let changes = asked.method != Method::Get;

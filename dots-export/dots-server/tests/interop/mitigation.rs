@@ -125,6 +125,79 @@ fn row_4_mitigation_requests() {
 }
 
 #[test]
+fn row_4_targets_by_name() {
+    let mut world = World::new(44, LOSS);
+    let client = world.connect("weir-lab");
+    let named = |id: u32, member: &str, name: &str| {
+        put(
+            &mid(CUID, id),
+            scope(json!({member: [name], "lifetime": 600})),
+        )
+    };
+    let fqdn = named(20, "target-fqdn", "WWW.example.com");
+    step(&mut world, "4.20 FQDN", client, &fqdn, Code::CREATED);
+    let (_, protected) = world.active().pop().unwrap();
+    assert_eq!(
+        protected.target_prefix,
+        ["203.0.113.90/32".parse().unwrap()]
+    );
+    assert!(protected.target_port_range.is_empty());
+    step(&mut world, "4.21 refresh", client, &fqdn, Code::CHANGED);
+    let uri = named(21, "target-uri", "https://www.example.com:8443/x");
+    step(&mut world, "4.22 URI", client, &uri, Code::CREATED);
+    let (_, protected) = world.active().pop().unwrap();
+    assert_eq!(
+        protected.target_prefix,
+        ["203.0.113.90/32".parse().unwrap()]
+    );
+    assert_eq!(protected.target_port_range[0].lower_port, 8443);
+    assert_eq!(protected.target_protocol, [6]);
+    let answer = step(
+        &mut world,
+        "4.23",
+        client,
+        &get(&mid(CUID, 21)),
+        Code::CONTENT,
+    );
+    let shown = &scopes(answer.body.as_ref())[0];
+    assert_eq!(
+        shown["target-uri"],
+        json!(["https://www.example.com:8443/x"])
+    );
+    assert_eq!(shown["target-prefix"], Value::Null, "as it was asked for");
+    let foreign = named(22, "target-fqdn", "elsewhere.example.com");
+    step(
+        &mut world,
+        "4.24 foreign",
+        client,
+        &foreign,
+        Code::BAD_REQUEST,
+    );
+    let none = named(23, "target-fqdn", "nowhere.example.com");
+    step(
+        &mut world,
+        "4.25 no address",
+        client,
+        &none,
+        Code::BAD_REQUEST,
+    );
+    step(
+        &mut world,
+        "4.26 the same address",
+        client,
+        &put(&mid(CUID, 24), udp("203.0.113.90/32", 60)),
+        Code::CREATED,
+    );
+    step(
+        &mut world,
+        "4.26 replaced",
+        client,
+        &get(&mid(CUID, 21)),
+        Code::NOT_FOUND,
+    );
+}
+
+#[test]
 fn row_5_overlaps() {
     let mut world = World::new(5, LOSS);
     let (client, other) = (world.connect("weir-lab"), world.connect("other"));

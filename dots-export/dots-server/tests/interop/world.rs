@@ -378,6 +378,14 @@ impl World {
     }
 
     fn settle(&mut self) {
+        while let Some(name) = self.server.poll_lookup() {
+            let addresses = match name.as_str() {
+                "www.example.com" => vec!["203.0.113.90".parse().unwrap()],
+                "elsewhere.example.com" => vec!["198.51.100.1".parse().unwrap()],
+                _ => Vec::new(),
+            };
+            self.server.handle_lookup(self.now, &name, addresses);
+        }
         while self.server.poll_persist().is_some() {}
         let mut out = Vec::new();
         while let Some((id, datagram)) = self.server.poll_transmit() {
@@ -410,7 +418,7 @@ impl World {
                         };
                         link.answers.insert(id, answer);
                     }
-                    Notice::Notification { resource, body } => {
+                    Notice::Notification { resource, body, .. } => {
                         link.notifications.push_back((resource, body));
                     }
                     Notice::PeerHeartbeat { heard } => {

@@ -237,6 +237,10 @@ impl Bench {
     }
 
     fn drain(&mut self) {
+        // No name has an address here.
+        while let Some(name) = self.server.poll_lookup() {
+            self.server.handle_lookup(self.now, &name, Vec::new());
+        }
         while let Some(change) = self.server.poll_persist() {
             let key = change.key.text();
             match change.row {

@@ -19,8 +19,10 @@ use table::Table;
 
 /// How often counters are read.
 const READ_EVERY: Duration = Duration::from_secs(1);
-/// How long a new run gathers mitigations before its table takes the place of the last run's.
-const GATHER: Duration = Duration::from_secs(1);
+/// How long a new run waits for the mitigations that it restores, and, once some have come, for more of them: its table is to
+/// take the place of the last run's with all of them in it.
+const AWAIT: Duration = Duration::from_secs(1);
+const GATHER: Duration = Duration::from_millis(100);
 /// Waits after a failure: this, doubled with each, up to [`MAX_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -72,7 +74,7 @@ impl Nftables {
             entries: BTreeMap::new(),
             gone: Vec::new(),
             is_unknown: true,
-            change_at: Some(now + GATHER),
+            change_at: Some(now + AWAIT),
             read_at: now,
             failures: 0,
             reports: VecDeque::new(),
@@ -277,7 +279,12 @@ impl Backend for Nftables {
                 .all(|entry| entry.state == State::Current);
         if !is_settled {
             // What is new is not to wait until a failure that is long past has been waited for.
-            let next = self.change_at.map(|at| at.min(now + FIRST_WAIT));
+            let most = if self.failures > 0 {
+                FIRST_WAIT
+            } else {
+                GATHER
+            };
+            let next = self.change_at.map(|at| at.min(now + most));
             self.change_at = Some(next.unwrap_or(now));
         }
     }

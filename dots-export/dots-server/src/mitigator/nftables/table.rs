@@ -4,6 +4,7 @@
 //! table inet weir_dots {
 //!     counter m7 { … }
 //!     chain prerouting {                     # hook prerouting, before connection tracking
+//!         meta mark & 0x40000000 != 0 accept  # what a filter of the data channel has accepted
 //!         ip saddr { … } accept              # spared sources
 //!         jump mitigations
 //!     }
@@ -25,6 +26,10 @@ use super::{State, dispatch, matches};
 /// Before connection tracking (-200), which is what an attack exhausts first, and after the reassembly of fragments (-400).
 const PRIORITY: i32 = -300;
 
+/// The bit of a packet's mark that a filter of the data channel sets on what it accepts: no mitigation drops it
+/// (RFC 8783 §7.1: such packets are not scrubbed).
+const ACCEPTED_MARK: u32 = 0x4000_0000;
+
 /// A mitigation for the table.
 pub(super) type Wanted<'a> = (MitigationId, &'a Scope, State);
 
@@ -40,6 +45,14 @@ pub(super) struct Table {
 struct Transaction<'a> {
     table: &'a str,
     commands: Vec<Value>,
+}
+
+fn accepted() -> Value {
+    json!({"match": {
+        "op": "==",
+        "left": {"&": [{"meta": {"key": "mark"}}, ACCEPTED_MARK]},
+        "right": ACCEPTED_MARK,
+    }})
 }
 
 /// The name of a mitigation's chain and counter.
@@ -71,6 +84,7 @@ impl Table {
             &json!({"type": "filter", "hook": "prerouting", "prio": PRIORITY, "policy": "accept"}),
         );
         all.chain("mitigations", &json!({}));
+        all.rule("prerouting", vec![accepted(), json!({"accept": null})]);
         for spared in &self.spared {
             all.rule("prerouting", vec![spared.clone(), json!({"accept": null})]);
         }

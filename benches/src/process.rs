@@ -4,9 +4,11 @@ use std::io;
 use std::time::Duration;
 
 /// CPU time of all its threads, and its resident memory in octets.
-pub(crate) struct Usage {
-    pub(crate) cpu: Duration,
-    pub(crate) resident: u64,
+pub struct Usage {
+    /// CPU time.
+    pub cpu: Duration,
+    /// Resident memory in octets.
+    pub resident: u64,
 }
 
 /// `/proc/PID/stat` counts in these.
@@ -14,7 +16,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 impl Usage {
     /// The use so far.
-    pub(crate) fn of(process: u32) -> io::Result<Self> {
+    pub fn of(process: u32) -> io::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
         // The name, in brackets, may hold anything.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -31,7 +33,7 @@ impl Usage {
 }
 
 /// Datagrams that the kernel dropped on all sockets of a UDP port, in both families.
-pub(crate) fn drops(port: u16) -> io::Result<u64> {
+pub fn drops(port: u16) -> io::Result<u64> {
     let mut sum = 0;
     for table in ["/proc/net/udp", "/proc/net/udp6"] {
         let text = std::fs::read_to_string(table).unwrap_or_default();
