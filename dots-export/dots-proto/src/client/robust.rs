@@ -120,7 +120,7 @@ impl Session {
         let parameters = &self.parameters;
         let step = match self.open.get_mut(index).map(|pending| &mut pending.robust) {
             Some(Some(Robust::Sending(sending))) => {
-                if !sending.handle_timeout(now, parameters) {
+                if !sending.handle_timeout(now) {
                     return false;
                 }
                 self.send_payloads(now, index);

@@ -89,7 +89,7 @@ impl Collected {
         }
         self.last = now;
         if self.payloads.contains_key(&block.number) {
-            return Ok(self.repeated(block.number));
+            return Ok(self.repeated(now, block.number, parameters));
         }
         self.payloads.insert(block.number, payload.to_vec());
         self.asked = 0;
@@ -131,10 +131,18 @@ impl Collected {
         number / self.max_payloads * self.max_payloads
     }
 
-    /// RFC 9177 §4.3: a duplicate is answered as if it were none.
-    fn repeated(&self, number: u32) -> Arrival {
+    /// RFC 9177 §4.3: a duplicate is answered as if it were none. With the last payload its sender says that it has sent all, and
+    /// has not heard what is missing.
+    fn repeated(
+        &mut self,
+        now: Instant,
+        number: u32,
+        parameters: &SessionParameters,
+    ) -> Arrival {
         let next = number + 1;
-        if self.is_boundary(next) && next == self.first_missing() {
+        if next == self.count() {
+            self.ask_before(now, next, parameters)
+        } else if self.is_boundary(next) && next == self.first_missing() {
             Arrival::SetWhole(next)
         } else {
             Arrival::More
@@ -300,6 +308,17 @@ mod tests {
         }
         assert_eq!(bench.after(31), Overdue::Wait);
         assert_eq!(bench.after(1), Overdue::GiveUp);
+    }
+
+    #[test]
+    fn the_last_payload_again_asks_what_is_missing() {
+        let mut bench = Bench::new(3);
+        bench.take(2);
+        for seconds in [4, 8, 16] {
+            assert_eq!(bench.after(seconds), Overdue::Ask(vec![0, 1]));
+        }
+        assert_eq!(bench.take(2), Arrival::Missing(vec![0, 1]));
+        assert_eq!(bench.after(8), Overdue::Ask(vec![0, 1]), "its sender lives");
     }
 
     #[test]

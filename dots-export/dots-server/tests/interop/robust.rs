@@ -8,8 +8,10 @@ use std::rc::Rc;
 use super::blocks::large;
 use super::*;
 use weir_dots_proto::SessionParameters;
-use weir_dots_proto::coap::{Block, Message, option};
+use weir_dots_proto::coap::{Block, Message, Token, option};
 
+/// Octets of a message on a path of 1280 octets: less IPv6, UDP, and a record of DTLS.
+const MOST: usize = 1280 - 40 - 8 - 37;
 const TELEMETRY: &str = "tm/cuid=dz6pHjaADkaFTbjr0JGBpw/tmid=1";
 
 /// The block of a payload in that option.
@@ -76,7 +78,45 @@ fn row_18_q_block_over_a_lossy_link() {
             assert_eq!(talkers(&answer), sources as usize, "{name}");
         }
         assert!(no_block(&world), "18.24 Q-Block and Block do not mix");
+        let largest = world.log.iter().map(|(_, one)| one.to_octets().len()).max();
+        assert!(largest <= Some(MOST), "18.25 a path of 1280 octets: {largest:?}");
     }
+}
+
+/// As on a link that an attack fills: a body of 23 blocks gets through in time, and a block at a time does not.
+#[test]
+fn row_18_q_block_where_half_of_all_is_lost() {
+    let delivered = |robust: bool| {
+        let arrived = |seed: &u64| {
+            let mut world = World::new(*seed, 0.5);
+            let client = if robust {
+                world.connect_robust("weir-lab")
+            } else {
+                world.connect("weir-lab")
+            };
+            world.send(client, &put(TELEMETRY, large(780)));
+            world.advance(seconds(90));
+            // Whatever becomes of the answer.
+            let bodies: BTreeSet<Token> = world
+                .log
+                .iter()
+                .filter(|(to_server, message)| *to_server && !message.payload.is_empty())
+                .filter(|(_, message)| message.number(option::CONTENT_FORMAT).is_some())
+                .filter(|(_, message)| {
+                    message.option(option::Q_BLOCK1).is_some()
+                        || message.option(option::BLOCK1).is_some()
+                })
+                .map(|(_, message)| message.token)
+                .collect();
+            world.log.iter().any(|(to_server, message)| {
+                !to_server && message.code == Code::CHANGED && bodies.contains(&message.token)
+            })
+        };
+        (0..10).filter(arrived).count()
+    };
+    let (robust, plain) = (delivered(true), delivered(false));
+    eprintln!("18.26 delivered: {robust} of 10 by Q-Block, {plain} by Block");
+    assert!(robust >= 9 && plain == 0, "18.26 {robust} {plain}");
 }
 
 /// Loss at the start, in the middle, around MAX_PAYLOADS, of the last payload, of whole sets.
