@@ -270,7 +270,10 @@ impl Driver {
                 self.retry_at = now + wait_after(self.failures, self.client.is_under_attack());
                 self.failures = self.failures.saturating_add(1);
                 tracing::warn!(upstream = &*self.settings.name, reason, "cannot connect");
-                self.client.handle_connect_failed(&reason);
+                // A session with another server goes on.
+                if !self.is_elsewhere() {
+                    self.client.handle_connect_failed(&reason);
+                }
                 self.handle_unreachable(now);
             }
         }
