@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weir_dots_proto::client::{self, Notice, Request};
 use weir_dots_proto::coap::{Block, Code, Kind, Message, Token, option};
 use weir_dots_proto::server::{self, Event, Response};
-use weir_dots_proto::{Cuid, Method, Resource, SessionParameters, Tmid, encode};
+use weir_dots_proto::{Cuid, Method, Mid, Resource, SessionParameters, Tmid, encode};
 
 fn parameters() -> SessionParameters {
     SessionParameters {
@@ -186,6 +186,36 @@ fn a_peer_that_does_not_answer_is_asked_when_it_is_heard() {
     let sent = client.sent();
     assert_eq!(sent[0].kind, Kind::Reset, "a ping");
     assert!(block(&sent[1], option::Q_BLOCK2).is_some(), "{sent:?}");
+}
+
+#[test]
+fn telemetry_waits_for_the_answer_and_mitigation_does_not() {
+    let (mut client, probe) = Client::new();
+    assert!(client.put(3).is_empty());
+    let mitigate = Resource::Mitigate {
+        cuid: cuid(),
+        mid: Some(Mid(1)),
+    };
+    let request = Request {
+        body: Some(body(3)),
+        ..Request::new(Method::Put, mitigate)
+    };
+    client.session.handle_request(client.now, request);
+    let sent = client.sent();
+    assert_eq!(numbers(&sent, option::BLOCK1), [0]);
+    client.answer(&probe, Code::CONTENT, &[]);
+    let payloads = client.sent();
+    assert!(numbers(&payloads, option::Q_BLOCK1).starts_with(&[0, 1, 2]));
+    // What has begun by Block ends by it.
+    client.answer(&sent[0], Code::CONTINUE, &[(option::BLOCK1, value(0, true, 6))]);
+    assert_eq!(numbers(&client.sent(), option::BLOCK1), [1]);
+
+    // Without an answer it does not wait for ever.
+    let (mut client, _) = Client::new();
+    client.put(3);
+    let sent = client.pass(Duration::from_secs(100));
+    let by_block = |message: &&Message| block(message, option::BLOCK1).is_some();
+    assert!(sent.iter().any(|one| by_block(&one)), "{sent:?}");
 }
 
 #[test]

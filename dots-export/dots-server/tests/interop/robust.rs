@@ -427,6 +427,23 @@ fn row_18_a_client_that_begins_anew_in_the_middle_of_a_body() {
     assert_eq!(talkers(&answer), 500);
 }
 
+/// The transport goes in the middle of a body, and comes again: to a server that has nothing of it.
+#[test]
+fn row_18_a_transport_that_goes_in_the_middle_of_a_body() {
+    for seed in 0..8 {
+        let mut world = World::new(seed, LOSS);
+        let client = world.connect_robust("weir-lab");
+        let id = world.send(client, &put(TELEMETRY, large(780)));
+        world.advance(seconds(1));
+        world.reconnect(client);
+        world.log.clear();
+        world.advance(seconds(90));
+        let code = world.answer(client, id).map(|answer| answer.code);
+        assert_eq!(code, Some(Code::CHANGED), "18.75 seed {seed}");
+        assert!(no_block(&world), "18.75 the server is asked anew, and first");
+    }
+}
+
 #[test]
 fn row_18_clients_at_the_same_time_by_q_block() {
     for seed in 0..4 {
