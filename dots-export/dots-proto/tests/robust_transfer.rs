@@ -207,7 +207,11 @@ fn telemetry_waits_for_the_answer_and_mitigation_does_not() {
     let payloads = client.sent();
     assert!(numbers(&payloads, option::Q_BLOCK1).starts_with(&[0, 1, 2]));
     // What has begun by Block ends by it.
-    client.answer(&sent[0], Code::CONTINUE, &[(option::BLOCK1, value(0, true, 6))]);
+    client.answer(
+        &sent[0],
+        Code::CONTINUE,
+        &[(option::BLOCK1, value(0, true, 6))],
+    );
     assert_eq!(numbers(&client.sent(), option::BLOCK1), [1]);
 
     // Without an answer it does not wait for ever.

@@ -6,6 +6,9 @@ use crate::SessionParameters;
 use crate::cbor::MAX_BODY;
 use crate::coap::Block;
 
+/// Blocks that are asked for at once, whatever MAX_PAYLOADS is: a request has an option for each.
+const MOST_ASKED: u32 = 32;
+
 /// A body of which payloads arrive in any order, and what its receiver asks for when (RFC 9177 §7.2). It keeps no more than has
 /// arrived, and no more than [`MAX_BODY`].
 #[derive(Debug)]
@@ -133,12 +136,7 @@ impl Collected {
 
     /// RFC 9177 §4.3: a duplicate is answered as if it were none. With the last payload its sender says that it has sent all, and
     /// has not heard what is missing.
-    fn repeated(
-        &mut self,
-        now: Instant,
-        number: u32,
-        parameters: &SessionParameters,
-    ) -> Arrival {
+    fn repeated(&mut self, now: Instant, number: u32, parameters: &SessionParameters) -> Arrival {
         let next = number + 1;
         if next == self.count() {
             self.ask_before(now, next, parameters)
@@ -212,9 +210,6 @@ impl Collected {
         count_of(self.octets, self.block)
     }
 }
-
-/// Blocks that are asked for at once, whatever MAX_PAYLOADS is: a request has an option for each.
-const MOST_ASKED: u32 = 32;
 
 #[cfg(test)]
 #[expect(

@@ -79,7 +79,10 @@ fn row_18_q_block_over_a_lossy_link() {
         }
         assert!(no_block(&world), "18.24 Q-Block and Block do not mix");
         let largest = world.log.iter().map(|(_, one)| one.to_octets().len()).max();
-        assert!(largest <= Some(MOST), "18.25 a path of 1280 octets: {largest:?}");
+        assert!(
+            largest <= Some(MOST),
+            "18.25 a path of 1280 octets: {largest:?}"
+        );
     }
 }
 
@@ -440,7 +443,10 @@ fn row_18_a_transport_that_goes_in_the_middle_of_a_body() {
         world.advance(seconds(90));
         let code = world.answer(client, id).map(|answer| answer.code);
         assert_eq!(code, Some(Code::CHANGED), "18.75 seed {seed}");
-        assert!(no_block(&world), "18.75 the server is asked anew, and first");
+        assert!(
+            no_block(&world),
+            "18.75 the server is asked anew, and first"
+        );
     }
 }
 
