@@ -142,3 +142,19 @@ fn a_cuid_that_another_client_has_is_changed_and_the_request_goes_on() {
     let held: Vec<bool> = pair.client.mitigations().map(|one| one.granted).collect();
     assert_eq!(held, [true]);
 }
+
+#[test]
+fn over_datagrams_the_server_is_asked_whether_it_knows_q_block() {
+    for (reliable, expected) in [(false, &["get config"][..]), (true, &[])] {
+        let mut pair = Pair::new();
+        pair.client.handle_transport(reliable, None);
+        pair.connect();
+        assert_eq!(pair.asked("config"), expected, "reliable: {reliable}");
+        // It is asked once a session.
+        pair.advance(Duration::from_secs(300));
+        assert!(pair.asked("config").is_empty());
+        pair.client.handle_disconnected(pair.now);
+        pair.connect();
+        assert_eq!(pair.asked("config"), expected, "reliable: {reliable}");
+    }
+}

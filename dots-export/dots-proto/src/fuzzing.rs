@@ -156,7 +156,17 @@ pub fn client_session(now: Instant) -> (client::Session, Vec<Vec<u8>>) {
     let large = json!({"ietf-dots-signal-channel:mitigation-scope": {"scope": [
         {"target-uri": ["y".repeat(11_000)], "lifetime": 1}]}});
     // By Block, as long as the peer has not answered.
-    ask(&mut session, Method::Put, telemetry.clone(), Some(large.clone()));
+    let first = Resource::Mitigate {
+        cuid: cuid.clone(),
+        mid: Some(crate::Mid(9)),
+    };
+    ask(&mut session, Method::Put, first, Some(large.clone()));
+    ask(
+        &mut session,
+        Method::Put,
+        telemetry.clone(),
+        Some(large.clone()),
+    );
     if let Some(question) = question {
         let (kind, id) = (Kind::Acknowledgement, question.message_id);
         let answer = Message::new(kind, Code::CONTENT, id, question.token);

@@ -54,8 +54,13 @@ fn robust_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for number in 0..40_u32 {
         let token = Token::from_number(number.into());
-        for (code, option_number) in [(Code::PUT, option::Q_BLOCK1), (Code::GET, option::Q_BLOCK2)] {
-            let kind = if number % 8 == 0 { Kind::Confirmable } else { Kind::NonConfirmable };
+        for (code, option_number) in [(Code::PUT, option::Q_BLOCK1), (Code::GET, option::Q_BLOCK2)]
+        {
+            let kind = if number % 8 == 0 {
+                Kind::Confirmable
+            } else {
+                Kind::NonConfirmable
+            };
             let id = number as u16 + u16::from(code.0) * 100;
             let mut message = Message::new(kind, code, id, token);
             for segment in [".well-known", "dots", "mitigate", "cuid=a", "mid=1"] {
@@ -75,8 +80,10 @@ fn robust_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
+type Options = Vec<(u16, Vec<u8>)>;
+
 /// What may answer a request: by Block, by Q-Block, and what a server says of a body by Q-Block1.
-fn answers() -> Vec<(Code, Vec<(u16, Vec<u8>)>)> {
+fn answers() -> Vec<(Code, Options)> {
     let format = |number| (option::CONTENT_FORMAT, option::octets(number));
     let robust = |number: u32| {
         let block = option::octets(number << 4 | 8);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use weir_dots_proto::client::{self, Notice, Request};
 use weir_dots_proto::coap::{Block, Code, Kind, Message, Token, option};
 use weir_dots_proto::server::{self, Event, Response};
-use weir_dots_proto::{Cuid, Method, Resource, SessionParameters, Tmid, encode};
+use weir_dots_proto::{Cuid, Method, Mid, Resource, SessionParameters, Tmid, encode};
 
 fn parameters() -> SessionParameters {
     SessionParameters {
@@ -189,6 +189,40 @@ fn a_peer_that_does_not_answer_is_asked_when_it_is_heard() {
 }
 
 #[test]
+fn telemetry_waits_for_the_answer_and_mitigation_does_not() {
+    let (mut client, probe) = Client::new();
+    assert!(client.put(3).is_empty());
+    let mitigate = Resource::Mitigate {
+        cuid: cuid(),
+        mid: Some(Mid(1)),
+    };
+    let request = Request {
+        body: Some(body(3)),
+        ..Request::new(Method::Put, mitigate)
+    };
+    client.session.handle_request(client.now, request);
+    let sent = client.sent();
+    assert_eq!(numbers(&sent, option::BLOCK1), [0]);
+    client.answer(&probe, Code::CONTENT, &[]);
+    let payloads = client.sent();
+    assert!(numbers(&payloads, option::Q_BLOCK1).starts_with(&[0, 1, 2]));
+    // What has begun by Block ends by it.
+    client.answer(
+        &sent[0],
+        Code::CONTINUE,
+        &[(option::BLOCK1, value(0, true, 6))],
+    );
+    assert_eq!(numbers(&client.sent(), option::BLOCK1), [1]);
+
+    // Without an answer it does not wait for ever.
+    let (mut client, _) = Client::new();
+    client.put(3);
+    let sent = client.pass(Duration::from_secs(100));
+    let by_block = |message: &&Message| block(message, option::BLOCK1).is_some();
+    assert!(sent.iter().any(|one| by_block(&one)), "{sent:?}");
+}
+
+#[test]
 fn a_body_goes_out_in_sets() {
     let mut client = Client::known();
     let sent = client.put(13);
@@ -261,8 +295,8 @@ fn silence_is_nudged_and_then_given_up() {
     let mut client = Client::known();
     let sent = client.put(3);
     let last = sent.last().unwrap();
-    let later = client.pass(Duration::from_secs(200));
-    assert_eq!(later.len(), 3, "{later:?}");
+    let later = client.pass(Duration::from_secs(100));
+    assert_eq!(later.len(), 12, "{later:?}");
     for message in &later {
         assert_eq!(
             message.option(option::Q_BLOCK1),

@@ -146,6 +146,7 @@ impl Client {
         ] {
             if let (Some(mine), Some(theirs)) = (mine, theirs) {
                 keep_within(mine, theirs);
+                adopt_payloads(mine, theirs);
             }
         }
         negotiation.stage = if known {
@@ -181,6 +182,17 @@ impl Client {
     }
 }
 
+/// RFC 9177 §7.2: MAX_PAYLOADS is the same at both ends. Of one that has no wish of its own it becomes the server's.
+fn adopt_payloads(mine: &mut ConfigParameters, theirs: &ConfigParameters) {
+    let ours = SessionParameters::default().robust.max_payloads;
+    let current = theirs.max_payloads.and_then(|theirs| theirs.current_value);
+    if mine.max_payloads.is_none()
+        && let Some(value) = current.filter(|value| u32::from(*value) != ours)
+    {
+        mine.max_payloads = Some(Tunable::current(value));
+    }
+}
+
 /// RFC 9132 §4.5.2: values are within the bounds that the server states. 0 turns heartbeats off whatever the bounds.
 fn keep_within(mine: &mut ConfigParameters, theirs: &ConfigParameters) {
     for (mine, theirs) in [
@@ -188,6 +200,8 @@ fn keep_within(mine: &mut ConfigParameters, theirs: &ConfigParameters) {
         (&mut mine.missing_hb_allowed, theirs.missing_hb_allowed),
         (&mut mine.probing_rate, theirs.probing_rate),
         (&mut mine.max_retransmit, theirs.max_retransmit),
+        (&mut mine.max_payloads, theirs.max_payloads),
+        (&mut mine.non_max_retransmit, theirs.non_max_retransmit),
     ] {
         let (
             Some(Tunable {
@@ -208,6 +222,10 @@ fn keep_within(mine: &mut ConfigParameters, theirs: &ConfigParameters) {
     for (mine, theirs) in [
         (&mut mine.ack_timeout, theirs.ack_timeout),
         (&mut mine.ack_random_factor, theirs.ack_random_factor),
+        (&mut mine.non_timeout, theirs.non_timeout),
+        (&mut mine.non_receive_timeout, theirs.non_receive_timeout),
+        (&mut mine.non_probing_wait, theirs.non_probing_wait),
+        (&mut mine.non_partial_timeout, theirs.non_partial_timeout),
     ] {
         let (
             Some(TunableDecimal {
@@ -225,5 +243,34 @@ fn keep_within(mine: &mut ConfigParameters, theirs: &ConfigParameters) {
         if let Some(most) = bounds.max_value_decimal.filter(|most| *value > *most) {
             *value = most;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_payloads_is_the_servers_or_within_its_bounds() {
+        let theirs = ConfigParameters {
+            max_payloads: Some(Tunable {
+                min_value: Some(2),
+                max_value: Some(20),
+                current_value: Some(15),
+            }),
+            ..ConfigParameters::default()
+        };
+        let settled = |wish: Option<u16>, theirs: &ConfigParameters| {
+            let mut mine = ConfigParameters {
+                max_payloads: wish.map(Tunable::current),
+                ..ConfigParameters::default()
+            };
+            keep_within(&mut mine, theirs);
+            adopt_payloads(&mut mine, theirs);
+            mine.max_payloads.and_then(|mine| mine.current_value)
+        };
+        assert_eq!(settled(None, &theirs), Some(15));
+        assert_eq!(settled(Some(30), &theirs), Some(20));
+        assert_eq!(settled(None, &ConfigParameters::default()), None);
     }
 }

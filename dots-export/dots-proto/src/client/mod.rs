@@ -346,6 +346,9 @@ impl Session {
             else {
                 continue;
             };
+            if self.waits_for_support(pending) {
+                continue;
+            }
             if pending.is_telemetry() && std::mem::replace(&mut telemetry_waits, true) {
                 continue;
             }

@@ -10,7 +10,7 @@ use crate::coap::{Block, Code, Kind, Message, Token, option};
 use crate::{Method, Resource, SessionParameters, cbor};
 
 /// How often an unanswered Non-confirmable request is repeated before it is given up: for about a minute.
-const REPEATS: u32 = 12;
+pub(super) const REPEATS: u32 = 12;
 /// The wait between its repeats doubles up to this many times the first.
 const LONGEST_WAIT: u32 = 2;
 

@@ -40,7 +40,8 @@ pub(super) enum Robust {
 impl Session {
     /// Whether bodies larger than a datagram are to go by Q-Block (RFC 9177), which gets through where Block does not: when
     /// one direction loses everything. The peer is asked on each transport that comes to stand, and until it has said that
-    /// it knows Q-Block, bodies go by Block. Over streams there is no use for it.
+    /// it knows Q-Block, bodies go by Block; telemetry of several
+    /// payloads waits for its word. Over streams there is no use for it.
     pub fn handle_robust(&mut self, wanted: bool) {
         self.support = if wanted {
             Support::Unknown
@@ -63,6 +64,15 @@ impl Session {
             let (id, token) = (self.next_request_id(), self.fresh_token());
             self.open.push(Pending::of_support(id, token));
         }
+    }
+
+    /// Telemetry that needs several payloads waits until the peer has said whether it knows Q-Block: where much is lost, it does
+    /// not get through by Block.
+    pub(super) fn waits_for_support(&self, pending: &Pending) -> bool {
+        self.support == Support::Asked
+            && pending.is_telemetry()
+            && pending.upload.is_some()
+            && pending.may_be_robust()
     }
 
     /// A request is given up; where it was to tell whether the peer knows Q-Block, it is asked again when it is heard.
@@ -120,7 +130,7 @@ impl Session {
         let parameters = &self.parameters;
         let step = match self.open.get_mut(index).map(|pending| &mut pending.robust) {
             Some(Some(Robust::Sending(sending))) => {
-                if !sending.handle_timeout(now, parameters) {
+                if !sending.handle_timeout(now) {
                     return false;
                 }
                 self.send_payloads(now, index);

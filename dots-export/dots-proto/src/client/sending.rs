@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::pending::REPEATS;
 use crate::SessionParameters;
 use crate::coap::{Block, Code, Message, option};
 use crate::parameters::Numbers;
@@ -79,7 +80,8 @@ impl Sending {
     pub(super) fn poll(&mut self, now: Instant, parameters: &SessionParameters) -> Vec<u32> {
         let numbers = self.sets.poll(now);
         if !numbers.is_empty() {
-            let wait = parameters.time_to_wait(self.nudges) + self.sets.pause();
+            // The server asks for what it misses before that.
+            let wait = parameters.time_to_wait(0) + self.sets.pause();
             self.silent_at = self.sets.is_all_sent().then(|| now + wait);
         }
         numbers
@@ -112,15 +114,16 @@ impl Sending {
 
     /// Whether there is reason to go on. RFC 9177 §4.3: a server that gets a payload again says again what it thinks of the
     /// body, so after a silence the last one goes out once more.
-    pub(super) fn handle_timeout(&mut self, now: Instant, parameters: &SessionParameters) -> bool {
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> bool {
         if !self.sets.is_all_sent() || self.silent_at.is_none_or(|at| at > now) {
             return true;
         }
-        if self.nudges >= parameters.non_max_retransmit() {
+        if self.nudges >= REPEATS {
             return false;
         }
         self.nudges += 1;
-        self.silent_at = Some(now + parameters.time_to_wait(self.nudges));
+        // Where it has been sent too often, the silence goes on.
+        self.silent_at = Some(now + self.sets.pause());
         let count = robust::count_of(self.octets.len(), Block::FIRST);
         self.sets.handle_missing(&[count.saturating_sub(1)]);
         true
@@ -141,7 +144,9 @@ impl Sending {
             Code::REQUEST_ENTITY_INCOMPLETE if robust::is_missing_blocks(message) => {
                 match robust::missing_blocks(&message.payload) {
                     Some(numbers) => {
-                        self.sets.handle_missing(&numbers);
+                        if self.sets.handle_missing(&numbers) {
+                            self.nudges = 0;
+                        }
                         Next::Send
                     }
                     None => Next::Ignore,

@@ -6,6 +6,9 @@ use crate::SessionParameters;
 use crate::cbor::MAX_BODY;
 use crate::coap::Block;
 
+/// Blocks that are asked for at once, whatever MAX_PAYLOADS is: a request has an option for each.
+const MOST_ASKED: u32 = 32;
+
 /// A body of which payloads arrive in any order, and what its receiver asks for when (RFC 9177 §7.2). It keeps no more than has
 /// arrived, and no more than [`MAX_BODY`].
 #[derive(Debug)]
@@ -89,7 +92,7 @@ impl Collected {
         }
         self.last = now;
         if self.payloads.contains_key(&block.number) {
-            return Ok(self.repeated(block.number));
+            return Ok(self.repeated(now, block.number, parameters));
         }
         self.payloads.insert(block.number, payload.to_vec());
         self.asked = 0;
@@ -131,10 +134,13 @@ impl Collected {
         number / self.max_payloads * self.max_payloads
     }
 
-    /// RFC 9177 §4.3: a duplicate is answered as if it were none.
-    fn repeated(&self, number: u32) -> Arrival {
+    /// RFC 9177 §4.3: a duplicate is answered as if it were none. With the last payload its sender says that it has sent all, and
+    /// has not heard what is missing.
+    fn repeated(&mut self, now: Instant, number: u32, parameters: &SessionParameters) -> Arrival {
         let next = number + 1;
-        if self.is_boundary(next) && next == self.first_missing() {
+        if next == self.count() {
+            self.ask_before(now, next, parameters)
+        } else if self.is_boundary(next) && next == self.first_missing() {
             Arrival::SetWhole(next)
         } else {
             Arrival::More
@@ -204,9 +210,6 @@ impl Collected {
         count_of(self.octets, self.block)
     }
 }
-
-/// Blocks that are asked for at once, whatever MAX_PAYLOADS is: a request has an option for each.
-const MOST_ASKED: u32 = 32;
 
 #[cfg(test)]
 #[expect(
@@ -300,6 +303,17 @@ mod tests {
         }
         assert_eq!(bench.after(31), Overdue::Wait);
         assert_eq!(bench.after(1), Overdue::GiveUp);
+    }
+
+    #[test]
+    fn the_last_payload_again_asks_what_is_missing() {
+        let mut bench = Bench::new(3);
+        bench.take(2);
+        for seconds in [4, 8, 16] {
+            assert_eq!(bench.after(seconds), Overdue::Ask(vec![0, 1]));
+        }
+        assert_eq!(bench.take(2), Arrival::Missing(vec![0, 1]));
+        assert_eq!(bench.after(8), Overdue::Ask(vec![0, 1]), "its sender lives");
     }
 
     #[test]

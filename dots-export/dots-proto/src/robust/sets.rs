@@ -87,11 +87,14 @@ impl Sets {
         }
     }
 
-    /// The peer misses these payloads: they go at once. Of those that were never sent it only says that it has all others.
-    pub(crate) fn handle_missing(&mut self, numbers: &[u32]) {
+    /// The peer misses these payloads: they go at once. Of those that were never sent it only says that it has all others. Says
+    /// whether there are any to send again.
+    pub(crate) fn handle_missing(&mut self, numbers: &[u32]) -> bool {
         let granted = self.grant(numbers, usize::MAX);
+        let any = !granted.is_empty();
         self.missing.extend(granted);
         self.resume = None;
+        any
     }
 
     /// The payloads that a peer misses, to be sent at once by the caller; the pause begins anew. At most a set of them: it

@@ -37,14 +37,18 @@ pub(super) struct Download {
 impl Downloads {
     /// Begins one in place of an older one of the same path and query.
     pub(super) fn begin(&mut self, download: Download, kept_for: Duration) {
-        let (now, key) = (download.begun, download.key);
-        self.all.retain(|other| {
-            other.key != key && now.saturating_duration_since(other.begun) <= kept_for
-        });
+        self.forget(download.begun, kept_for);
+        self.all.retain(|other| other.key != download.key);
         if self.all.len() >= MAX_DOWNLOADS {
             self.all.pop_front();
         }
         self.all.push_back(download);
+    }
+
+    /// Forgets what has been kept for long enough.
+    pub(super) fn forget(&mut self, now: Instant, kept_for: Duration) {
+        self.all
+            .retain(|download| now.saturating_duration_since(download.begun) <= kept_for);
     }
 
     /// What a reader has begun with blocks of that size, if it is not older than that.

@@ -188,6 +188,7 @@ impl Partials {
         now: Instant,
         parameters: &SessionParameters,
     ) -> Vec<(Token, Vec<u32>)> {
+        self.forget(now, parameters.non_partial_timeout());
         let mut asked = Vec::new();
         self.all.retain_mut(|partial| {
             if partial.confirmable {

@@ -81,7 +81,8 @@ impl Session {
             return false;
         };
         // RFC 9177 §4.4: 'Continue'.
-        let goes_on = asked.robust.len() == 1 && first.more && first.number.is_multiple_of(max_payloads);
+        let goes_on =
+            asked.robust.len() == 1 && first.more && first.number.is_multiple_of(max_payloads);
         if goes_on {
             download.sets.handle_continue(Some(first.number));
             self.acknowledge(exchange, &asker);
@@ -179,6 +180,8 @@ impl Session {
         for (token, numbers) in self.partials.handle_timeout(now, &self.parameters) {
             self.ask_for_missing(token, &numbers);
         }
+        self.downloads
+            .forget(now, self.parameters.non_partial_timeout());
         self.send_downloads(now);
     }
 

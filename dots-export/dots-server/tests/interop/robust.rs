@@ -1,4 +1,5 @@
-//! Bodies of several blocks (18) by Q-Block1 and Q-Block2, which get through where a block at a time does not.
+//! Bodies of several blocks (18) by Q-Block1 and Q-Block2 (RFC 9177), which get through where a block at a time does not: loss at
+//! the start, in the middle, around MAX_PAYLOADS and at the end, one direction lost, a restart, clients at the same time.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -6,8 +7,11 @@ use std::rc::Rc;
 
 use super::blocks::large;
 use super::*;
-use weir_dots_proto::coap::{Block, Message, option};
+use weir_dots_proto::SessionParameters;
+use weir_dots_proto::coap::{Block, Message, Token, option};
 
+/// Octets of a message on a path of 1280 octets: less IPv6, UDP, and a record of DTLS.
+const MOST: usize = 1280 - 40 - 8 - 37;
 const TELEMETRY: &str = "tm/cuid=dz6pHjaADkaFTbjr0JGBpw/tmid=1";
 
 /// The block of a payload in that option.
@@ -74,7 +78,48 @@ fn row_18_q_block_over_a_lossy_link() {
             assert_eq!(talkers(&answer), sources as usize, "{name}");
         }
         assert!(no_block(&world), "18.24 Q-Block and Block do not mix");
+        let largest = world.log.iter().map(|(_, one)| one.to_octets().len()).max();
+        assert!(
+            largest <= Some(MOST),
+            "18.25 a path of 1280 octets: {largest:?}"
+        );
     }
+}
+
+/// As on a link that an attack fills: a body of 23 blocks gets through in time, and a block at a time does not.
+#[test]
+fn row_18_q_block_where_half_of_all_is_lost() {
+    let delivered = |robust: bool| {
+        let arrived = |seed: &u64| {
+            let mut world = World::new(*seed, 0.5);
+            let client = if robust {
+                world.connect_robust("weir-lab")
+            } else {
+                world.connect("weir-lab")
+            };
+            world.send(client, &put(TELEMETRY, large(780)));
+            world.advance(seconds(90));
+            // Whatever becomes of the answer.
+            let bodies: BTreeSet<Token> = world
+                .log
+                .iter()
+                .filter(|(to_server, message)| *to_server && !message.payload.is_empty())
+                .filter(|(_, message)| message.number(option::CONTENT_FORMAT).is_some())
+                .filter(|(_, message)| {
+                    message.option(option::Q_BLOCK1).is_some()
+                        || message.option(option::BLOCK1).is_some()
+                })
+                .map(|(_, message)| message.token)
+                .collect();
+            world.log.iter().any(|(to_server, message)| {
+                !to_server && message.code == Code::CHANGED && bodies.contains(&message.token)
+            })
+        };
+        (0..10).filter(arrived).count()
+    };
+    let (robust, plain) = (delivered(true), delivered(false));
+    eprintln!("18.26 delivered: {robust} of 10 by Q-Block, {plain} by Block");
+    assert!(robust >= 9 && plain == 0, "18.26 {robust} {plain}");
 }
 
 /// Loss at the start, in the middle, around MAX_PAYLOADS, of the last payload, of whole sets.
@@ -172,6 +217,95 @@ fn row_18_2_31_and_4_08_are_as_rfc_9177_has_them() {
         })
         .collect();
     assert_eq!(tags.len(), 1, "18.42 one Request-Tag for all payloads");
+}
+
+#[test]
+fn row_18_parameters_are_negotiated() {
+    let mut world = World::new(8, 0.0);
+    let client = world.connect_robust("weir-lab");
+    let named = |name: &str| format!("ietf-dots-robust-trans:{name}");
+    let wish = |sets: &[&str], value: u32| {
+        let set = json!({named("max-payloads"): {"current-value": value}});
+        let sets: serde_json::Map<String, Value> = sets
+            .iter()
+            .map(|name| ((*name).to_owned(), set.clone()))
+            .collect();
+        json!({"ietf-dots-signal-channel:signal-config": sets})
+    };
+    let step = |world: &mut World, name: &str, request: Request, code: Code| {
+        super::step(world, name, client, &request, code)
+    };
+    let shown = |answer: &Answer, set: &str, name: &str| {
+        let config = &answer.body.as_ref().unwrap()["ietf-dots-signal-channel:signal-config"];
+        config[set][named(name)].clone()
+    };
+    let answer = step(&mut world, "18.90", get("config"), Code::CONTENT);
+    for set in ["idle-config", "mitigating-config"] {
+        let current = |name: &str, kind: &str| shown(&answer, set, name)[kind].clone();
+        assert_eq!(current("max-payloads", "current-value"), 10);
+        assert_eq!(current("non-max-retransmit", "current-value"), 3);
+        assert_eq!(current("non-timeout", "current-value-decimal"), "2.00");
+        assert_eq!(
+            current("non-receive-timeout", "current-value-decimal"),
+            "4.00"
+        );
+        assert_eq!(
+            current("non-partial-timeout", "current-value-decimal"),
+            "247.00"
+        );
+    }
+    let (_, message) = world.log.last().unwrap();
+    assert!(
+        message.payload.len() <= 1024,
+        "18.90 a datagram: {}",
+        message.payload.len()
+    );
+
+    let both = ["idle-config", "mitigating-config"];
+    let put = |body: Value| super::put("config/sid=1", body);
+    let mut differs = wish(&both, 5);
+    differs["ietf-dots-signal-channel:signal-config"]["idle-config"] =
+        json!({named("max-payloads"): {"current-value": 6}});
+    step(
+        &mut world,
+        "18.91",
+        put(differs),
+        Code::UNPROCESSABLE_ENTITY,
+    );
+    for value in [0, 31] {
+        let out = put(wish(&both, value));
+        step(
+            &mut world,
+            "18.92 out of range",
+            out,
+            Code::UNPROCESSABLE_ENTITY,
+        );
+    }
+    let one = put(wish(&["mitigating-config"], 5));
+    step(&mut world, "18.93", one, Code::CREATED);
+    let answer = step(&mut world, "18.94", get("config"), Code::CONTENT);
+    for set in both {
+        let payloads = shown(&answer, set, "max-payloads");
+        assert_eq!(payloads["current-value"], 5, "18.94 the same in both sets");
+    }
+    // Now both go by it: a set of five, and a word of the server.
+    let mut parameters = SessionParameters::default();
+    parameters.robust.max_payloads = 5;
+    world.configure(client, parameters);
+    world.advance(seconds(1));
+    world.log.clear();
+    let put = super::put(TELEMETRY, large(500));
+    step(&mut world, "18.95", put, Code::CHANGED);
+    let said: Vec<u32> = world
+        .log
+        .iter()
+        .filter(|(_, message)| message.code == Code::CONTINUE)
+        .map(|(_, message)| {
+            let value = message.option(option::Q_BLOCK1).unwrap();
+            Block::from_value(value).unwrap().number
+        })
+        .collect();
+    assert_eq!(said, [4, 9], "18.95");
 }
 
 #[test]
@@ -294,6 +428,26 @@ fn row_18_a_client_that_begins_anew_in_the_middle_of_a_body() {
     assert_eq!(world.log.iter().filter(is_reset).count(), 1, "18.73");
     let answer = step(&mut world, "18.74", client, &get(TELEMETRY), Code::CONTENT);
     assert_eq!(talkers(&answer), 500);
+}
+
+/// The transport goes in the middle of a body, and comes again: to a server that has nothing of it.
+#[test]
+fn row_18_a_transport_that_goes_in_the_middle_of_a_body() {
+    for seed in 0..8 {
+        let mut world = World::new(seed, LOSS);
+        let client = world.connect_robust("weir-lab");
+        let id = world.send(client, &put(TELEMETRY, large(780)));
+        world.advance(seconds(1));
+        world.reconnect(client);
+        world.log.clear();
+        world.advance(seconds(90));
+        let code = world.answer(client, id).map(|answer| answer.code);
+        assert_eq!(code, Some(Code::CHANGED), "18.75 seed {seed}");
+        assert!(
+            no_block(&world),
+            "18.75 the server is asked anew, and first"
+        );
+    }
 }
 
 #[test]

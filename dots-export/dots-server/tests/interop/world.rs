@@ -215,6 +215,24 @@ impl World {
         client
     }
 
+    /// The client's transport goes, and another one comes.
+    pub(crate) fn reconnect(&mut self, client: ClientId) {
+        self.number += 1;
+        let id = SessionId(self.number);
+        let link = self.clients.get_mut(&client).unwrap();
+        let identity = PeerIdentity {
+            names: vec![link.name.clone()],
+            spki_sha256: [0; 32],
+        };
+        self.server.handle_closed(self.now, link.id);
+        self.server.handle_connected(self.now, id, &identity);
+        link.session.handle_disconnected(self.now);
+        link.id = id;
+        link.session.handle_connected(self.now);
+        self.flying.retain(|_, (_, other, _)| *other != client);
+        self.settle();
+    }
+
     /// The client's process is gone without a word.
     pub(crate) fn kill(&mut self, client: ClientId) {
         self.clients.remove(&client);
@@ -230,6 +248,12 @@ impl World {
     pub(crate) fn cut(&mut self, client: ClientId, deaf: bool, mute: bool) {
         let link = self.clients.get_mut(&client).unwrap();
         (link.deaf, link.mute) = (deaf, mute);
+    }
+
+    /// The client goes by other parameters from now on.
+    pub(crate) fn configure(&mut self, client: ClientId, parameters: SessionParameters) {
+        let link = self.clients.get_mut(&client).unwrap();
+        link.session.handle_parameters(self.now, parameters);
     }
 
     /// The client is under attack, or not any more.
