@@ -47,9 +47,12 @@ pub(crate) struct MitigationRequest {
     /// Whether it is refreshed until it is withdrawn.
     #[serde(default)]
     pub(crate) keep: bool,
-    /// Whether it is for the loss of the signal only, and filters nothing: a drill.
+    /// Whether it is a drill: for the loss of the signal only, and withdrawn at once.
     #[serde(default)]
     pub(crate) drill: bool,
+    /// Whether it is for the loss of the signal only.
+    #[serde(default)]
+    pub(crate) on_signal_loss: bool,
 }
 
 /// Why an operator's request came to nothing.
@@ -128,7 +131,7 @@ impl MitigationRequest {
                     upper_port: *upper_port,
                 })
                 .collect(),
-            trigger_mitigation: self.drill.then_some(false),
+            trigger_mitigation: (self.drill || self.on_signal_loss).then_some(false),
             ..Scope::default()
         }
     }

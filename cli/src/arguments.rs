@@ -246,6 +246,9 @@ pub(crate) struct RequestArguments {
     /// How long it is to last, such as 30m.
     #[arg(long, default_value = "1h")]
     pub(crate) lifetime: String,
+    /// Preconfigures it: the upstream begins to mitigate only when it has lost this client (`trigger-mitigation` false).
+    #[arg(long)]
+    pub(crate) on_signal_loss: bool,
     /// Refreshes it before its lifetime ends, until `weir dots withdraw`; the daemon does, so one must run.
     #[arg(long)]
     pub(crate) keep: bool,

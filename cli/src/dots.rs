@@ -110,6 +110,7 @@ fn request(arguments: &RequestArguments) -> anyhow::Result<()> {
         lifetime: u32::try_from(lifetime.0.as_secs()).context("the lifetime is too long")?,
         keep: arguments.keep,
         drill: false,
+        on_signal_loss: arguments.on_signal_loss,
     };
     if wanted.lifetime == 0 {
         bail!("the lifetime must be at least a second");

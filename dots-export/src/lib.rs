@@ -57,5 +57,5 @@ pub use plan::{Link, setup_plan};
 pub use recorder::{Record, Recorder, placeholder_cuid};
 pub use scope::mitigation_scope;
 pub use standing::{Decline, ExporterCounters, Standing};
-pub use telemetry::{MAX_BODY_OCTETS, telemetry_body};
+pub use telemetry::{MAX_BODY_OCTETS, MAX_LARGE_OCTETS, telemetry_body};
 pub use upstream::{Journal, run_upstream};

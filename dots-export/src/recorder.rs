@@ -16,6 +16,7 @@ use crate::command::ClientCommand;
 use crate::config::ExportSettings;
 use crate::request::{delete_mitigation, next_id, put_efficacy, put_mitigation, put_telemetry};
 use crate::scope::covers;
+use crate::telemetry::lean;
 
 /// One request that would have been sent.
 #[derive(Clone, PartialEq, Debug)]
@@ -234,7 +235,7 @@ impl Peer {
             .map(|held| held.mid)
             .into_iter()
             .collect();
-        put_telemetry(&self.cuid, tmid, body, &mids)
+        put_telemetry(&self.cuid, tmid, &lean(body.clone()), &mids)
     }
 
     fn record(

@@ -19,6 +19,9 @@ use crate::scope;
 /// (RFC 9132 §7.3); IPv6, UDP, a DTLS record and CoAP with the longest path of ours leave a little more than this.
 pub const MAX_BODY_OCTETS: usize = 1050;
 
+/// Most octets of telemetry that goes in blocks.
+pub const MAX_LARGE_OCTETS: usize = 8192;
+
 /// Octets that `mid-list` may still add to a body: a key, an array and numbers of up to five octets.
 const MID_LIST_OCTETS: usize = 32;
 
@@ -28,8 +31,9 @@ const LEAST_PORT_SHARE: f64 = 0.1;
 /// Protocols with a smaller share of the packets are not listed.
 const LEAST_SHARE: f64 = 0.01;
 
-/// The telemetry of an attack, without `tmid` and `mid-list`, trimmed to [`MAX_BODY_OCTETS`]: the least of the top talkers
-/// go first, then the least of protocols, vectors and prefixes.
+/// The telemetry of an attack, without `tmid` and `mid-list`, trimmed to [`MAX_LARGE_OCTETS`]: the least of the top talkers go
+/// first, then the least of ports, protocols, vectors and prefixes. Where it is larger than a datagram, a server gets it in
+/// blocks, and trimmed to [`MAX_BODY_OCTETS`] while it does not answer.
 #[must_use]
 pub fn telemetry_body(event: &AttackEvent) -> Telemetry {
     let item = PreOrOngoingMitigation {
@@ -44,7 +48,18 @@ pub fn telemetry_body(event: &AttackEvent) -> Telemetry {
         attack_detail: attack_details(event),
         ..PreOrOngoingMitigation::default()
     };
-    trimmed(item)
+    trimmed(single(item), MAX_LARGE_OCTETS)
+}
+
+/// The same, trimmed to one datagram.
+pub(crate) fn lean(body: Telemetry) -> Telemetry {
+    trimmed(body, MAX_BODY_OCTETS)
+}
+
+fn single(item: PreOrOngoingMitigation) -> Telemetry {
+    Telemetry {
+        pre_or_ongoing_mitigation: vec![item],
+    }
 }
 
 /// An attack of which less than this share of its peak is left is mitigated.
@@ -252,11 +267,8 @@ fn mean(rate: u64) -> Gauges {
     }
 }
 
-fn trimmed(item: PreOrOngoingMitigation) -> Telemetry {
-    let mut body = Telemetry {
-        pre_or_ongoing_mitigation: vec![item],
-    };
-    while !fits(&body, MAX_BODY_OCTETS - MID_LIST_OCTETS) {
+fn trimmed(mut body: Telemetry, octets: usize) -> Telemetry {
+    while !fits(&body, octets - MID_LIST_OCTETS) {
         let Some(item) = body.pre_or_ongoing_mitigation.first_mut() else {
             break;
         };

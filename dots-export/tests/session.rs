@@ -11,7 +11,8 @@ use support::attack;
 use weir_dots_export::{Client, ClientCommand, ClientParameters, Efficacy};
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{
-    AttackStatus, ConfigParameters, Gauges, Lifetime, Scope, SignalConfig, Traffic, Tunable,
+    AttackDetail, AttackStatus, ConfigParameters, Gauges, Lifetime, PreOrOngoingMitigation, Scope,
+    SignalConfig, Talker, Target, Telemetry, TopTalkers, Traffic, Tunable,
 };
 
 fn request(name: &str) -> ClientCommand {
@@ -157,4 +158,49 @@ fn over_datagrams_the_server_is_asked_whether_it_knows_q_block() {
         pair.connect();
         assert_eq!(pair.asked("config"), expected, "reliable: {reliable}");
     }
+}
+
+#[test]
+fn telemetry_larger_than_a_datagram_goes_in_blocks_once_the_server_has_answered() {
+    let mut pair = Pair::new();
+    pair.connect();
+    let talkers = (0..80).map(|host| {
+        let prefix = format!("192.0.2.{host}/32");
+        Talker::new(prefix.parse().unwrap())
+    });
+    let detail = AttackDetail {
+        vendor_id: 32473,
+        attack_id: 2,
+        top_talker: Some(TopTalkers {
+            talker: talkers.collect(),
+        }),
+        ..AttackDetail::default()
+    };
+    let body = Telemetry {
+        pre_or_ongoing_mitigation: vec![PreOrOngoingMitigation {
+            target: Some(Target {
+                target_prefix: vec!["203.0.113.7/32".parse().unwrap()],
+                ..Target::default()
+            }),
+            attack_detail: vec![detail],
+            ..PreOrOngoingMitigation::default()
+        }],
+    };
+    let tell = || ClientCommand::Telemetry {
+        attack: attack("a"),
+        body: Box::new(body.clone()),
+        ended: false,
+    };
+    let held = |pair: &Pair| {
+        let (_, _, telemetry) = pair.server.telemetry().next().unwrap();
+        let talkers = &telemetry.pre_or_ongoing_mitigation[0].attack_detail[0].top_talker;
+        talkers.as_ref().map_or(0, |top| top.talker.len())
+    };
+    pair.order(tell());
+    pair.advance(Duration::from_secs(30));
+    let lean = held(&pair);
+    assert!((20..80).contains(&lean), "{lean}");
+    pair.order(tell());
+    pair.advance(Duration::from_secs(30));
+    assert_eq!(held(&pair), 80);
 }

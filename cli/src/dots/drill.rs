@@ -102,6 +102,7 @@ async fn try_drill(settings: &Settings, drilled: &mut Drilled) -> anyhow::Result
         lifetime: LIFETIME,
         keep: false,
         drill: true,
+        on_signal_loss: false,
     };
     let began = Instant::now();
     let path = "/api/v1/dots/request";

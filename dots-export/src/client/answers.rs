@@ -150,6 +150,7 @@ impl Client {
                 let told = self.telemetry.get_mut(&attack);
                 if let Some(told) = told.filter(|told| told.tmid == tmid) {
                     told.put = None;
+                    told.answered = false;
                     told.pending = told.pending.take().or_else(|| told.sent.take());
                     told.retry_at = Some(now + AFTER_SILENCE);
                 }
@@ -337,6 +338,7 @@ impl Client {
         let sent = told.sent.take();
         if answer.code.is_success() {
             told.refusals = 0;
+            told.answered = true;
             self.notify(ClientNotice::Told {
                 attack: attack.clone(),
                 upstream: self.upstream.clone(),

@@ -14,7 +14,7 @@ use super::mitigation::Phase;
 use super::{Client, MAX_HELD, Purpose};
 use crate::recorder::telemetry_target;
 use crate::request::{delete_telemetry, next_id, put_telemetry};
-use crate::telemetry::without_descriptions;
+use crate::telemetry::{lean, without_descriptions};
 
 /// Identifiers of a `mid-list`, for which bodies leave room; the newest count.
 const MAX_MIDS: usize = 6;
@@ -34,6 +34,8 @@ pub(super) struct Told {
     pub(super) refusals: u32,
     /// The last word is said, or waits in `pending`.
     pub(super) ended: bool,
+    /// The server has answered the last message: a larger one may go in blocks.
+    pub(super) answered: bool,
     /// It is from before a restart, and the attack has not been heard of since.
     pub(super) restored: bool,
     /// Then the attack has ended while nobody watched, and the server is to forget it.
@@ -60,6 +62,7 @@ impl Told {
             retry_at: None,
             refusals: 0,
             ended: false,
+            answered: false,
             restored: false,
             forget_at: None,
         }
@@ -139,12 +142,14 @@ impl Client {
             let Some(body) = told.pending.take() else {
                 continue;
             };
-            let tmid = told.tmid;
-            let told_body = if self.mapping_shared {
-                without_descriptions(Telemetry::clone(&body))
-            } else {
-                Telemetry::clone(&body)
-            };
+            let (tmid, answered) = (told.tmid, told.answered);
+            let mut told_body = Telemetry::clone(&body);
+            if self.mapping_shared {
+                told_body = without_descriptions(told_body);
+            }
+            if !answered {
+                told_body = lean(told_body);
+            }
             let request = put_telemetry(&self.cuid, tmid, &told_body, &mids);
             let id = self.send(now, request, Purpose::Tell(attack.clone(), tmid));
             if let Some(told) = self.telemetry.get_mut(&attack) {
