@@ -17,7 +17,7 @@ use weir_data_channel::model::{Alias, AttackMapping, Vendor, VendorMapping};
 use weir_data_channel::{DataHandle, DataServer, Folder, TlsFiles};
 use weir_dots_export::{ClientCommand, DiscoverySettings, UpstreamSettings, discover};
 use weir_dots_proto::Cuid;
-use weir_dots_proto::body::{AclActivation, ActivationType, Target};
+use weir_dots_proto::body::{AclActivation, Target};
 use weir_dots_server::DataChannel;
 use weir_dtls::{CredentialFiles, OwnFiles};
 use weir_flow_record::Vector;
@@ -275,15 +275,6 @@ pub(crate) fn tls_files(files: &CredentialFiles) -> Option<TlsFiles> {
             crl: files.revocations.clone(),
         }),
         OwnFiles::PresharedKey { .. } => None,
-    }
-}
-
-/// Whether a filter is switched on, in a word.
-pub(crate) fn activation_name(activation: ActivationType) -> &'static str {
-    match activation {
-        ActivationType::ActivateWhenMitigating => "activate-when-mitigating",
-        ActivationType::Immediate => "immediate",
-        ActivationType::Deactivate => "deactivate",
     }
 }
 

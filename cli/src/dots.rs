@@ -24,7 +24,7 @@ use crate::config::{self, Settings};
 use crate::data_channel;
 use crate::journal::Journal;
 use crate::log;
-use crate::overview::Overview;
+use crate::overview::{MitigationRow, Overview};
 use crate::upstreams;
 
 /// How long an upstream may take to answer where no daemon owns the session.
@@ -132,12 +132,7 @@ fn request(arguments: &RequestArguments) -> anyhow::Result<()> {
             }
         }
     })?;
-    println!(
-        "mitigation {} at {}: {}",
-        report.mid,
-        report.upstream,
-        described(&report)
-    );
+    println!("{}", MitigationRow::new(&report));
     Ok(())
 }
 
@@ -280,26 +275,6 @@ fn each<T>(texts: &[String], read: impl Fn(&str) -> Result<T, String>) -> anyhow
         .iter()
         .map(|text| read(text).map_err(anyhow::Error::msg))
         .collect()
-}
-
-fn described(report: &MitigationReport) -> String {
-    let status = serde_json::to_value(report.status).ok();
-    let mut text = status
-        .as_ref()
-        .and_then(|s| s.as_str())
-        .unwrap_or("unknown")
-        .to_owned();
-    if let Some(bytes) = report.bytes_dropped {
-        text.push_str(&format!(", {bytes} octets dropped"));
-    }
-    if let Some(rate) = report.bytes_dropped_per_second {
-        text.push_str(&format!(", {} bit/s now", rate.saturating_mul(8)));
-    }
-    match report.lifetime {
-        Some(seconds) => text.push_str(&format!(", {seconds} s left")),
-        None => text.push_str(", no end"),
-    }
-    text
 }
 
 /// A session of this command's own, where no daemon runs; the lock on the state file keeps a daemon from starting meanwhile.

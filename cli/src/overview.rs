@@ -225,7 +225,8 @@ impl AttackRow {
 }
 
 impl MitigationRow {
-    fn new(report: &MitigationReport) -> Self {
+    /// The newest word.
+    pub(crate) fn new(report: &MitigationReport) -> Self {
         Self {
             upstream: report.upstream.to_string(),
             mid: report.mid,

@@ -95,6 +95,13 @@ impl Followed {
         self.untold.then_some(at)
     }
 
+    /// The lane that has asked an upstream, and its request.
+    pub(crate) fn asked_of(&mut self, upstream: &str) -> Option<(usize, &mut Asked)> {
+        let lane = self.lane_asking(upstream)?;
+        let asked = self.lanes.get_mut(lane)?.asked_mut()?;
+        Some((lane, asked))
+    }
+
     /// The lane that has asked an upstream.
     pub(crate) fn lane_asking(&mut self, upstream: &str) -> Option<usize> {
         self.lanes.iter().position(|lane| {

@@ -148,11 +148,7 @@ fn traffic_by_protocol(event: &AttackEvent) -> Vec<TrafficProtocol> {
         .filter(|entry| entry.share >= LEAST_SHARE && seen.insert(entry.protocol))
         .map(|entry| TrafficProtocol {
             protocol: entry.protocol,
-            traffic: Traffic::in_packets(&Gauges {
-                mid_percentile_g: Some(part(packets.mid, entry.share)),
-                peak_g: Some(part(packets.peak.max(packets.mid), entry.share)),
-                ..Gauges::default()
-            }),
+            traffic: packets_of(packets, entry.share),
         })
         .collect()
 }
@@ -174,13 +170,18 @@ fn traffic_by_port(event: &AttackEvent) -> Vec<TrafficPort> {
         })
         .map(|entry| TrafficPort {
             port: entry.port,
-            traffic: Traffic::in_packets(&Gauges {
-                mid_percentile_g: Some(part(packets.mid, entry.share)),
-                peak_g: Some(part(packets.peak.max(packets.mid), entry.share)),
-                ..Gauges::default()
-            }),
+            traffic: packets_of(packets, entry.share),
         })
         .collect()
+}
+
+/// `share` (0 to 1) of the packets.
+fn packets_of(packets: &Gauge, share: f64) -> Traffic {
+    Traffic::in_packets(&Gauges {
+        mid_percentile_g: Some(part(packets.mid, share)),
+        peak_g: Some(part(packets.peak.max(packets.mid), share)),
+        ..Gauges::default()
+    })
 }
 
 /// `share` (0 to 1) of a rate.

@@ -15,7 +15,7 @@ use super::runtime;
 use crate::admin;
 use crate::arguments::FiltersArguments;
 use crate::config::{self, Settings};
-use crate::data_channel::{activation_name, client, upstreams};
+use crate::data_channel::{client, upstreams};
 
 /// Entries of a proposal.
 const MAX_ENTRIES: usize = 64;
@@ -61,7 +61,7 @@ async fn list(settings: &Settings, upstream: &str) -> anyhow::Result<()> {
         print!(
             "{}: {}, {} entries",
             acl.name,
-            activation_name(acl.activation),
+            acl.activation.name(),
             acl.aces.len()
         );
         let state = states.iter().find(|state| state.name == acl.name);

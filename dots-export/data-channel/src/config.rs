@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::enforce::EnforceSettings;
-use crate::model::{Capabilities, is_domain_name};
+use weir_dots_proto::is_domain_name;
+
+use crate::model::Capabilities;
 use crate::server::ServerSettings;
 use crate::service::{Service, ServiceSettings};
 use crate::store::{ConflictRule, DataStore, Limits};

@@ -1,13 +1,14 @@
 //! Who may use the data channel, and for which targets (RFC 8783 §6.1, §7.2, §10).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use weir_dots_proto::body::{ActivationType, Target};
+use weir_dots_proto::{is_domain_name, is_unicast};
 
-use crate::model::{Acl, Alias, BodyFault, is_domain_name, uri_host};
+use crate::model::{Acl, Alias, BodyFault, uri_host};
 
 /// The prefixes that are a client domain's own.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -149,19 +150,6 @@ impl Authority {
     pub fn named(&self, name: &str) -> Option<&Arc<Peer>> {
         self.peers.get(name)
     }
-}
-
-/// Whether the prefix is more than broadcast, loopback or multicast addresses.
-fn is_unicast(prefix: IpNet) -> bool {
-    let least_length = |address: IpAddr| match address {
-        IpAddr::V4(Ipv4Addr::BROADCAST) => Some(32),
-        IpAddr::V4(address) if address.is_loopback() => Some(8),
-        IpAddr::V4(address) if address.is_multicast() => Some(4),
-        IpAddr::V6(Ipv6Addr::LOCALHOST) => Some(128),
-        IpAddr::V6(address) if address.is_multicast() => Some(8),
-        _ => None,
-    };
-    least_length(prefix.network()).is_none_or(|length| prefix.prefix_len() < length)
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ pub use body::{Body, BodyError};
 pub use cbor::{decode, encode};
 pub use check::{
     BodyKind, RequestFault, ResponseFault, check_config_range, check_request, check_response,
+    is_domain_name, is_unicast, is_uri,
 };
 pub use decimal::{Decimal, DecimalError};
 pub use ids::{Cuid, IdError, MAX_CUID_LENGTH, Mid, Sid, Tmid, Tsid};

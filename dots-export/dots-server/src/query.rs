@@ -3,10 +3,10 @@
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use weir_dots_proto::Mid;
 use weir_dots_proto::body::{
     IcmpTypeRange, PortRange, PreOrOngoingMitigation, QueryType, Scope, Talker, Target,
 };
-use weir_dots_proto::{Mid, Tmid};
 
 use crate::held::overlap;
 
@@ -250,14 +250,13 @@ impl Query {
 
     /// Telemetry with the data nodes that are wanted: its configuration is what it is about.
     pub(crate) fn cut_telemetry(&self, item: PreOrOngoingMitigation) -> PreOrOngoingMitigation {
-        let target = |item: &PreOrOngoingMitigation, tmid: Option<Tmid>| PreOrOngoingMitigation {
-            tmid,
-            target: item.target.clone(),
-            ..PreOrOngoingMitigation::default()
-        };
         match self.content {
             Content::All | Content::NonConfig => item,
-            Content::Config => target(&item, item.tmid),
+            Content::Config => PreOrOngoingMitigation {
+                tmid: item.tmid,
+                target: item.target,
+                ..PreOrOngoingMitigation::default()
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use weir_dots_proto::cbor::MAX_BODY;
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::{Cuid, Mid};
 
-use crate::held::{Held, have_common_target, is_preconfigured, is_same_but_lifetime};
+use crate::held::{Held, is_preconfigured, is_same_but_lifetime};
 use crate::mitigator::{MitigationId, MitigatorReport};
 use crate::saved::{Changed, Epoch, RowKey, SavedRow};
 use crate::{Mitigator, ServerPolicy};
@@ -113,7 +113,7 @@ impl Registry {
         if !preconfigured {
             mitigator.apply(id, &wanted.protected);
         }
-        let terminating = self.end_overlapping(&key, &wanted.protected, policy, mitigator);
+        let terminating = self.end_overlapping(now, &key, &wanted.protected, policy, mitigator);
         if !preconfigured {
             self.silence_preconfigured(&key, &wanted.protected, mitigator);
         }
@@ -413,16 +413,26 @@ impl Registry {
         status: MitigationStatus,
         mitigator: &mut dyn Mitigator,
     ) {
-        let Some(mut held) = self.held.remove(&key) else {
-            return;
-        };
+        if let Some(mut held) = self.remove(now, &key, mitigator) {
+            held.status = status;
+            self.ended.push((key, held));
+        }
+    }
+
+    /// Takes a mitigation out; it filters no more.
+    fn remove(
+        &mut self,
+        now: Instant,
+        key: &(Cuid, Mid),
+        mitigator: &mut dyn Mitigator,
+    ) -> Option<Held> {
+        let held = self.held.remove(key)?;
         self.keys.remove(&held.id);
         if held.applied {
             mitigator.withdraw(held.id);
         }
-        held.status = status;
-        self.touch(now, &key);
-        self.ended.push((key, held));
+        self.touch(now, key);
+        Some(held)
     }
 
     fn next_due(&self, policy: &ServerPolicy) -> Option<Instant> {
@@ -595,28 +605,27 @@ impl Registry {
     /// ones too, and what its own mid stood for before. Returns how long the new one will be terminating.
     fn end_overlapping(
         &mut self,
+        now: Instant,
         (cuid, mid): &(Cuid, Mid),
         protected: &Scope,
         policy: &ServerPolicy,
         mitigator: &mut dyn Mitigator,
     ) -> Duration {
         let preconfigured = is_preconfigured(protected);
-        let mut terminating = policy.terminating;
-        let ended = self.held.extract_if(
-            (cuid.clone(), Mid(0))..=(cuid.clone(), *mid),
-            |(_, other), held| {
+        let overlapped: Vec<(Cuid, Mid)> = self
+            .held
+            .range((cuid.clone(), Mid(0))..=(cuid.clone(), *mid))
+            .filter(|((_, other), held)| {
                 other == mid
-                    || (held.is_preconfigured() == preconfigured
-                        && have_common_target(&held.protected, protected))
-            },
-        );
-        for (key, mut held) in ended {
-            self.keys.remove(&held.id);
-            if held.applied {
-                mitigator.withdraw(held.id);
-            }
-            self.changed
-                .insert(RowKey::Mitigation(key.0.clone(), key.1));
+                    || (held.is_preconfigured() == preconfigured && held.overlaps(protected))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        let mut terminating = policy.terminating;
+        for key in overlapped {
+            let Some(mut held) = self.remove(now, &key, mitigator) else {
+                continue;
+            };
             if held.terminates.is_some() {
                 let doubled = (held.terminating * 2).min(MAX_TERMINATING);
                 terminating = terminating.max(doubled);

@@ -97,30 +97,26 @@ impl TelemetryStore {
         registry: &Registry,
         most: usize,
     ) -> Response {
-        match asked.method {
-            Method::Get | Method::Delete => {
-                let tmids: Vec<Tmid> = self
-                    .of_client(asked.cuid)
-                    .map(|((_, tmid), _)| *tmid)
-                    .filter(|tmid| asked.tmid.is_none_or(|asked| asked == *tmid))
-                    .collect();
-                for tmid in tmids {
-                    self.remove(&(asked.cuid.clone(), tmid));
-                }
-                Response::new(Code::DELETED)
+        if asked.method == Method::Delete {
+            let tmids: Vec<Tmid> = self
+                .of_client(asked.cuid)
+                .map(|((_, tmid), _)| *tmid)
+                .filter(|tmid| asked.tmid.is_none_or(|asked| asked == *tmid))
+                .collect();
+            for tmid in tmids {
+                self.remove(&(asked.cuid.clone(), tmid));
             }
-            Method::Put => {
-                let Some(tmid) = asked.tmid else {
-                    return Response::error(Code::BAD_REQUEST, "`tmid` is missing");
-                };
-                match read(asked, prefixes, registry) {
-                    Err(refused) => *refused,
-                    Ok(telemetry) => {
-                        self.keep((asked.cuid.clone(), tmid), telemetry, most);
-                        // RFC 9244 §8.2: also for a new tmid.
-                        Response::new(Code::CHANGED)
-                    }
-                }
+            return Response::new(Code::DELETED);
+        }
+        let Some(tmid) = asked.tmid else {
+            return Response::error(Code::BAD_REQUEST, "`tmid` is missing");
+        };
+        match read(asked, prefixes, registry) {
+            Err(refused) => *refused,
+            Ok(telemetry) => {
+                self.keep((asked.cuid.clone(), tmid), telemetry, most);
+                // RFC 9244 §8.2: also for a new tmid.
+                Response::new(Code::CHANGED)
             }
         }
     }

@@ -79,14 +79,7 @@ impl Exporter {
         let Some(followed) = self.attacks.get_mut(&report.attack) else {
             return;
         };
-        let Some(lane) = followed.lane_asking(&report.upstream) else {
-            return;
-        };
-        let Some(asked) = followed
-            .lanes
-            .get_mut(lane)
-            .and_then(|lane| lane.asked_mut())
-        else {
+        let Some((_, asked)) = followed.asked_of(&report.upstream) else {
             return;
         };
         asked.granted = true;
@@ -120,19 +113,12 @@ impl Exporter {
         let Some(followed) = self.attacks.get_mut(attack) else {
             return;
         };
-        let Some(lane) = followed.lane_asking(upstream) else {
+        let Some((lane, asked)) = followed.asked_of(upstream) else {
             for lane in &mut followed.lanes {
                 if is_over(report.status) {
                     lane.kept.remove(upstream);
                 }
             }
-            return;
-        };
-        let Some(asked) = followed
-            .lanes
-            .get_mut(lane)
-            .and_then(|lane| lane.asked_mut())
-        else {
             return;
         };
         asked.dropped = asked.dropped.max(report.bytes_dropped.unwrap_or(0));

@@ -4,7 +4,9 @@ use serde_json::{Map, Value};
 use weir_dots_proto::body::{PortRange, Target};
 
 use super::element::{Element, parsed, put, put_all, text, unique_keys, unsigned};
-use super::{BodyFault, MAX_ALIAS_NAME, Source, is_domain_name, is_uri};
+use weir_dots_proto::{is_domain_name, is_uri};
+
+use super::{BodyFault, MAX_ALIAS_NAME, Source};
 
 /// A name for resources, to be used in mitigation requests.
 #[derive(Clone, PartialEq, Eq, Debug)]

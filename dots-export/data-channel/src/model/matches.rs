@@ -209,18 +209,18 @@ impl TcpMatch {
             "flags-bitmask",
             self.flags_bitmask.map(FlagsBitmask::json),
         );
-        put(
-            &mut members,
-            SOURCE_PORT,
-            self.source_port.map(PortMatch::json),
-        );
-        put(
-            &mut members,
-            DESTINATION_PORT,
-            self.destination_port.map(PortMatch::json),
-        );
+        put_ports(&mut members, self.source_port, self.destination_port);
         Value::Object(members)
     }
+}
+
+fn put_ports(
+    members: &mut Map<String, Value>,
+    source: Option<PortMatch>,
+    destination: Option<PortMatch>,
+) {
+    put(members, SOURCE_PORT, source.map(PortMatch::json));
+    put(members, DESTINATION_PORT, destination.map(PortMatch::json));
 }
 
 impl FlagsBitmask {
@@ -254,16 +254,7 @@ impl UdpMatch {
     fn json(&self) -> Value {
         let mut members = Map::new();
         put(&mut members, "length", self.length);
-        put(
-            &mut members,
-            SOURCE_PORT,
-            self.source_port.map(PortMatch::json),
-        );
-        put(
-            &mut members,
-            DESTINATION_PORT,
-            self.destination_port.map(PortMatch::json),
-        );
+        put_ports(&mut members, self.source_port, self.destination_port);
         Value::Object(members)
     }
 }

@@ -29,7 +29,7 @@ pub use entry::{AclEntry, AclState, AliasEntry, Matched};
 pub use ip_match::{FragmentMatch, Ipv4Match, Ipv6Match};
 pub use mapping::{AttackMapping, Vendor, VendorMapping};
 pub use matches::{FlagsBitmask, IcmpMatch, L3, L4, Matches, TcpMatch, UdpMatch};
-pub use names::{is_domain_name, is_uri, uri_host};
+pub use names::uri_host;
 pub use port_match::{PortMatch, PortOperator};
 pub use rate::RateLimit;
 pub use weir_dots_proto::body::{ActivationType, PortRange, Target};

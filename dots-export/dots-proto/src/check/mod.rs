@@ -15,6 +15,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub use config::check_config_range;
+pub use target::{is_domain_name, is_unicast, is_uri};
 
 use crate::body::{Body, Heartbeat, Mitigation, Redirect, SignalConfig, Telemetry, TelemetrySetup};
 use crate::cbor;

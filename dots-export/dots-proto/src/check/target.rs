@@ -117,8 +117,9 @@ pub(super) fn check_icmp_type_ranges(
     ensure_unique(list, ranges.iter().map(|range| range.lower_type))
 }
 
-/// Returns whether the prefix is more than broadcast, loopback or multicast addresses.
-fn is_unicast(prefix: IpNet) -> bool {
+/// Returns whether the prefix is more than broadcast, loopback or multicast addresses (RFC 9132 §4.4.1.1).
+#[must_use]
+pub fn is_unicast(prefix: IpNet) -> bool {
     let least_length = |address: IpAddr| match address {
         IpAddr::V4(Ipv4Addr::BROADCAST) => Some(32),
         IpAddr::V4(address) if address.is_loopback() => Some(8),
@@ -130,8 +131,9 @@ fn is_unicast(prefix: IpNet) -> bool {
     least_length(prefix.network()).is_none_or(|length| prefix.prefix_len() < length)
 }
 
-/// RFC 6991 `domain-name`, without the root.
-fn is_domain_name(name: &str) -> bool {
+/// Returns whether a text is a domain name (RFC 6991 `domain-name`, without the root).
+#[must_use]
+pub fn is_domain_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name.len() <= 253 && name.split('.').all(is_label)
 }
@@ -146,8 +148,9 @@ fn is_label(label: &str) -> bool {
     inner && first && last && octets.len() <= 63
 }
 
-/// RFC 3986: a scheme, a colon, and visible ASCII.
-fn is_uri(uri: &str) -> bool {
+/// Returns whether a text is a URI (RFC 3986): a scheme, a colon, and visible ASCII.
+#[must_use]
+pub fn is_uri(uri: &str) -> bool {
     let Some((scheme, _)) = uri.split_once(':') else {
         return false;
     };

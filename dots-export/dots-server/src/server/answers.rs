@@ -96,6 +96,9 @@ impl Server {
         else {
             return BTreeSet::new();
         };
+        if self.registry.contains(cuid, *mid) {
+            return BTreeSet::new();
+        }
         let client = self.sessions.get(&id).and_then(|peer| peer.client.as_ref());
         let scope = asked
             .body
@@ -105,9 +108,6 @@ impl Server {
         let (Some((name, _)), Some(scope)) = (client, scope) else {
             return BTreeSet::new();
         };
-        if self.registry.contains(cuid, *mid) {
-            return BTreeSet::new();
-        }
         let targets = targets(self.data.as_ref(), (name, cuid), &scope).unwrap_or_default();
         targets.iter().flat_map(names_of).collect()
     }

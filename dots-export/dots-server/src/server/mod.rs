@@ -398,24 +398,16 @@ impl Server {
 
     /// What was set up or told has another state now; mitigations tell of themselves.
     fn note_changed(&mut self, id: SessionId, resource: &Resource) {
+        let same_kind =
+            |other: &Resource| std::mem::discriminant(other) == std::mem::discriminant(resource);
         match resource {
-            Resource::Telemetry { cuid, .. } => {
-                let cuid = cuid.clone();
-                self.note_observers(
-                    &cuid,
-                    |other| matches!(other, Resource::Telemetry { .. }),
-                    None,
-                );
+            Resource::Telemetry { cuid, .. } | Resource::TelemetrySetup { cuid, .. } => {
+                self.note_observers(cuid, same_kind, None);
             }
-            Resource::TelemetrySetup { cuid, .. } => {
-                let cuid = cuid.clone();
-                let concerns = |other: &Resource| matches!(other, Resource::TelemetrySetup { .. });
-                self.note_observers(&cuid, concerns, None);
-            }
+            // It is the session's own.
             Resource::Config { .. } => {
                 if let Some(peer) = self.sessions.get_mut(&id) {
-                    let concerns = |other: &Resource| matches!(other, Resource::Config { .. });
-                    peer.observed.note(concerns, None);
+                    peer.observed.note(same_kind, None);
                 }
             }
             Resource::Mitigate { .. } | Resource::Heartbeat => {}
