@@ -29,6 +29,8 @@
 
 mod assault;
 mod crowd;
+mod import;
+mod join;
 mod label;
 mod mitigator;
 mod network;
@@ -38,6 +40,8 @@ mod scenario;
 mod scrubber;
 mod traffic;
 
+pub use import::{ImportError, ImportReport, LabelledFlow, Layout, Truth, family, import};
+pub use join::{AttackLabel, Joined, LabelJoin, LabelsError, read_attack_labels};
 pub use label::{Label, write_labels};
 pub use mitigator::{LabMitigator, LabReport, LabScope};
 pub use network::{Network, Totals};
