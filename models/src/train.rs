@@ -35,7 +35,7 @@ pub struct TrainSettings {
 impl Default for TrainSettings {
     fn default() -> Self {
         Self {
-            trees: 100,
+            trees: 60,
             depth: 14,
             tried: 0.2,
             leaf_weight: 1.0,

@@ -224,13 +224,10 @@ fn common(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     row.packets = count(text(8))?;
     row.octets = count(text(9))?;
     let capture = if text(12).is_empty() { name } else { text(12) };
-    // `IoT-23/…/fwd/17`: the data set, the direction, the line.
-    let answer = match capture {
-        capture if capture.contains("/fwd") => Some(false),
-        capture if capture.contains("/bwd") => Some(true),
-        _ => None,
-    };
-    let cut = capture.find("/fwd").or_else(|| capture.find("/bwd")).unwrap_or(capture.len());
+    // `IoT-23/CTU-Malware-Capture-42-1/resp/C9BV`: the capture, the direction, the line.
+    let ways = [("/fwd", false), ("/bwd", true), ("/orig", false), ("/resp", true)];
+    let way = ways.into_iter().find_map(|(mark, answer)| Some((capture.find(mark)?, answer)));
+    let (cut, answer) = (way.map_or(capture.len(), |way| way.0), way.map(|way| way.1));
     let known = flags(text(7), answer == Some(true));
     row.tcp_flags = known.unwrap_or(0);
     give(&LabelledFlow {

@@ -75,10 +75,10 @@ impl Anomaly {
             }
         }
         let mut along = [0.0_f32; MAX_COMPONENTS];
-        let mut rest: f32 = scaled.iter().map(|value| value * value).sum();
+        let mut rest = dot(&scaled, &scaled);
         let components = self.components.chunks_exact(FEATURES);
         for ((along, component), inverse) in along.iter_mut().zip(components).zip(&self.inverse_deviations) {
-            let projection: f32 = scaled.iter().zip(component).map(|(value, part)| value * part).sum();
+            let projection = dot(&scaled, component);
             rest -= projection * projection;
             *along = projection * inverse;
         }
@@ -111,8 +111,22 @@ impl Gaussian {
         let size = self.mean.len().max(1);
         let away = away.get(..size).unwrap_or(&away);
         let squares = self.precision.chunks_exact(size).zip(away).map(|(row, left)| {
-            left * row.iter().zip(away).map(|(cell, right)| cell * right).sum::<f32>()
+            left * dot(row, away)
         });
         self.constant - 0.5 * squares.sum::<f32>()
     }
+}
+
+/// In eight sums, which a processor works on at once; always in the same order.
+fn dot(one: &[f32], other: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    let (ones, one_rest) = one.as_chunks::<8>();
+    let (others, other_rest) = other.as_chunks::<8>();
+    for (one, other) in ones.iter().zip(others) {
+        for ((sum, one), other) in sums.iter_mut().zip(one).zip(other) {
+            *sum += one * other;
+        }
+    }
+    let rest: f32 = one_rest.iter().zip(other_rest).map(|(one, other)| one * other).sum();
+    sums.iter().sum::<f32>() + rest
 }

@@ -112,7 +112,7 @@ impl Settings {
             drawn: &drawn,
             tree: Tree::default(),
             features: (0..lesson.matrix.features).collect(),
-            histogram: vec![[0.0; MAX_CLASSES]; BINS + 2],
+            histogram: vec![0.0; (BINS + 2) * lesson.classes],
         };
         let mut rows: Vec<u32> = rows.collect();
         growth.run(&mut rows, &mut random);
@@ -148,7 +148,8 @@ struct Growth<'a> {
     drawn: &'a [u8],
     tree: Tree,
     features: Vec<usize>,
-    histogram: Vec<[f32; MAX_CLASSES]>,
+    /// Weights by bin and class.
+    histogram: Vec<f32>,
 }
 
 /// A split found: feature, last bin that goes left, where unknown values go.
@@ -236,17 +237,18 @@ impl Growth<'_> {
         let edges = self.binned.edges.get(feature)?.len();
         let classes = self.lesson.classes;
         let mut histogram = std::mem::take(&mut self.histogram);
-        histogram.iter_mut().for_each(|bin| *bin = [0.0; MAX_CLASSES]);
+        histogram.fill(0.0);
         for row in rows {
             let (label, weight) = self.weight(*row);
             let bin = column.get(*row as usize).map_or(0, |bin| usize::from(*bin));
-            if let Some(cell) = histogram.get_mut(bin).and_then(|bin| bin.get_mut(label)) {
+            if let Some(cell) = histogram.get_mut(bin * classes + label) {
                 *cell += weight;
             }
         }
-        let missing = histogram.first().copied().unwrap_or([0.0; MAX_CLASSES]);
+        let mut missing = [0.0; MAX_CLASSES];
+        add(&mut missing, &histogram, 0, classes);
         let any_missing = missing.iter().any(|weight| *weight > 0.0);
-        let parent = purity(weights, classes);
+        let (_, parent) = purity(weights, classes);
         let mut best: Option<Split> = None;
         for missing_left in [false, true] {
             if missing_left && !any_missing {
@@ -256,19 +258,20 @@ impl Growth<'_> {
             for bin in 0..=edges {
                 // Bin 0 stands for "only unknown values go left", which needs them there.
                 if bin > 0 {
-                    add(&mut left, histogram.get(bin));
+                    add(&mut left, &histogram, bin, classes);
                 } else if !missing_left {
                     continue;
                 }
-                let mut right = *weights;
-                for (rest, gone) in right.iter_mut().zip(left) {
-                    *rest = (*rest - gone).max(0.0);
+                let mut right = [0.0; MAX_CLASSES];
+                let pairs = weights.iter().zip(&left).take(classes);
+                for (rest, (all, gone)) in right.iter_mut().zip(pairs) {
+                    *rest = (all - gone).max(0.0);
                 }
-                let sides = [left.iter().sum::<f32>(), right.iter().sum::<f32>()];
-                if sides.iter().any(|side| *side < self.settings.leaf_weight) {
+                let ((left_weight, left_purity), (right_weight, right_purity)) = (purity(&left, classes), purity(&right, classes));
+                if left_weight.min(right_weight) < self.settings.leaf_weight {
                     continue;
                 }
-                let gain = purity(&left, classes) + purity(&right, classes) - parent;
+                let gain = left_purity + right_purity - parent;
                 if gain > 1e-6 * parent && best.is_none_or(|best| gain > best.gain) {
                     best = Some(Split { feature, bin, missing_left, gain });
                 }
@@ -328,15 +331,19 @@ fn threshold(binned: &Binned, split: Split) -> f32 {
     edges.and_then(|edges| edges.get(split.bin - 1)).copied().unwrap_or(f32::INFINITY)
 }
 
-/// Weight × (1 − gini impurity): what a split is to raise.
-fn purity(weights: &[f32; MAX_CLASSES], classes: usize) -> f32 {
-    let weights = weights.get(..classes).unwrap_or(weights);
-    let total: f32 = weights.iter().sum();
-    if total > 0.0 { weights.iter().map(|weight| weight * weight).sum::<f32>() / total } else { 0.0 }
+/// The weight, and weight × (1 − gini impurity): what a split is to raise.
+fn purity(weights: &[f32; MAX_CLASSES], classes: usize) -> (f32, f32) {
+    let (mut total, mut squares) = (0.0, 0.0);
+    for weight in weights.iter().take(classes) {
+        total += weight;
+        squares += weight * weight;
+    }
+    (total, if total > 0.0 { squares / total } else { 0.0 })
 }
 
-fn add(sums: &mut [f32; MAX_CLASSES], more: Option<&[f32; MAX_CLASSES]>) {
-    for (sum, more) in sums.iter_mut().zip(more.into_iter().flatten()) {
+fn add(sums: &mut [f32; MAX_CLASSES], histogram: &[f32], bin: usize, classes: usize) {
+    let cells = histogram.get(bin * classes..(bin + 1) * classes).unwrap_or(&[]);
+    for (sum, more) in sums.iter_mut().zip(cells) {
         *sum += more;
     }
 }

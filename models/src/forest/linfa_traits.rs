@@ -27,7 +27,7 @@ pub struct ForestParams(pub(crate) Settings);
 impl Default for ForestParams {
     fn default() -> Self {
         Self(Settings {
-            trees: 100,
+            trees: 60,
             depth: 14,
             leaf_weight: 1.0,
             tried: 0.2,
@@ -37,7 +37,7 @@ impl Default for ForestParams {
 }
 
 impl ForestParams {
-    /// How many trees; 100 by default.
+    /// How many trees; 60 by default.
     #[must_use]
     pub fn trees(mut self, trees: usize) -> Self {
         self.0.trees = trees;
