@@ -1,6 +1,8 @@
 use ipnet::IpNet;
 use weir_flow_record::{Direction, ExporterId, ReceivedAt, TargetKey, Timestamp, Vector, ZoneId};
 
+use crate::MinuteProfile;
+
 /// Sums of one target and one second of event time, scaled by the sampling rates (a rate unknown counts as 1 and is told
 /// apart in [`Series::unknown_rate`]).
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
@@ -263,6 +265,8 @@ pub struct WindowSummary {
     pub prefixes: Vec<Series>,
     /// Watched and newly interesting hosts that changed.
     pub hosts: Vec<Series>,
+    /// A slice of the newest settled minute, for baselines.
+    pub minute: Option<MinuteProfile>,
     /// Losses.
     pub coverage: Vec<ExporterCoverage>,
     /// Counters.
@@ -332,6 +336,7 @@ impl WindowSummary {
             zones: Vec::new(),
             prefixes: Vec::new(),
             hosts: Vec::new(),
+            minute: None,
             coverage: Vec::new(),
             counters: AggregateCounters::default(),
         }
