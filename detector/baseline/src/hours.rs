@@ -1,6 +1,7 @@
 //! Levels by hour: of the week where there is room for that, of the day, and of all hours together.
 
 use crate::cell::{Cell, HourLevels, Levels, METRICS, Pace};
+use crate::scale::Rate;
 
 /// Hours of a week.
 pub(crate) const WEEK: usize = 168;
@@ -70,10 +71,11 @@ impl Hours {
     /// What a metric is in an hour: its own level, as far as it is known, else what the hour of the day and all hours say.
     pub(crate) fn estimate(&self, metric: usize, hour: i64) -> Option<Levels> {
         let of_week = hour_of_week(hour);
-        let mut estimate = self.all.level(metric)?;
+        // On the logarithmic scale: by day and night traffic differs by factors.
+        let mut estimate = self.all.log_level(metric)?;
         let own = self.week.as_ref().and_then(|week| week.get(of_week));
         for cell in self.day.get(of_week % DAY).into_iter().chain(own) {
-            let Some(levels) = cell.level(metric) else {
+            let Some(levels) = cell.log_level(metric) else {
                 continue;
             };
             let minutes = f64::from(cell.minutes);
@@ -82,7 +84,7 @@ impl Hours {
                 *estimate += part * (level - *estimate);
             }
         }
-        Some(estimate)
+        Some(estimate.map(|level| Rate(level.round() as u16).value()))
     }
 
     /// How much an estimate of an hour rests on, in weeks of its own.
