@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
-use weir_detector::{Detector, DetectorOutput, SavedAttack};
+use weir_detector::{Detector, DetectorOutput, Mute, Overridden, Override, OverrideError, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, Exporter, Standing};
 use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
 use weir_flow_record::Timestamp;
@@ -19,7 +19,7 @@ pub(crate) struct Judge {
 /// What follows from what was seen.
 pub(crate) enum Verdict {
     /// To be durable before the commands that follow it leave.
-    Persist(Box<SavedAttack>),
+    Persist(Box<Saved>),
     /// To be told.
     Event(Box<AttackEvent>),
     /// For a shard.
@@ -77,6 +77,21 @@ impl Judge {
         self.exporter.handle_confirmation(self.now, attack)
     }
 
+    /// Carries out an operator's word on attacks.
+    pub(crate) fn handle_override(
+        &mut self,
+        now: Timestamp,
+        word: Override,
+    ) -> Result<Overridden, OverrideError> {
+        self.now = self.now.max(now);
+        self.detector.handle_override(self.now, word)
+    }
+
+    /// Prefixes whose attacks are not told.
+    pub(crate) fn mutes(&self) -> impl Iterator<Item = &Mute> {
+        self.detector.mutes()
+    }
+
     /// Throws or releases the stop switch.
     pub(crate) fn handle_hold(&mut self, now: Timestamp, hold: bool, withdraw: bool) {
         self.now = self.now.max(now);
@@ -114,7 +129,7 @@ impl Judge {
                     return Some(Verdict::Event(event));
                 }
                 DetectorOutput::DrillDown(question) => return Some(Verdict::DrillDown(question)),
-                DetectorOutput::Persist(attack) => return Some(Verdict::Persist(attack)),
+                DetectorOutput::Persist(row) => return Some(Verdict::Persist(row)),
                 DetectorOutput::Watch(list) => self.merger.handle_watch(&list),
             }
         }
