@@ -316,7 +316,7 @@ impl Detector {
                 longest_gap: 0,
             }));
         }
-        let rows = gone.into_iter().map(|row| Box::new(row));
+        let rows = gone.into_iter().map(Box::new);
         self.outputs.extend(rows.map(DetectorOutput::Persist));
     }
 }
