@@ -20,6 +20,7 @@ mod overview;
 mod progress;
 mod replay;
 mod run;
+mod score;
 mod store;
 mod upstreams;
 mod views;
@@ -77,6 +78,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Dots(command) => dots::run(command),
     }
