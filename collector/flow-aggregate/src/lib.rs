@@ -25,6 +25,8 @@ mod index;
 mod memory;
 mod merger;
 mod minute;
+mod minutes;
+mod parts;
 mod prefixes;
 mod recent;
 mod ring;

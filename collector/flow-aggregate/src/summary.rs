@@ -225,6 +225,10 @@ pub struct AggregateCounters {
     pub refused_prefix_records: u64,
     /// Hosts that should be watched and found no room.
     pub refused_watches: u64,
+    /// Records whose service port found no room in a zone's minute, an estimate.
+    pub refused_port_records: u64,
+    /// Rows of minutes that came too late or found no room when shards were added up.
+    pub refused_minute_rows: u64,
 }
 
 impl AggregateCounters {
@@ -244,6 +248,10 @@ impl AggregateCounters {
             cut_records: self.cut_records + other.cut_records,
             refused_prefix_records: self.refused_prefix_records + other.refused_prefix_records,
             refused_watches: self.refused_watches + other.refused_watches,
+            refused_port_records: self
+                .refused_port_records
+                .saturating_add(other.refused_port_records),
+            refused_minute_rows: self.refused_minute_rows + other.refused_minute_rows,
         }
     }
 }
