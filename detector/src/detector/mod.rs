@@ -1,6 +1,7 @@
 //! The detector: summaries in, events, questions and watch lists out.
 
 mod judging;
+mod learning;
 mod operator;
 mod telling;
 
@@ -8,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use weir_attack_event::{AttackId, Findings, MitigationReport};
+use weir_baseline::Baselines;
 use weir_flow_aggregate::{ExporterCoverage, TargetScope, WatchList, WindowSummary};
 use weir_flow_record::{TargetKey, Timestamp};
 
@@ -44,6 +46,9 @@ pub struct Detector {
     refused_series: u64,
     outputs: VecDeque<DetectorOutput>,
     swept: i64,
+    baselines: Baselines,
+    /// Of each zone, the second before which all is learned.
+    learned: BTreeMap<TargetKey, i64>,
 }
 
 impl Detector {
@@ -56,6 +61,8 @@ impl Detector {
             settings.longest_hold,
         );
         Self {
+            baselines: learning::default_baselines(&settings),
+            learned: BTreeMap::new(),
             settings,
             tracks: BTreeMap::new(),
             attacks: BTreeMap::new(),
@@ -154,6 +161,7 @@ impl Detector {
         {
             self.handle_series(series);
         }
+        self.learn(summary);
         self.handle_due();
         self.sweep();
     }

@@ -13,6 +13,7 @@ use crate::saved::{Saved, SavedRepeat, number_of};
 impl Detector {
     /// Tells a new attack: it is saved first, and waits for no drill-down.
     pub(super) fn open(&mut self, key: (TargetScope, TargetKey)) {
+        self.unlearn(key);
         self.watch(vec![key.1], Vec::new());
         self.tell(key, EventKind::AttackStart);
         self.ask(key);
