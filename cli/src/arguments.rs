@@ -35,6 +35,11 @@ pub(crate) enum Command {
     /// It opens no socket and reads no credentials; each request that it would have sent counts as accepted with nothing
     /// dropped, so quiet traffic alone ends an attack.
     Replay(ReplayArguments),
+    /// Compares events with labels: precision and recall per attack, time to detect, false alarms. Prints one JSON object.
+    ///
+    /// An attack told matches a label if they overlap in time and one's prefix contains the other's; the first one told per
+    /// label counts, more are duplicates.
+    Score(crate::score::ScoreArguments),
     /// Lists who exports to the running daemon: protocol, rates, gaps, skew, templates, drops.
     Exporters(ExportersArguments),
     /// Answers SQL on what is stored: the tables `flows` (Parquet files), `attacks` and `labels`.
