@@ -37,6 +37,7 @@ mod network;
 mod pcap;
 mod router;
 mod scenario;
+pub mod score;
 mod scrubber;
 mod traffic;
 
