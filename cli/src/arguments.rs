@@ -54,6 +54,17 @@ pub(crate) enum Command {
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
+    /// Learns a model from labelled flows, and writes it with its card to one file.
+    Train(crate::learn::TrainArguments),
+    /// Tells how well a model tells labelled flows: per class precision, recall, F1; one JSON object.
+    ///
+    /// What is told are windows: a target in a second in which a flow to it ended. With --split a model is learned anew by the
+    /// same parameters from one part of the data and tells the other; never by random rows, since neighbouring seconds of an
+    /// attack are nearly the same.
+    Evaluate(crate::learn::EvaluateArguments),
+    /// Models taken up: list, show, promote, roll back.
+    #[command(subcommand)]
+    Models(crate::learn::ModelsCommand),
 }
 
 #[derive(Args, Debug)]

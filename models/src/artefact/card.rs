@@ -29,6 +29,8 @@ pub struct Card {
 pub struct Data {
     /// The model's name.
     pub name: String,
+    /// How attacks were named: `family`, `asis` or `binary`.
+    pub classes: String,
     /// Where the data came from: files with their SHA-256, or the command that generates them.
     pub sources: Vec<String>,
     /// Their licences, as far as known.

@@ -134,15 +134,8 @@ impl Windows {
     /// All records of a batch, with times as the pipeline computes them: the age from the exporter's clock, the time itself
     /// from ours.
     pub fn handle_batch(&mut self, batch: &FlowBatch) {
-        for datagram in &batch.datagrams {
-            let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
-            let received = datagram.received_at.nanos();
-            let exported = datagram.export_time.nanos();
-            for index in datagram.rows.start as usize..datagram.rows.end as usize {
-                if let Some(row) = event_row(batch, index, received, exported) {
-                    self.handle_row(&row, flags_known);
-                }
-            }
+        for (row, flags_known) in event_rows(batch) {
+            self.handle_row(&row, flags_known);
         }
     }
 
@@ -213,6 +206,16 @@ impl Windows {
             keep
         });
     }
+}
+
+/// All records of a batch with event times, and whether their TCP flags are known.
+pub fn event_rows(batch: &FlowBatch) -> impl Iterator<Item = (Row, bool)> {
+    batch.datagrams.iter().flat_map(move |datagram| {
+        let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
+        let (received, exported) = (datagram.received_at.nanos(), datagram.export_time.nanos());
+        let rows = datagram.rows.start as usize..datagram.rows.end as usize;
+        rows.filter_map(move |index| Some((event_row(batch, index, received, exported)?, flags_known)))
+    })
 }
 
 /// A record of a batch with event times.

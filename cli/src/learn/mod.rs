@@ -1,0 +1,26 @@
+//! `weir train`, `weir evaluate`, `weir models`: learning from labelled flows.
+
+mod arguments;
+mod card;
+mod data;
+mod evaluation;
+mod gate;
+mod registry;
+mod training;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context;
+use weir_models::{Model, ModelId};
+
+pub(crate) use arguments::{EvaluateArguments, ModelsCommand, TrainArguments};
+pub(crate) use evaluation::run as evaluate;
+pub(crate) use registry::run as models;
+pub(crate) use training::run as train;
+
+/// Reads an artefact.
+fn read_model(path: &Path) -> anyhow::Result<(Model, ModelId)> {
+    let octets = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Model::read(&octets).with_context(|| path.display().to_string())
+}
