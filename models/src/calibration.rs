@@ -27,12 +27,20 @@ impl Calibration {
         let mut pools: Vec<[f64; 3]> = Vec::new();
         for (vote, hit, weight) in rows.iter() {
             let weight = f64::from(*weight);
-            pools.push([f64::from(*vote) * weight, if *hit { weight } else { 0.0 }, weight]);
+            pools.push([
+                f64::from(*vote) * weight,
+                if *hit { weight } else { 0.0 },
+                weight,
+            ]);
             while let [.., before, last] = pools.as_slice() {
                 if before[1] / before[2] < last[1] / last[2] {
                     break;
                 }
-                let joined = [before[0] + last[0], before[1] + last[1], before[2] + last[2]];
+                let joined = [
+                    before[0] + last[0],
+                    before[1] + last[1],
+                    before[2] + last[2],
+                ];
                 pools.truncate(pools.len() - 2);
                 pools.push(joined);
             }
@@ -41,7 +49,10 @@ impl Calibration {
         // Nothing is certain after so many rows: half a row of the other kind in each pool.
         let unit = 0.5 * total / rows.len() as f64;
         let points = pools.iter().map(|[votes, hits, weight]| {
-            ((votes / weight) as f32, ((hits + unit) / (weight + 2.0 * unit)) as f32)
+            (
+                (votes / weight) as f32,
+                ((hits + unit) / (weight + 2.0 * unit)) as f32,
+            )
         });
         let mut points: Vec<(f32, f32)> = points.collect();
         thin(&mut points);
@@ -51,8 +62,13 @@ impl Calibration {
     /// The probability of a vote.
     pub(crate) fn probability(&self, vote: f32) -> f32 {
         let at = self.points.partition_point(|(known, _)| *known < vote);
-        match (at.checked_sub(1).and_then(|at| self.points.get(at)), self.points.get(at)) {
-            (Some((low, from)), Some((high, to))) if high > low => from + (to - from) * (vote - low) / (high - low),
+        match (
+            at.checked_sub(1).and_then(|at| self.points.get(at)),
+            self.points.get(at),
+        ) {
+            (Some((low, from)), Some((high, to))) if high > low => {
+                from + (to - from) * (vote - low) / (high - low)
+            }
             (_, Some((_, probability))) | (Some((_, probability)), None) => *probability,
             (None, None) => vote,
         }
@@ -68,7 +84,9 @@ fn thin(points: &mut Vec<(f32, f32)>) {
     }
     if points.len() > MAX_POINTS {
         let last = points.len() - 1;
-        *points = (0..MAX_POINTS).filter_map(|part| points.get(part * last / (MAX_POINTS - 1)).copied()).collect();
+        *points = (0..MAX_POINTS)
+            .filter_map(|part| points.get(part * last / (MAX_POINTS - 1)).copied())
+            .collect();
     }
 }
 
@@ -87,7 +105,11 @@ mod tests {
             .collect();
         let curve = Calibration::fit(&mut rows);
         for vote in [0.1_f32, 0.3, 0.5, 0.7, 0.9] {
-            assert!((curve.probability(vote) - vote * vote).abs() < 0.03, "{vote}: {}", curve.probability(vote));
+            assert!(
+                (curve.probability(vote) - vote * vote).abs() < 0.03,
+                "{vote}: {}",
+                curve.probability(vote)
+            );
         }
         assert!(curve.probability(0.2) <= curve.probability(0.21));
     }

@@ -31,21 +31,32 @@ impl Reference {
     pub(crate) fn fit(samples: &Samples) -> Self {
         let mut reference = Self::default();
         // Peace and attacks are mixed otherwise in life than in data: peace is what is compared.
-        let rows: Vec<usize> = (0..samples.len()).filter(|row| samples.label(*row) == 0).collect();
+        let rows: Vec<usize> = (0..samples.len())
+            .filter(|row| samples.label(*row) == 0)
+            .collect();
         for feature in 0..FEATURES {
-            let values = rows.iter().filter_map(|row| samples.features(*row).get(feature));
+            let values = rows
+                .iter()
+                .filter_map(|row| samples.features(*row).get(feature));
             let mut values: Vec<f32> = values.copied().filter(|value| value.is_finite()).collect();
             values.sort_by(f32::total_cmp);
-            let mut edges: Vec<f32> =
-                (1..PARTS).filter_map(|part| values.get(part * values.len() / PARTS).copied()).collect();
+            let mut edges: Vec<f32> = (1..PARTS)
+                .filter_map(|part| values.get(part * values.len() / PARTS).copied())
+                .collect();
             edges.dedup();
             let mut counts = [0_u64; PARTS + 1];
             for row in &rows {
-                let value = samples.features(*row).get(feature).copied().unwrap_or(f32::NAN);
+                let value = samples
+                    .features(*row)
+                    .get(feature)
+                    .copied()
+                    .unwrap_or(f32::NAN);
                 count(&mut counts, part(&edges, value));
             }
             let total = rows.len().max(1) as f32;
-            reference.shares.push(counts.iter().map(|count| *count as f32 / total).collect());
+            reference
+                .shares
+                .push(counts.iter().map(|count| *count as f32 / total).collect());
             reference.edges.push(edges);
         }
         reference
@@ -64,7 +75,12 @@ impl Drift {
     /// Counts a window.
     pub fn handle_window(&mut self, features: &FeatureVector) {
         self.seen += 1;
-        for ((counts, value), edges) in self.counts.iter_mut().zip(features).zip(&self.reference.edges) {
+        for ((counts, value), edges) in self
+            .counts
+            .iter_mut()
+            .zip(features)
+            .zip(&self.reference.edges)
+        {
             count(counts, part(edges, *value));
         }
     }
@@ -75,7 +91,9 @@ impl Drift {
             return Vec::new();
         }
         let pairs = self.counts.iter().zip(&self.reference.shares).enumerate();
-        let mut indexes: Vec<(usize, f32)> = pairs.map(|(feature, (counts, shares))| (feature, self.index(counts, shares))).collect();
+        let mut indexes: Vec<(usize, f32)> = pairs
+            .map(|(feature, (counts, shares))| (feature, self.index(counts, shares)))
+            .collect();
         indexes.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
         indexes
     }
@@ -83,7 +101,9 @@ impl Drift {
     /// Forgets what was seen.
     pub fn clear(&mut self) {
         self.seen = 0;
-        self.counts.iter_mut().for_each(|counts| *counts = [0; PARTS + 1]);
+        self.counts
+            .iter_mut()
+            .for_each(|counts| *counts = [0; PARTS + 1]);
     }
 
     fn index(&self, counts: &[u64; PARTS + 1], shares: &[f32]) -> f32 {
@@ -98,7 +118,11 @@ impl Drift {
 
 /// The part of a value: 0 where it is unknown.
 fn part(edges: &[f32], value: f32) -> usize {
-    if value.is_nan() { 0 } else { 1 + edges.partition_point(|edge| *edge <= value) }
+    if value.is_nan() {
+        0
+    } else {
+        1 + edges.partition_point(|edge| *edge <= value)
+    }
 }
 
 fn count(counts: &mut [u64; PARTS + 1], part: usize) {

@@ -72,7 +72,10 @@ pub fn evaluate(model: &Model, samples: &Samples) -> Evaluation {
         .filter_map(|row| <&FeatureVector>::try_from(samples.features(row)).ok())
         .map(|features| model.judge(features))
         .collect();
-    let told: Vec<&str> = verdicts.iter().map(|verdict| model.class(verdict.class)).collect();
+    let told: Vec<&str> = verdicts
+        .iter()
+        .map(|verdict| model.class(verdict.class))
+        .collect();
     let mut evaluation = score(samples, &told);
     evaluation.calibration_error = calibration_error(samples, &told, &verdicts);
     let attacks: Vec<f32> = verdicts.iter().map(|verdict| verdict.attack).collect();
@@ -88,18 +91,29 @@ pub(crate) fn score(samples: &Samples, told: &[&str]) -> Evaluation {
         ..Evaluation::default()
     };
     for (row, told) in told.iter().enumerate() {
-        let row = evaluation.confusion.entry(samples.class(row).to_owned()).or_default();
+        let row = evaluation
+            .confusion
+            .entry(samples.class(row).to_owned())
+            .or_default();
         *row.entry((*told).to_owned()).or_default() += 1;
     }
     let confusion = &evaluation.confusion;
-    let right: usize = confusion.iter().filter_map(|(truth, row)| row.get(truth)).sum();
+    let right: usize = confusion
+        .iter()
+        .filter_map(|(truth, row)| row.get(truth))
+        .sum();
     evaluation.accuracy = ratio(right, told.len());
     for (truth, row) in confusion {
         let hits = row.get(truth).copied().unwrap_or(0);
         let support = row.values().sum();
         let named: usize = confusion.values().filter_map(|row| row.get(truth)).sum();
         let (precision, recall) = (ratio(hits, named), ratio(hits, support));
-        let score = ClassScore { precision, recall, f1: f1(precision, recall), support };
+        let score = ClassScore {
+            precision,
+            recall,
+            f1: f1(precision, recall),
+            support,
+        };
         evaluation.classes.insert(truth.clone(), score);
     }
     let sum: f64 = evaluation.classes.values().map(|class| class.f1).sum();
@@ -138,15 +152,28 @@ fn calibration_error(samples: &Samples, told: &[&str], verdicts: &[Verdict]) -> 
             *count += 1;
         }
     }
-    let gaps = bins.iter().map(|(sum, right, _)| (sum - *right as f64).abs());
+    let gaps = bins
+        .iter()
+        .map(|(sum, right, _)| (sum - *right as f64).abs());
     gaps.sum::<f64>() / verdicts.len().max(1) as f64
 }
 
 fn anomaly_score(samples: &Samples, verdicts: &[Verdict]) -> Option<AnomalyScore> {
-    let tails: Vec<f32> = verdicts.iter().map(|verdict| verdict.anomaly).collect::<Option<_>>()?;
+    let tails: Vec<f32> = verdicts
+        .iter()
+        .map(|verdict| verdict.anomaly)
+        .collect::<Option<_>>()?;
     let share = |attack: bool| {
-        let rows = || tails.iter().enumerate().filter(|(row, _)| (samples.label(*row) != 0) == attack);
-        ratio(rows().filter(|(_, tail)| **tail <= 0.01).count(), rows().count())
+        let rows = || {
+            tails
+                .iter()
+                .enumerate()
+                .filter(|(row, _)| (samples.label(*row) != 0) == attack)
+        };
+        ratio(
+            rows().filter(|(_, tail)| **tail <= 0.01).count(),
+            rows().count(),
+        )
     };
     let strangeness: Vec<f32> = tails.iter().map(|tail| -tail).collect();
     Some(AnomalyScore {
@@ -158,8 +185,11 @@ fn anomaly_score(samples: &Samples, verdicts: &[Verdict]) -> Option<AnomalyScore
 
 /// By ranks; equal scores share theirs.
 fn auc(samples: &Samples, scores: &[f32]) -> Option<f64> {
-    let mut order: Vec<(f32, bool)> =
-        scores.iter().enumerate().map(|(row, score)| (*score, samples.label(row) != 0)).collect();
+    let mut order: Vec<(f32, bool)> = scores
+        .iter()
+        .enumerate()
+        .map(|(row, score)| (*score, samples.label(row) != 0))
+        .collect();
     order.sort_by(|one, other| one.0.total_cmp(&other.0));
     let attacks = order.iter().filter(|(_, attack)| *attack).count();
     let peace = order.len() - attacks;
@@ -178,9 +208,17 @@ fn auc(samples: &Samples, scores: &[f32]) -> Option<f64> {
 }
 
 fn ratio(part: usize, whole: usize) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 fn f1(precision: f64, recall: f64) -> f64 {
-    if precision + recall > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 }
+    if precision + recall > 0.0 {
+        2.0 * precision * recall / (precision + recall)
+    } else {
+        0.0
+    }
 }

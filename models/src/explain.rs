@@ -24,10 +24,17 @@ pub(crate) fn reasons(model: &Model, features: &FeatureVector, most: usize) -> V
     let whole = 1.0 - model.forest.probabilities(features)[0];
     let mut reasons: Vec<Reason> = Vec::new();
     for (number, feature) in schema.iter().enumerate() {
-        let Some(base) = feature.name.strip_prefix("10s.").or_else(|| feature.name.strip_prefix("target.")) else {
+        let Some(base) = feature
+            .name
+            .strip_prefix("10s.")
+            .or_else(|| feature.name.strip_prefix("target."))
+        else {
             continue;
         };
-        let (Some(value), Some(usual)) = (features.get(number).copied(), model.usual.get(number).copied()) else {
+        let (Some(value), Some(usual)) = (
+            features.get(number).copied(),
+            model.usual.get(number).copied(),
+        ) else {
             continue;
         };
         if value.is_nan() || usual.is_nan() || value == usual {
@@ -35,14 +42,22 @@ pub(crate) fn reasons(model: &Model, features: &FeatureVector, most: usize) -> V
         }
         let twin = format!("1s.{base}");
         let mut other = *features;
-        for (at, one) in schema.iter().enumerate().filter(|(at, one)| *at == number || one.name == twin) {
+        for (at, one) in schema
+            .iter()
+            .enumerate()
+            .filter(|(at, one)| *at == number || one.name == twin)
+        {
             if let (Some(place), Some(usual)) = (other.get_mut(at), model.usual.get(at)) {
                 debug_assert!(!one.name.is_empty());
                 *place = *usual;
             }
         }
         reasons.push(Reason {
-            words: if value > usual { feature.high.clone() } else { feature.low.clone() },
+            words: if value > usual {
+                feature.high.clone()
+            } else {
+                feature.low.clone()
+            },
             feature: feature.name.clone(),
             value,
             usual,
@@ -50,7 +65,12 @@ pub(crate) fn reasons(model: &Model, features: &FeatureVector, most: usize) -> V
         });
     }
     reasons.retain(|reason| reason.weight > 0.005);
-    reasons.sort_by(|one, other| other.weight.total_cmp(&one.weight).then_with(|| one.feature.cmp(&other.feature)));
+    reasons.sort_by(|one, other| {
+        other
+            .weight
+            .total_cmp(&one.weight)
+            .then_with(|| one.feature.cmp(&other.feature))
+    });
     reasons.truncate(most);
     reasons
 }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use weir_flow_record::{Address, Row};
 
-use crate::features::{Counters, Limits, Thinner, Window, Windows};
+use crate::features::{Counters, Limits, Thinner, Window, Windows, sane};
 use crate::samples::{NORMAL, Sample, Samples};
 
 const NANOS: i64 = 1_000_000_000;
@@ -126,7 +126,7 @@ impl Lessons {
         }
         if let Some(kept) = self.captures.get_mut(source.capture) {
             kept.push(Kept {
-                row: *row,
+                row: sane(row),
                 attack,
                 flags_known: source.flags_known,
                 answer: source.answer,
@@ -146,7 +146,12 @@ impl Lessons {
         let names: Vec<String> = self.captures.keys().cloned().collect();
         for name in names {
             self.work_off(&name);
-            let keys: Vec<_> = self.lanes.keys().filter(|(capture, _)| *capture == name).cloned().collect();
+            let keys: Vec<_> = self
+                .lanes
+                .keys()
+                .filter(|(capture, _)| *capture == name)
+                .cloned()
+                .collect();
             for key in keys {
                 if let Some(mut lane) = self.lanes.remove(&key) {
                     lane.windows.handle_end();
@@ -162,7 +167,11 @@ impl Lessons {
     fn attack(&mut self, name: &str) -> u16 {
         let at = self.attacks.iter().position(|one| one == name);
         let at = at.or_else(|| {
-            let name = if self.attacks.len() < 255 { name } else { "other" };
+            let name = if self.attacks.len() < 255 {
+                name
+            } else {
+                "other"
+            };
             self.attacks.iter().position(|one| one == name).or_else(|| {
                 self.attacks.push(name.to_owned());
                 Some(self.attacks.len() - 1)
@@ -181,17 +190,29 @@ impl Lessons {
         let timeout = i64::from(self.settings.active_timeout.max(1)) * NANOS;
         for (number, one_in) in self.settings.thinning.clone().into_iter().enumerate() {
             let key = (capture.to_owned(), number);
-            let mut lane = self.lanes.remove(&key).unwrap_or_else(|| self.lane(number, one_in));
+            let mut lane = self
+                .lanes
+                .remove(&key)
+                .unwrap_or_else(|| self.lane(number, one_in));
             let mut pieces: Vec<Kept> = Vec::with_capacity(rows.len());
             for kept in &rows {
                 cut(kept, timeout, |piece| {
-                    pieces.extend(lane.thinner.thin(&piece.row).map(|row| Kept { row, ..piece }));
+                    pieces.extend(
+                        lane.thinner
+                            .thin(&piece.row)
+                            .map(|row| Kept { row, ..piece }),
+                    );
                 });
             }
             pieces.sort_by_key(|kept| kept.row.flow_end);
             for piece in &pieces {
                 lane.handle(piece);
-                lane.drain(capture, &self.attacks, &mut self.samples, &mut self.counters);
+                lane.drain(
+                    capture,
+                    &self.attacks,
+                    &mut self.samples,
+                    &mut self.counters,
+                );
             }
             self.lanes.insert(key, lane);
         }
@@ -235,23 +256,35 @@ impl Lane {
         if kept.attack != 0 && answer {
             self.attackers.insert(kept.row.destination_address, second);
         } else if kept.attack != 0 {
-            let records = self.attacked.entry(kept.row.destination_address).or_default();
+            let records = self
+                .attacked
+                .entry(kept.row.destination_address)
+                .or_default();
             records.push_back((second, kept.attack, false));
         }
         self.windows.handle_time(kept.row.flow_end);
     }
 
-    fn drain(&mut self, capture: &str, attacks: &[String], samples: &mut Samples, counters: &mut LessonCounters) {
+    fn drain(
+        &mut self,
+        capture: &str,
+        attacks: &[String],
+        samples: &mut Samples,
+        counters: &mut LessonCounters,
+    ) {
         while let Some(window) = self.windows.poll_window() {
             let attack = self.attack_of(&window, counters);
             let last = self.attackers.get(&window.target);
-            if attack == 0 && last.is_some_and(|last| (last - window.second).abs() <= LABEL_SECONDS) {
+            if attack == 0 && last.is_some_and(|last| (last - window.second).abs() <= LABEL_SECONDS)
+            {
                 counters.involved += 1;
                 continue;
             }
             samples.push(&Sample {
                 features: &window.features,
-                class: attacks.get(usize::from(attack)).map_or(NORMAL, String::as_str),
+                class: attacks
+                    .get(usize::from(attack))
+                    .map_or(NORMAL, String::as_str),
                 capture,
                 second: window.second,
                 thinned: self.one_in,
@@ -265,7 +298,10 @@ impl Lane {
         let Some(records) = self.attacked.get_mut(&window.target) else {
             return 0;
         };
-        while records.front().is_some_and(|(second, ..)| *second <= window.second - LABEL_SECONDS) {
+        while records
+            .front()
+            .is_some_and(|(second, ..)| *second <= window.second - LABEL_SECONDS)
+        {
             let used = records.pop_front().is_some_and(|(.., used)| used);
             counters.unmatched += u64::from(!used && self.one_in == 1);
         }
@@ -276,7 +312,9 @@ impl Lane {
                 *used = true;
             }
         }
-        let most = counts.into_iter().max_by_key(|(attack, count)| (*count, u16::MAX - attack));
+        let most = counts
+            .into_iter()
+            .max_by_key(|(attack, count)| (*count, u16::MAX - attack));
         most.map_or(0, |(attack, _)| attack)
     }
 
@@ -285,7 +323,8 @@ impl Lane {
         counters.refused += refused;
         counters.late += late;
         if self.one_in == 1 {
-            let unused = |records: &VecDeque<(i64, u16, bool)>| records.iter().filter(|one| !one.2).count();
+            let unused =
+                |records: &VecDeque<(i64, u16, bool)>| records.iter().filter(|one| !one.2).count();
             counters.unmatched += self.attacked.values().map(unused).sum::<usize>() as u64;
         }
     }
@@ -294,9 +333,18 @@ impl Lane {
 /// Tells answers among the records of attacks where the source does not: of two opposite flows the later one.
 fn find_answers(rows: &mut [Kept]) {
     let mut seen: HashMap<(Address, Address, u16, u16, u8), ()> = HashMap::new();
-    for kept in rows.iter_mut().filter(|kept| kept.attack != 0 && kept.answer.is_none()) {
+    for kept in rows
+        .iter_mut()
+        .filter(|kept| kept.attack != 0 && kept.answer.is_none())
+    {
         let row = &kept.row;
-        let forth = (row.source_address, row.destination_address, row.source_port, row.destination_port, row.protocol);
+        let forth = (
+            row.source_address,
+            row.destination_address,
+            row.source_port,
+            row.destination_port,
+            row.protocol,
+        );
         let back = (forth.1, forth.0, forth.3, forth.2, forth.4);
         let answer = seen.contains_key(&back);
         kept.answer = Some(answer);

@@ -58,8 +58,8 @@ pub use drift::Drift;
 pub use evaluate::{AnomalyScore, BinaryScore, ClassScore, Evaluation, evaluate};
 pub use explain::Reason;
 pub use features::{
-    CONTEXT, Counters, FEATURES, Feature, FeatureVector, Limits, SCHEMA_VERSION, Thinner, Window, Windows, event_rows, schema,
-    schema_hash,
+    CONTEXT, Counters, FEATURES, Feature, FeatureVector, Limits, SCHEMA_VERSION, Thinner, Window,
+    Windows, event_rows, schema, schema_hash,
 };
 pub use forest::{Forest, ForestError, ForestParams, MAX_CLASSES, Probabilities};
 pub use lessons::{LessonCounters, LessonSettings, Lessons, Source};

@@ -45,12 +45,23 @@ impl Model {
         let known = self.card.classes.len().min(MAX_CLASSES);
         let attacks = votes.get(1..known.max(1)).unwrap_or(&[]);
         let likeliest = 1 + crate::argmax(attacks);
-        let share = votes.get(likeliest).copied().unwrap_or(0.0) / attacks.iter().sum::<f32>().max(f32::MIN_POSITIVE);
+        let share = votes.get(likeliest).copied().unwrap_or(0.0)
+            / attacks.iter().sum::<f32>().max(f32::MIN_POSITIVE);
         let anomaly = self.anomaly.as_ref().map(|anomaly| anomaly.tail(features));
         if attack > 0.5 && !attacks.is_empty() {
-            Verdict { attack, class: likeliest, confidence: attack * share, anomaly }
+            Verdict {
+                attack,
+                class: likeliest,
+                confidence: attack * share,
+                anomaly,
+            }
         } else {
-            Verdict { attack, class: 0, confidence: 1.0 - attack, anomaly }
+            Verdict {
+                attack,
+                class: 0,
+                confidence: 1.0 - attack,
+                anomaly,
+            }
         }
     }
 

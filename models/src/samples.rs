@@ -127,9 +127,12 @@ impl Samples {
         for row in (0..self.len()).filter(|row| keep(*row)) {
             kept.values.extend_from_slice(self.features(row));
             kept.labels.push(self.labels.get(row).copied().unwrap_or(0));
-            kept.captures.push(self.captures.get(row).copied().unwrap_or(0));
-            kept.seconds.push(self.seconds.get(row).copied().unwrap_or(0));
-            kept.thinned.push(self.thinned.get(row).copied().unwrap_or(1));
+            kept.captures
+                .push(self.captures.get(row).copied().unwrap_or(0));
+            kept.seconds
+                .push(self.seconds.get(row).copied().unwrap_or(0));
+            kept.thinned
+                .push(self.thinned.get(row).copied().unwrap_or(1));
         }
         kept
     }
@@ -154,7 +157,11 @@ impl Samples {
         let rows = self.len();
         let records = Array2::from_shape_vec((rows, FEATURES), self.values.clone())
             .unwrap_or_else(|_| Array2::zeros((0, FEATURES)));
-        let labels: Array1<usize> = self.labels.iter().map(|label| usize::from(*label)).collect();
+        let labels: Array1<usize> = self
+            .labels
+            .iter()
+            .map(|label| usize::from(*label))
+            .collect();
         linfa::Dataset::new(records, labels)
     }
 
@@ -175,7 +182,9 @@ impl Samples {
         let keys = self.captures.iter().zip(&self.seconds);
         keys.map(|(capture, second)| {
             let next = numbers.len() as u32;
-            *numbers.entry((*capture, second.div_euclid(60))).or_insert(next)
+            *numbers
+                .entry((*capture, second.div_euclid(60)))
+                .or_insert(next)
         })
         .collect()
     }
@@ -200,7 +209,9 @@ impl Samples {
 
 impl<'a> Matrix<'a> {
     fn row_of(self, row: usize) -> &'a [f32] {
-        self.values.get(row * self.features..(row + 1) * self.features).unwrap_or(&[])
+        self.values
+            .get(row * self.features..(row + 1) * self.features)
+            .unwrap_or(&[])
     }
 }
 

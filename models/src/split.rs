@@ -58,18 +58,36 @@ fn by_family(samples: &Samples) -> Vec<Fold> {
     let present = |class: &usize| (0..samples.len()).any(|row| samples.label(row) == *class);
     let fold = |class: usize| Fold {
         name: samples.classes().get(class).cloned().unwrap_or_default(),
-        train: time.train.iter().copied().filter(|row| samples.label(*row) != class).collect(),
+        train: time
+            .train
+            .iter()
+            .copied()
+            .filter(|row| samples.label(*row) != class)
+            .collect(),
         test: (0..samples.len())
             .filter(|row| samples.label(*row) == class)
-            .chain(time.test.iter().copied().filter(|row| samples.label(*row) == 0))
+            .chain(
+                time.test
+                    .iter()
+                    .copied()
+                    .filter(|row| samples.label(*row) == 0),
+            )
             .collect(),
     };
-    (1..samples.classes().len()).filter(present).map(fold).collect()
+    (1..samples.classes().len())
+        .filter(present)
+        .map(fold)
+        .collect()
 }
 
 fn by_capture(samples: &Samples) -> Vec<Fold> {
     let fold = |(number, name): (usize, &String)| {
-        let is_it = |row: &usize| samples.captures.get(*row).is_some_and(|one| usize::from(*one) == number);
+        let is_it = |row: &usize| {
+            samples
+                .captures
+                .get(*row)
+                .is_some_and(|one| usize::from(*one) == number)
+        };
         let (test, train) = (0..samples.len()).partition(is_it);
         Fold {
             name: name.clone(),
@@ -87,15 +105,22 @@ fn cuts(samples: &Samples) -> BTreeMap<(u16, usize), i64> {
         let (_, second, thinned) = samples.origin(row);
         if thinned <= 1 {
             let capture = samples.captures.get(row).copied().unwrap_or(0);
-            seconds.entry((capture, samples.label(row))).or_default().push(second);
+            seconds
+                .entry((capture, samples.label(row)))
+                .or_default()
+                .push(second);
         }
     }
     let cut = |mut seconds: Vec<i64>| {
         seconds.sort_unstable();
         let long = seconds.last()? - seconds.first()? > 3 * GAP;
-        long.then(|| seconds.get(seconds.len() * 7 / 10).copied()).flatten()
+        long.then(|| seconds.get(seconds.len() * 7 / 10).copied())
+            .flatten()
     };
-    seconds.into_iter().filter_map(|(key, seconds)| Some((key, cut(seconds)?))).collect()
+    seconds
+        .into_iter()
+        .filter_map(|(key, seconds)| Some((key, cut(seconds)?)))
+        .collect()
 }
 
 /// Whether a row is to be told; `None` for the gap.

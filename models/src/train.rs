@@ -60,7 +60,12 @@ pub enum TrainError {
 /// Learns a model from samples; the card takes `about` (name, licences, weaknesses) as it is.
 ///
 /// With peace alone the model knows no kinds of attack, but what is unusual.
-pub fn train(samples: &Samples, settings: &TrainSettings, counters: LessonCounters, about: Data) -> Result<Model, TrainError> {
+pub fn train(
+    samples: &Samples,
+    settings: &TrainSettings,
+    counters: LessonCounters,
+    about: Data,
+) -> Result<Model, TrainError> {
     let anomaly = anomaly::fit(samples);
     let forest = Settings {
         trees: settings.trees,
@@ -123,7 +128,13 @@ fn calibrate(samples: &Samples, unseen: &[f32]) -> Calibration {
     let weights = samples.weights();
     let votes = unseen.iter().step_by(classes.max(1)).enumerate();
     let mut rows: Vec<(f32, bool, f32)> = votes
-        .map(|(row, peace)| (1.0 - peace, samples.label(row) != 0, weights.get(row).copied().unwrap_or(1.0)))
+        .map(|(row, peace)| {
+            (
+                1.0 - peace,
+                samples.label(row) != 0,
+                weights.get(row).copied().unwrap_or(1.0),
+            )
+        })
         .collect();
     Calibration::fit(&mut rows)
 }
@@ -137,20 +148,38 @@ fn check(samples: &Samples, unseen: &[f32], calibration: &Calibration) -> Checks
             return None;
         }
         let attack = calibration.probability(1.0 - peace) > 0.5;
-        Some(if attack { 1 + crate::argmax(votes.get(1..)?) } else { 0 })
+        Some(if attack {
+            1 + crate::argmax(votes.get(1..)?)
+        } else {
+            0
+        })
     };
     let told: Vec<Option<usize>> = unseen.chunks_exact(classes).map(told_of).collect();
-    let rows: Vec<usize> = (0..samples.len()).filter(|row| told.get(*row).is_some_and(Option::is_some)).collect();
-    let forest = judged(samples, &rows, |row| told.get(row).copied().flatten().unwrap_or(0));
-    let logistic = logistic::check(samples).map(|(rows, labels)| {
-        let labels: BTreeMap<usize, usize> = rows.iter().copied().zip(labels).collect();
-        judged(samples, &rows, |row| labels.get(&row).copied().unwrap_or(0)).macro_f1
+    let rows: Vec<usize> = (0..samples.len())
+        .filter(|row| told.get(*row).is_some_and(Option::is_some))
+        .collect();
+    let forest = judged(samples, &rows, |row| {
+        told.get(row).copied().flatten().unwrap_or(0)
     });
-    Checks {
+    let mut checks = Checks {
         unseen_minutes: Some(forest),
-        logistic_macro_f1: logistic,
-        anomaly: None,
+        ..Checks::default()
+    };
+    if let Some((rows, labels)) = logistic::check(samples) {
+        let both = rows
+            .into_iter()
+            .zip(labels)
+            .filter(|(row, _)| told.get(*row).is_some_and(Option::is_some));
+        let labels: BTreeMap<usize, usize> = both.collect();
+        let rows: Vec<usize> = labels.keys().copied().collect();
+        let logistic = judged(samples, &rows, |row| labels.get(&row).copied().unwrap_or(0));
+        let forest = judged(samples, &rows, |row| {
+            told.get(row).copied().flatten().unwrap_or(0)
+        });
+        checks.logistic_macro_f1 = Some(logistic.macro_f1);
+        checks.forest_macro_f1 = Some(forest.macro_f1);
     }
+    checks
 }
 
 fn judged(samples: &Samples, rows: &[usize], told: impl Fn(usize) -> usize) -> Evaluation {
@@ -160,19 +189,30 @@ fn judged(samples: &Samples, rows: &[usize], told: impl Fn(usize) -> usize) -> E
             *place = true;
         }
     }
-    let chosen: Vec<usize> = (0..samples.len()).filter(|row| wanted.get(*row) == Some(&true)).collect();
+    let chosen: Vec<usize> = (0..samples.len())
+        .filter(|row| wanted.get(*row) == Some(&true))
+        .collect();
     let names: Vec<&str> = chosen
         .iter()
-        .map(|row| samples.classes().get(told(*row)).map_or(NORMAL, String::as_str))
+        .map(|row| {
+            samples
+                .classes()
+                .get(told(*row))
+                .map_or(NORMAL, String::as_str)
+        })
         .collect();
     let part = samples.filter(|row| wanted.get(row) == Some(&true));
     score(&part, &names)
 }
 
 fn usual(samples: &Samples) -> Vec<f32> {
-    let peace: Vec<usize> = (0..samples.len()).filter(|row| samples.label(*row) == 0).collect();
+    let peace: Vec<usize> = (0..samples.len())
+        .filter(|row| samples.label(*row) == 0)
+        .collect();
     let median = |feature: usize| {
-        let values = peace.iter().filter_map(|row| samples.features(*row).get(feature).copied());
+        let values = peace
+            .iter()
+            .filter_map(|row| samples.features(*row).get(feature).copied());
         let mut values: Vec<f32> = values.filter(|value| value.is_finite()).collect();
         values.sort_by(f32::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(f32::NAN)

@@ -14,7 +14,12 @@ pub(crate) struct DataArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
     /// How far a flow may lie outside a label's time, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, requires = "labels")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 2.0,
+        requires = "labels"
+    )]
     pub(crate) tolerance: f64,
 }
 
@@ -35,7 +40,12 @@ pub(crate) struct TrainArguments {
     #[arg(long, value_enum, default_value = "family")]
     pub(crate) classes: Classes,
     /// Sampling to be robust to: the data are learned once for each of these, thinned to one packet in so many.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,4,16,64,256,1024")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "1,4,16,64,256,1024"
+    )]
     pub(crate) thin: Vec<u32>,
     /// The model's name, for its card.
     #[arg(long, default_value = "")]

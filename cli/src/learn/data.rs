@@ -31,7 +31,8 @@ pub(super) fn read(
 ) -> anyhow::Result<Taught> {
     let join = match &arguments.labels {
         Some(path) => {
-            let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let file =
+                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
             let labels = read_attack_labels(file).with_context(|| path.display().to_string())?;
             Some(LabelJoin::new(labels, (arguments.tolerance * 1e9) as i64))
         }
@@ -47,7 +48,11 @@ pub(super) fn read(
     let mut sources = Vec::new();
     let progress = Progress::of_files("read", &arguments.data);
     for path in &arguments.data {
-        sources.push(teacher.read(path).with_context(|| path.display().to_string())?);
+        sources.push(
+            teacher
+                .read(path)
+                .with_context(|| path.display().to_string())?,
+        );
     }
     progress.finish();
     anyhow::ensure!(
@@ -58,11 +63,18 @@ pub(super) fn read(
         tracing::warn!(target = %label.target, attack = label.attack, "no flow matches this label");
     }
     if teacher.unlabelled > 0 {
-        tracing::warn!(records = teacher.unlabelled, "records without a label were taken as peace");
+        tracing::warn!(
+            records = teacher.unlabelled,
+            "records without a label were taken as peace"
+        );
     }
     let (samples, counters) = teacher.lessons.finish();
     anyhow::ensure!(!samples.is_empty(), "there is no flow in these files");
-    Ok(Taught { samples, counters, sources })
+    Ok(Taught {
+        samples,
+        counters,
+        sources,
+    })
 }
 
 struct Teacher {
@@ -76,18 +88,28 @@ struct Teacher {
 impl Teacher {
     /// Reads one file; says in a line what was in it.
     fn read(&mut self, path: &Path) -> anyhow::Result<String> {
-        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let name = path
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         if is_parquet(path) {
             self.read_stored(path, &name)?;
             return Ok(format!("{name}: stored flows"));
         }
         let file = File::open(path)?;
-        match import(file, &name, &mut |flow: &LabelledFlow<'_>| self.take_labelled(flow)) {
-            Ok(ImportReport { layout, records, bad }) => {
+        match import(file, &name, &mut |flow: &LabelledFlow<'_>| {
+            self.take_labelled(flow)
+        }) {
+            Ok(ImportReport {
+                layout,
+                records,
+                bad,
+            }) => {
                 if bad > 0 {
                     tracing::warn!(file = name, bad, "lines could not be read");
                 }
-                Ok(format!("{name}: {layout}, {records} records, {bad} bad lines"))
+                Ok(format!(
+                    "{name}: {layout}, {records} records, {bad} bad lines"
+                ))
             }
             Err(weir_datasets::ImportError::Unknown(_)) if looks_captured(path)? => {
                 self.read_capture(path, &name)?;
@@ -123,10 +145,23 @@ impl Teacher {
     }
 
     fn take_labelled(&mut self, flow: &LabelledFlow<'_>) {
-        self.take(&flow.row, flow.flags_known, flow.answer, flow.truth, flow.capture);
+        self.take(
+            &flow.row,
+            flow.flags_known,
+            flow.answer,
+            flow.truth,
+            flow.capture,
+        );
     }
 
-    fn take(&mut self, row: &Row, flags_known: bool, answer: Option<bool>, truth: Truth<'_>, capture: &str) {
+    fn take(
+        &mut self,
+        row: &Row,
+        flags_known: bool,
+        answer: Option<bool>,
+        truth: Truth<'_>,
+        capture: &str,
+    ) {
         self.records += 1;
         let (attack, answer) = match (truth, &mut self.join) {
             (Truth::Attack(words), _) => (Some(self.classes.name(words)), answer),
@@ -141,7 +176,12 @@ impl Teacher {
                 (None, answer)
             }
         };
-        let source = Source { capture, attack: attack.as_deref(), flags_known, answer };
+        let source = Source {
+            capture,
+            attack: attack.as_deref(),
+            flags_known,
+            answer,
+        };
         self.lessons.handle_row(row, &source);
     }
 }
@@ -163,5 +203,8 @@ fn looks_captured(path: &Path) -> anyhow::Result<bool> {
     let read = File::open(path)?.read(&mut magic)?;
     let known = [0xa1b2_c3d4_u32, 0xa1b2_3c4d, 0x0a0d_0d0a];
     let word = u32::from_be_bytes(magic);
-    Ok(read == 4 && known.iter().any(|one| *one == word || one.swap_bytes() == word))
+    Ok(read == 4
+        && known
+            .iter()
+            .any(|one| *one == word || one.swap_bytes() == word))
 }

@@ -2,10 +2,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde::Serialize;
-use weir_models::{Evaluation, LessonCounters, LessonSettings, Model, Samples, SplitBy, evaluate, split, train};
+use weir_models::{
+    Evaluation, LessonCounters, LessonSettings, Model, Samples, SplitBy, evaluate, split, train,
+};
 
 use super::arguments::{Classes, EvaluateArguments, Split};
-use super::{data, read_model};
+use super::{Artefact, data, read_model};
 
 /// What is printed: the design's keys, and how they came about.
 #[derive(Serialize)]
@@ -30,7 +32,7 @@ struct SplitReport<'a> {
 
 /// Runs `weir evaluate`.
 pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
-    let (model, id) = read_model(&arguments.model)?;
+    let Artefact { model, id, .. } = read_model(&arguments.model)?;
     let classes = Classes::of(&model);
     let mut out = std::io::stdout().lock();
     match arguments.split {
@@ -42,7 +44,14 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
             };
             let taught = data::read(&arguments.data, classes, settings)?;
             let evaluation = evaluate(&model, &taught.samples);
-            serde_json::to_writer(&mut out, &Report { model: &id.0, evaluation, counters: taught.counters })?;
+            serde_json::to_writer(
+                &mut out,
+                &Report {
+                    model: &id.0,
+                    evaluation,
+                    counters: taught.counters,
+                },
+            )?;
         }
         Some(by) => {
             let mut settings = model.card().settings.lessons.clone();
@@ -51,7 +60,9 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
             }
             let taught = data::read(&arguments.data, classes, settings)?;
             let folds = folds(&model, &taught.samples, by, arguments.thin)?;
-            let mean = |of: fn(&Evaluation) -> f64| folds.values().map(of).sum::<f64>() / folds.len().max(1) as f64;
+            let mean = |of: fn(&Evaluation) -> f64| {
+                folds.values().map(of).sum::<f64>() / folds.len().max(1) as f64
+            };
             let report = SplitReport {
                 model: &id.0,
                 split: format!("{by:?}").to_lowercase(),
@@ -69,7 +80,12 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
 }
 
 /// Learns from one side of each division and tells the other.
-fn folds(model: &Model, samples: &Samples, by: Split, thin: u32) -> anyhow::Result<BTreeMap<String, Evaluation>> {
+fn folds(
+    model: &Model,
+    samples: &Samples,
+    by: Split,
+    thin: u32,
+) -> anyhow::Result<BTreeMap<String, Evaluation>> {
     let by = match by {
         Split::Time => SplitBy::Time,
         Split::Family => SplitBy::Family,
@@ -83,11 +99,18 @@ fn folds(model: &Model, samples: &Samples, by: Split, thin: u32) -> anyhow::Resu
             tracing::warn!(fold = fold.name, "nothing of it is long enough to be told");
             continue;
         }
-        match train(&learned, &model.card().settings, LessonCounters::default(), weir_models::Data::default()) {
+        match train(
+            &learned,
+            &model.card().settings,
+            LessonCounters::default(),
+            weir_models::Data::default(),
+        ) {
             Ok(trained) => {
                 folds.insert(fold.name, evaluate(&trained, &told));
             }
-            Err(error) => tracing::warn!(fold = fold.name, %error, "nothing can be learned from what is left"),
+            Err(error) => {
+                tracing::warn!(fold = fold.name, %error, "nothing can be learned from what is left")
+            }
         }
     }
     anyhow::ensure!(!folds.is_empty(), "the data cannot be divided so");

@@ -26,7 +26,11 @@ struct Figures {
 }
 
 /// Lets both tell the data.
-pub(super) fn compare(candidate: &Model, active: Option<&Model>, arguments: &PromoteArguments) -> anyhow::Result<Comparison> {
+pub(super) fn compare(
+    candidate: &Model,
+    active: Option<&Model>,
+    arguments: &PromoteArguments,
+) -> anyhow::Result<Comparison> {
     let data = DataArguments {
         data: arguments.on.clone(),
         labels: arguments.labels.clone(),
@@ -34,8 +38,17 @@ pub(super) fn compare(candidate: &Model, active: Option<&Model>, arguments: &Pro
     };
     let figures = |model: &Model| -> anyhow::Result<Figures> {
         let taught = data::read(&data, Classes::of(model), LessonSettings::plain())?;
-        let has = |attack: bool| taught.samples.counts().iter().any(|(class, _)| (class != weir_models::NORMAL) == attack);
-        anyhow::ensure!(has(true) && has(false), "a comparison needs attacks and peace");
+        let has = |attack: bool| {
+            taught
+                .samples
+                .counts()
+                .iter()
+                .any(|(class, _)| (class != weir_models::NORMAL) == attack)
+        };
+        anyhow::ensure!(
+            has(true) && has(false),
+            "a comparison needs attacks and peace"
+        );
         Ok(Figures::of(&evaluate(model, &taught.samples)))
     };
     Ok(Comparison {
@@ -62,8 +75,13 @@ impl Comparison {
         match &self.active {
             None => new.attack_f1 > 0.5 && new.false_alarms <= FALSE_ALARMS,
             Some(old) => {
-                let no_worse = new.attack_f1 >= old.attack_f1 && new.false_alarms <= old.false_alarms && new.macro_f1 >= old.macro_f1;
-                no_worse && (new.attack_f1 > old.attack_f1 || new.false_alarms < old.false_alarms || new.macro_f1 > old.macro_f1)
+                let no_worse = new.attack_f1 >= old.attack_f1
+                    && new.false_alarms <= old.false_alarms
+                    && new.macro_f1 >= old.macro_f1;
+                no_worse
+                    && (new.attack_f1 > old.attack_f1
+                        || new.false_alarms < old.false_alarms
+                        || new.macro_f1 > old.macro_f1)
             }
         }
     }
@@ -77,7 +95,11 @@ impl Comparison {
             )
         };
         match &self.active {
-            Some(active) => format!("candidate: {}; active: {}", words(&self.candidate), words(active)),
+            Some(active) => format!(
+                "candidate: {}; active: {}",
+                words(&self.candidate),
+                words(active)
+            ),
             None => format!("candidate: {}; no model is active", words(&self.candidate)),
         }
     }
@@ -88,7 +110,12 @@ mod tests {
     use super::*;
 
     fn figures(attack_f1: f64, false_alarms: f64, macro_f1: f64) -> Figures {
-        Figures { attack_f1, false_alarms, macro_f1, windows: 100 }
+        Figures {
+            attack_f1,
+            false_alarms,
+            macro_f1,
+            windows: 100,
+        }
     }
 
     #[test]
@@ -97,10 +124,19 @@ mod tests {
         let active = Some(figures(0.9, 0.01, 0.8));
         assert!(passes(figures(0.95, 0.01, 0.8), active));
         assert!(passes(figures(0.9, 0.005, 0.8), active));
-        assert!(!passes(figures(0.9, 0.01, 0.8), active), "equal is not better");
-        assert!(!passes(figures(0.95, 0.02, 0.9), active), "bought with false alarms");
+        assert!(
+            !passes(figures(0.9, 0.01, 0.8), active),
+            "equal is not better"
+        );
+        assert!(
+            !passes(figures(0.95, 0.02, 0.9), active),
+            "bought with false alarms"
+        );
         assert!(!passes(figures(0.89, 0.0, 0.9), active), "misses more");
         assert!(passes(figures(0.6, 0.01, 0.1), None));
-        assert!(!passes(figures(0.99, 0.02, 0.9), None), "the first has a bound too");
+        assert!(
+            !passes(figures(0.99, 0.02, 0.9), None),
+            "the first has a bound too"
+        );
     }
 }

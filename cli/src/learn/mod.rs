@@ -19,8 +19,16 @@ pub(crate) use evaluation::run as evaluate;
 pub(crate) use registry::run as models;
 pub(crate) use training::run as train;
 
+/// An artefact as it was read; copies keep its octets, and so its id.
+struct Artefact {
+    model: Model,
+    id: ModelId,
+    octets: Vec<u8>,
+}
+
 /// Reads an artefact.
-fn read_model(path: &Path) -> anyhow::Result<(Model, ModelId)> {
+fn read_model(path: &Path) -> anyhow::Result<Artefact> {
     let octets = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Model::read(&octets).with_context(|| path.display().to_string())
+    let (model, id) = Model::read(&octets).with_context(|| path.display().to_string())?;
+    Ok(Artefact { model, id, octets })
 }

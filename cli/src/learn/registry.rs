@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use weir_flow_record::ColumnSet;
-use weir_models::{Model, ModelId};
 
-use super::arguments::{AddArguments, ListArguments, ModelsCommand, PromoteArguments, RollbackArguments, ShowArguments};
+use super::arguments::{
+    AddArguments, ListArguments, ModelsCommand, PromoteArguments, RollbackArguments, ShowArguments,
+};
 use super::gate::{self, Comparison};
-use super::{card, read_model, training};
+use super::{Artefact, card, read_model, training};
 use crate::config;
 
 /// The folder in the state directory.
@@ -79,15 +80,19 @@ impl Registry {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let path = folder.join(INDEX);
         let index = match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| path.display().to_string())?,
+            Ok(text) => {
+                serde_json::from_slice(&text).with_context(|| path.display().to_string())?
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Index::default(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
         Ok(Self { folder, index })
     }
 
     /// The model of an id taken up (or the beginning of one), or of a file.
-    fn find(&self, name: &str) -> anyhow::Result<(Model, ModelId)> {
+    fn find(&self, name: &str) -> anyhow::Result<Artefact> {
         let ids = self.ids()?;
         let known: Vec<&String> = ids.iter().filter(|id| id.starts_with(name)).collect();
         match known.as_slice() {
@@ -106,18 +111,25 @@ impl Registry {
         let mut ids = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let name = entry?.file_name();
-            ids.extend(name.to_str().and_then(|name| name.strip_suffix(".weirmodel")).map(str::to_owned));
+            ids.extend(
+                name.to_str()
+                    .and_then(|name| name.strip_suffix(".weirmodel"))
+                    .map(str::to_owned),
+            );
         }
         ids.sort();
         Ok(ids)
     }
 
-    fn take_up(&self, model: &Model, id: &ModelId) -> anyhow::Result<()> {
-        training::write(&self.path(&id.0), &model.write()?)
+    fn take_up(&self, artefact: &Artefact) -> anyhow::Result<()> {
+        training::write(&self.path(&artefact.id.0), &artefact.octets)
     }
 
     fn save(&self) -> anyhow::Result<()> {
-        training::write(&self.folder.join(INDEX), &serde_json::to_vec_pretty(&self.index)?)
+        training::write(
+            &self.folder.join(INDEX),
+            &serde_json::to_vec_pretty(&self.index)?,
+        )
     }
 
     /// The line is written before the deed: what is not told is not done.
@@ -147,8 +159,8 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     let registry = Registry::open(&arguments.config)?;
     let mut listed = Vec::new();
     for id in registry.ids()? {
-        let (model, _) = read_model(&registry.path(&id))?;
-        let card = model.card();
+        let artefact = read_model(&registry.path(&id))?;
+        let card = artefact.model.card();
         listed.push(Listed {
             state: registry.state(&id),
             name: card.data.name.clone(),
@@ -163,8 +175,13 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     for one in &listed {
-        let f1 = one.unseen_macro_f1.map_or_else(|| "-".to_owned(), |f1| format!("{f1:.3}"));
-        println!("{}  {:<8} macro F1 {f1:<6} {} windows  {}", one.id, one.state, one.windows, one.name);
+        let f1 = one
+            .unseen_macro_f1
+            .map_or_else(|| "-".to_owned(), |f1| format!("{f1:.3}"));
+        println!(
+            "{}  {:<8} macro F1 {f1:<6} {} windows  {}",
+            one.id, one.state, one.windows, one.name
+        );
     }
     if listed.is_empty() {
         println!("no models: weir train DATA… -o MODEL, weir models add MODEL");
@@ -174,24 +191,27 @@ fn list(arguments: &ListArguments) -> anyhow::Result<()> {
 
 fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
     // A file needs no configuration.
-    let file = arguments.model.as_deref().filter(|name| Path::new(name).is_file());
-    let (model, id, state) = match file {
-        Some(file) => {
-            let (model, id) = read_model(Path::new(file))?;
-            (model, id, None)
-        }
+    let file = arguments
+        .model
+        .as_deref()
+        .filter(|name| Path::new(name).is_file());
+    let (Artefact { model, id, .. }, state) = match file {
+        Some(file) => (read_model(Path::new(file))?, None),
         None => {
             let registry = Registry::open(&arguments.config)?;
             let name = arguments.model.clone().or(registry.index.active.clone());
-            let (model, id) = registry.find(&name.context("no model is active")?)?;
-            let state = registry.state(&id.0);
-            (model, id, Some(state))
+            let artefact = registry.find(&name.context("no model is active")?)?;
+            let state = registry.state(&artefact.id.0);
+            (artefact, Some(state))
         }
     };
     if arguments.json {
         println!("{}", serde_json::to_string(model.card())?);
     } else {
-        println!("model         {id}{}", state.map_or_else(String::new, |state| format!(" ({state})")));
+        println!(
+            "model         {id}{}",
+            state.map_or_else(String::new, |state| format!(" ({state})"))
+        );
         print!("{}", card::words(model.card()));
     }
     Ok(())
@@ -199,7 +219,8 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
 
 fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let registry = Registry::open(&arguments.config)?;
-    let (model, id) = read_model(&arguments.model)?;
+    let artefact = read_model(&arguments.model)?;
+    let id = &artefact.id;
     registry.audit(&Audit {
         time: jiff::Timestamp::now(),
         action: "add",
@@ -208,23 +229,27 @@ fn add(arguments: &AddArguments) -> anyhow::Result<()> {
         forced: false,
         comparison: None,
     })?;
-    registry.take_up(&model, &id)?;
+    registry.take_up(&artefact)?;
     println!("{id} is taken up, in shadow");
     Ok(())
 }
 
 fn promote(arguments: &PromoteArguments) -> anyhow::Result<()> {
     let mut registry = Registry::open(&arguments.config)?;
-    let (model, id) = registry.find(&arguments.model)?;
+    let artefact = registry.find(&arguments.model)?;
+    let id = &artefact.id;
     let active = registry.index.active.clone();
-    anyhow::ensure!(active.as_deref() != Some(id.0.as_str()), "{id} is active already");
+    anyhow::ensure!(
+        active.as_deref() != Some(id.0.as_str()),
+        "{id} is active already"
+    );
     let held = match &active {
-        Some(active) => Some(read_model(&registry.path(active))?.0),
+        Some(active) => Some(read_model(&registry.path(active))?.model),
         None => None,
     };
     let comparison = match arguments.on.is_empty() {
         true => None,
-        false => Some(gate::compare(&model, held.as_ref(), arguments)?),
+        false => Some(gate::compare(&artefact.model, held.as_ref(), arguments)?),
     };
     if let Some(comparison) = &comparison {
         eprintln!("{}", comparison.sentence());
@@ -242,10 +267,12 @@ fn promote(arguments: &PromoteArguments) -> anyhow::Result<()> {
         line.action = "refuse";
         line.forced = false;
         registry.audit(&line)?;
-        anyhow::bail!("{id} is no better than what it would replace, and was not promoted (--force does it anyway, and says so)");
+        anyhow::bail!(
+            "{id} is no better than what it would replace, and was not promoted (--force does it anyway, and says so)"
+        );
     }
     registry.audit(&line)?;
-    registry.take_up(&model, &id)?;
+    registry.take_up(&artefact)?;
     registry.index.before.retain(|one| *one != id.0);
     registry.index.before.extend(active);
     registry.index.active = Some(id.0.clone());
@@ -256,7 +283,11 @@ fn promote(arguments: &PromoteArguments) -> anyhow::Result<()> {
 
 fn rollback(arguments: &RollbackArguments) -> anyhow::Result<()> {
     let mut registry = Registry::open(&arguments.config)?;
-    let active = registry.index.active.clone().context("no model is active")?;
+    let active = registry
+        .index
+        .active
+        .clone()
+        .context("no model is active")?;
     let before = registry.index.before.pop();
     if let Some(before) = &before {
         // What cannot be read shall not become active.

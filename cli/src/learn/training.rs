@@ -38,20 +38,29 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<()> {
     let octets = model.write()?;
     write(&arguments.output, &octets)?;
     let (_, id) = Model::read(&octets)?;
-    println!("{}: model {id}, {} octets", arguments.output.display(), octets.len());
+    println!(
+        "{}: model {id}, {} octets",
+        arguments.output.display(),
+        octets.len()
+    );
     print!("{}", card::words(model.card()));
     Ok(())
 }
 
 /// Writes a file whole or not at all.
 pub(super) fn write(path: &Path, octets: &[u8]) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .with_context(|| format!("cannot write in {}", folder.display()))?;
-    file.write_all(octets).and_then(|()| file.as_file().sync_all())?;
-    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(octets)
+        .and_then(|()| file.as_file().sync_all())?;
+    file.persist(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     fs::File::open(folder)?.sync_all()?;
     Ok(())
 }

@@ -4,7 +4,9 @@
 /// Data sets name the same thing in many ways; families are what generalises from one to another.
 pub fn family(words: &str) -> String {
     let plain = plain(words);
-    let known = FAMILIES.iter().find(|(parts, _)| parts.iter().all(|part| plain.contains(part)));
+    let known = FAMILIES
+        .iter()
+        .find(|(parts, _)| parts.iter().all(|part| plain.contains(part)));
     known.map_or(plain.clone(), |(_, family)| (*family).to_owned())
 }
 

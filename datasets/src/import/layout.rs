@@ -1,7 +1,9 @@
 use std::fmt;
 
 use csv::ByteRecord;
-use weir_flow_record::{Address, FragmentKind, Row, TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TCP_URG};
+use weir_flow_record::{
+    Address, FragmentKind, Row, TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TCP_URG,
+};
 
 use super::columns::Columns;
 use super::time::{nanos, span};
@@ -51,48 +53,123 @@ synack,ackdat,is_sm_ips_ports,ct_state_ttl,ct_flw_http_mthd,is_ftp_login,ct_ftp_
 ct_src_dport_ltm,ct_dst_sport_ltm,ct_dst_src_ltm,attack_cat,label";
 
 const COMMON: &[Names] = &[
-    (&["first_epoch"], true), (&["last_epoch"], true), (&["src_ip"], true), (&["dst_ip"], true),
-    (&["src_port"], true), (&["dst_port"], true), (&["proto"], true), (&["tcp_flags"], false),
-    (&["packets"], true), (&["bytes"], true), (&["label"], false), (&["class"], false), (&["capture"], false),
+    (&["first_epoch"], true),
+    (&["last_epoch"], true),
+    (&["src_ip"], true),
+    (&["dst_ip"], true),
+    (&["src_port"], true),
+    (&["dst_port"], true),
+    (&["proto"], true),
+    (&["tcp_flags"], false),
+    (&["packets"], true),
+    (&["bytes"], true),
+    (&["label"], false),
+    (&["class"], false),
+    (&["capture"], false),
 ];
 const CIC: &[Names] = &[
-    (&["src ip", "source ip"], true), (&["dst ip", "destination ip"], true),
-    (&["src port", "source port"], true), (&["dst port", "destination port"], true), (&["protocol"], true),
-    (&["timestamp"], true), (&["flow duration"], true),
-    (&["total fwd packet", "total fwd packets"], true), (&["total bwd packets", "total backward packets"], true),
-    (&["total length of fwd packet", "total length of fwd packets"], true),
-    (&["total length of bwd packet", "total length of bwd packets"], true),
-    (&["fwd header length"], false), (&["bwd header length"], false),
-    (&["fin flag count"], false), (&["syn flag count"], false), (&["rst flag count"], false),
-    (&["fwd psh flags"], false), (&["bwd psh flags"], false), (&["ack flag count"], false),
-    (&["fwd rst flags"], false), (&["bwd rst flags"], false), (&["label"], true),
+    (&["src ip", "source ip"], true),
+    (&["dst ip", "destination ip"], true),
+    (&["src port", "source port"], true),
+    (&["dst port", "destination port"], true),
+    (&["protocol"], true),
+    (&["timestamp"], true),
+    (&["flow duration"], true),
+    (&["total fwd packet", "total fwd packets"], true),
+    (&["total bwd packets", "total backward packets"], true),
+    (
+        &["total length of fwd packet", "total length of fwd packets"],
+        true,
+    ),
+    (
+        &["total length of bwd packet", "total length of bwd packets"],
+        true,
+    ),
+    (&["fwd header length"], false),
+    (&["bwd header length"], false),
+    (&["fin flag count"], false),
+    (&["syn flag count"], false),
+    (&["rst flag count"], false),
+    (&["fwd psh flags"], false),
+    (&["bwd psh flags"], false),
+    (&["ack flag count"], false),
+    (&["fwd rst flags"], false),
+    (&["bwd rst flags"], false),
+    (&["label"], true),
 ];
 const UNSW: &[Names] = &[
-    (&["srcip"], true), (&["dstip"], true), (&["sport"], true), (&["dsport"], true), (&["proto"], true),
-    (&["stime"], true), (&["dur"], true), (&["spkts"], true), (&["dpkts"], true), (&["sbytes"], true), (&["dbytes"], true),
-    (&["attack_cat"], false), (&["label"], true),
+    (&["srcip"], true),
+    (&["dstip"], true),
+    (&["sport"], true),
+    (&["dsport"], true),
+    (&["proto"], true),
+    (&["stime"], true),
+    (&["dur"], true),
+    (&["spkts"], true),
+    (&["dpkts"], true),
+    (&["sbytes"], true),
+    (&["dbytes"], true),
+    (&["attack_cat"], false),
+    (&["label"], true),
 ];
 const ZEEK: &[Names] = &[
-    (&["id.orig_h"], true), (&["id.resp_h"], true), (&["id.orig_p"], true), (&["id.resp_p"], true), (&["proto"], true),
-    (&["ts"], true), (&["duration"], true), (&["orig_pkts"], true), (&["resp_pkts"], true),
-    (&["orig_ip_bytes"], true), (&["resp_ip_bytes"], true), (&["history"], false),
-    (&["label", "tunnel_parents   label   detailed-label"], false), (&["detailed-label"], false),
+    (&["id.orig_h"], true),
+    (&["id.resp_h"], true),
+    (&["id.orig_p"], true),
+    (&["id.resp_p"], true),
+    (&["proto"], true),
+    (&["ts"], true),
+    (&["duration"], true),
+    (&["orig_pkts"], true),
+    (&["resp_pkts"], true),
+    (&["orig_ip_bytes"], true),
+    (&["resp_ip_bytes"], true),
+    (&["history"], false),
+    (&["label", "tunnel_parents   label   detailed-label"], false),
+    (&["detailed-label"], false),
 ];
 const CTU: &[Names] = &[
-    (&["srcaddr"], true), (&["dstaddr"], true), (&["sport"], true), (&["dport"], true), (&["proto"], true),
-    (&["starttime"], true), (&["dur"], true), (&["totpkts"], true), (&["totbytes"], true), (&["srcbytes"], true),
-    (&["state"], false), (&["dir"], false), (&["label"], true),
+    (&["srcaddr"], true),
+    (&["dstaddr"], true),
+    (&["sport"], true),
+    (&["dport"], true),
+    (&["proto"], true),
+    (&["starttime"], true),
+    (&["dur"], true),
+    (&["totpkts"], true),
+    (&["totbytes"], true),
+    (&["srcbytes"], true),
+    (&["state"], false),
+    (&["dir"], false),
+    (&["label"], true),
 ];
 const NFDUMP: &[Names] = &[
-    (&["sa", "srcaddr"], true), (&["da", "dstaddr"], true), (&["sp", "srcport"], true), (&["dp", "dstport"], true),
-    (&["pr", "proto"], true), (&["ts", "firstseen"], true), (&["te", "lastseen"], false), (&["td", "duration"], true),
-    (&["ipkt", "packets"], true), (&["ibyt", "bytes"], true), (&["flg", "flags"], false),
-    (&["opkt"], false), (&["obyt"], false),
+    (&["sa", "srcaddr"], true),
+    (&["da", "dstaddr"], true),
+    (&["sp", "srcport"], true),
+    (&["dp", "dstport"], true),
+    (&["pr", "proto"], true),
+    (&["ts", "firstseen"], true),
+    (&["te", "lastseen"], false),
+    (&["td", "duration"], true),
+    (&["ipkt", "packets"], true),
+    (&["ibyt", "bytes"], true),
+    (&["flg", "flags"], false),
+    (&["opkt"], false),
+    (&["obyt"], false),
 ];
 const WEIR: &[Names] = &[
-    (&["src_addr"], true), (&["dst_addr"], true), (&["src_port"], true), (&["dst_port"], true), (&["proto"], true),
-    (&["time_flow_start_ns"], true), (&["time_flow_end_ns"], true), (&["packets"], true), (&["bytes"], true),
-    (&["tcp_flags"], false), (&["sampling_rate"], false),
+    (&["src_addr"], true),
+    (&["dst_addr"], true),
+    (&["src_port"], true),
+    (&["dst_port"], true),
+    (&["proto"], true),
+    (&["time_flow_start_ns"], true),
+    (&["time_flow_end_ns"], true),
+    (&["packets"], true),
+    (&["bytes"], true),
+    (&["tcp_flags"], false),
+    (&["sampling_rate"], false),
 ];
 
 impl Layout {
@@ -115,7 +192,8 @@ impl Layout {
         } else if has("srcip,sport") {
             Self::Unsw
         } else {
-            let headless = header.split(',').count() == 49 && header.split(',').next().and_then(address).is_some();
+            let headless = header.split(',').count() == 49
+                && header.split(',').next().and_then(address).is_some();
             return headless.then_some((Self::Unsw, true));
         };
         Some((layout, false))
@@ -135,7 +213,12 @@ impl Layout {
 }
 
 /// Gives the flows of a line; `None` if it cannot be read.
-pub(super) fn flows(columns: &Columns, record: &ByteRecord, name: &str, give: &mut dyn FnMut(&LabelledFlow<'_>)) -> Option<()> {
+pub(super) fn flows(
+    columns: &Columns,
+    record: &ByteRecord,
+    name: &str,
+    give: &mut dyn FnMut(&LabelledFlow<'_>),
+) -> Option<()> {
     let text = |column: usize| columns.text(record, column);
     match columns.layout {
         Layout::Common => common(&text, name, give),
@@ -168,7 +251,12 @@ impl Connection<'_> {
             if packets == 0 {
                 continue;
             }
-            let mut row = Row { packets, octets, tcp_flags, ..self.row };
+            let mut row = Row {
+                packets,
+                octets,
+                tcp_flags,
+                ..self.row
+            };
             if answer {
                 std::mem::swap(&mut row.source_address, &mut row.destination_address);
                 std::mem::swap(&mut row.source_port, &mut row.destination_port);
@@ -225,8 +313,15 @@ fn common(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     row.octets = count(text(9))?;
     let capture = if text(12).is_empty() { name } else { text(12) };
     // `IoT-23/CTU-Malware-Capture-42-1/resp/C9BV`: the capture, the direction, the line.
-    let ways = [("/fwd", false), ("/bwd", true), ("/orig", false), ("/resp", true)];
-    let way = ways.into_iter().find_map(|(mark, answer)| Some((capture.find(mark)?, answer)));
+    let ways = [
+        ("/fwd", false),
+        ("/bwd", true),
+        ("/orig", false),
+        ("/resp", true),
+    ];
+    let way = ways
+        .into_iter()
+        .find_map(|(mark, answer)| Some((capture.find(mark)?, answer)));
     let (cut, answer) = (way.map_or(capture.len(), |way| way.0), way.map(|way| way.1));
     let known = flags(text(7), answer == Some(true));
     row.tcp_flags = known.unwrap_or(0);
@@ -243,24 +338,53 @@ fn common(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
 fn cic(text: &Text<'_>, _: &str, give: &mut Give<'_>) -> Option<()> {
     let start = nanos(text(5))?;
     // Durations are in microseconds; CICFlowMeter writes −1 for what it could not tell.
-    let row = ends(text, start, start.checked_add(number(text(6))?.max(0).checked_mul(1000)?)?)?;
+    let row = ends(
+        text,
+        start,
+        start.checked_add(number(text(6))?.max(0).checked_mul(1000)?)?,
+    )?;
     let (forth, back) = (count(text(7))?, count(text(8))?);
     // Payloads; what was on the wire is more by the headers, transport's as counted and 20 octets of IP.
     let octets = |payload: usize, header: usize, packets: u64| {
         let transport = count(text(header)).unwrap_or(8 * packets);
-        Some(count(text(payload))?.saturating_add(transport).saturating_add(20 * packets))
+        Some(
+            count(text(payload))?
+                .saturating_add(transport)
+                .saturating_add(20 * packets),
+        )
     };
-    let some = |column: usize, least: i64, flag: u16| if number(text(column)).unwrap_or(0) >= least { flag } else { 0 };
+    let some = |column: usize, least: i64, flag: u16| {
+        if number(text(column)).unwrap_or(0) >= least {
+            flag
+        } else {
+            0
+        }
+    };
     // Counts are of both directions together: a second SYN or FIN is the answer's.
     let shared = some(18, 1, TCP_ACK);
-    let there = shared | some(14, 1, TCP_SYN) | some(13, 1, TCP_FIN) | some(16, 1, TCP_PSH) | some(19, 1, TCP_RST);
-    let here = shared | some(14, 2, TCP_SYN) | some(13, 2, TCP_FIN) | some(17, 1, TCP_PSH) | some(20, 1, TCP_RST);
+    let there = shared
+        | some(14, 1, TCP_SYN)
+        | some(13, 1, TCP_FIN)
+        | some(16, 1, TCP_PSH)
+        | some(19, 1, TCP_RST);
+    let here = shared
+        | some(14, 2, TCP_SYN)
+        | some(13, 2, TCP_FIN)
+        | some(17, 1, TCP_PSH)
+        | some(20, 1, TCP_RST);
     let connection = Connection {
         row,
-        ways: [(forth, octets(9, 11, forth)?, there), (back, octets(10, 12, back)?, here)],
+        ways: [
+            (forth, octets(9, 11, forth)?, there),
+            (back, octets(10, 12, back)?, here),
+        ],
         flags_known: row.protocol == 6 && !text(14).is_empty() && !text(18).is_empty(),
         truth: truth(text(21), text(21)),
-        capture: if start < 1_510_000_000_000_000_000 { "CIC-IDS2017" } else { "CIC-DDoS2019" },
+        capture: if start < 1_510_000_000_000_000_000 {
+            "CIC-IDS2017"
+        } else {
+            "CIC-DDoS2019"
+        },
     };
     connection.give(give);
     Some(())
@@ -276,7 +400,10 @@ fn unsw(text: &Text<'_>, _: &str, give: &mut Give<'_>) -> Option<()> {
     };
     let connection = Connection {
         row,
-        ways: [(count(text(7))?, count(text(9))?, 0), (count(text(8))?, count(text(10))?, 0)],
+        ways: [
+            (count(text(7))?, count(text(9))?, 0),
+            (count(text(8))?, count(text(10))?, 0),
+        ],
         flags_known: false,
         truth,
         capture: "UNSW-NB15",
@@ -299,8 +426,16 @@ fn zeek(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     let connection = Connection {
         row,
         ways: [
-            (count(text(7))?, count(text(9))?, zeek_flags(text(11), false)),
-            (count(text(8))?, count(text(10))?, zeek_flags(text(11), true)),
+            (
+                count(text(7))?,
+                count(text(9))?,
+                zeek_flags(text(11), false),
+            ),
+            (
+                count(text(8))?,
+                count(text(10))?,
+                zeek_flags(text(11), true),
+            ),
         ],
         flags_known: row.protocol == 6 && !text(11).is_empty(),
         truth: truth(label, kind),
@@ -325,10 +460,21 @@ fn ctu(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     let (there, here) = argus_flags(text(10));
     let connection = Connection {
         row,
-        ways: [(packets - answered, octets - if answered == 0 { 0 } else { back }, there), (answered, back, here)],
+        ways: [
+            (
+                packets - answered,
+                octets - if answered == 0 { 0 } else { back },
+                there,
+            ),
+            (answered, back, here),
+        ],
         flags_known: row.protocol == 6 && text(10).contains('_'),
         // Background was never looked at by anyone: neither peace nor attack, but by far most of it is peace.
-        truth: if text(12).contains("Botnet") { Truth::Attack("botnet") } else { Truth::Peace },
+        truth: if text(12).contains("Botnet") {
+            Truth::Attack("botnet")
+        } else {
+            Truth::Peace
+        },
         capture: name,
     };
     connection.give(give);
@@ -340,15 +486,16 @@ fn argus_flags(state: &str) -> (u16, u16) {
     let (there, here) = state.split_once('_').unwrap_or(("", ""));
     let letters = |text: &str| {
         text.chars().fold(0, |flags, letter| {
-            flags | match letter {
-                'S' => TCP_SYN,
-                'A' => TCP_ACK,
-                'F' => TCP_FIN,
-                'R' => TCP_RST,
-                'P' => TCP_PSH,
-                'U' => TCP_URG,
-                _ => 0,
-            }
+            flags
+                | match letter {
+                    'S' => TCP_SYN,
+                    'A' => TCP_ACK,
+                    'F' => TCP_FIN,
+                    'R' => TCP_RST,
+                    'P' => TCP_PSH,
+                    'U' => TCP_URG,
+                    _ => 0,
+                }
         })
     };
     (letters(there), letters(here))
@@ -358,7 +505,11 @@ fn nfdump(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     let start = nanos(text(5))?;
     let row = ends(text, start, start.checked_add(span(text(7))?)?)?;
     let known = flags(text(10), false);
-    let back = (count(text(11)).unwrap_or(0), count(text(12)).unwrap_or(0), 0);
+    let back = (
+        count(text(11)).unwrap_or(0),
+        count(text(12)).unwrap_or(0),
+        0,
+    );
     let connection = Connection {
         row,
         ways: [(count(text(8))?, count(text(9))?, known.unwrap_or(0)), back],
@@ -369,8 +520,19 @@ fn nfdump(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     // A record of nfdump's is one direction, unless it has counters of the way back.
     if back.0 == 0 {
         let (packets, octets, tcp_flags) = connection.ways[0];
-        let row = Row { packets, octets, tcp_flags, ..connection.row };
-        give(&LabelledFlow { row, flags_known: connection.flags_known, answer: None, truth: Truth::Unlabelled, capture: name });
+        let row = Row {
+            packets,
+            octets,
+            tcp_flags,
+            ..connection.row
+        };
+        give(&LabelledFlow {
+            row,
+            flags_known: connection.flags_known,
+            answer: None,
+            truth: Truth::Unlabelled,
+            capture: name,
+        });
     } else {
         connection.give(give);
     }
@@ -384,13 +546,23 @@ fn weir(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     row.tcp_flags = u16::try_from(number(text(9)).unwrap_or(0)).ok()?;
     row.sampling_rate = u32::try_from(number(text(10)).unwrap_or(0)).ok()?;
     let flags_known = row.protocol == 6 && row.tcp_flags != 0;
-    give(&LabelledFlow { row, flags_known, answer: None, truth: Truth::Unlabelled, capture: name });
+    give(&LabelledFlow {
+        row,
+        flags_known,
+        answer: None,
+        truth: Truth::Unlabelled,
+        capture: name,
+    });
     Some(())
 }
 
 /// `kind` unless the label says peace.
 fn truth<'a>(label: &'a str, kind: &'a str) -> Truth<'a> {
-    let peaceful = |text: &str| ["normal", "benign", "background", "0"].iter().any(|one| text.eq_ignore_ascii_case(one));
+    let peaceful = |text: &str| {
+        ["normal", "benign", "background", "0"]
+            .iter()
+            .any(|one| text.eq_ignore_ascii_case(one))
+    };
     match (label, kind) {
         ("" | "-", "" | "-") => Truth::Unlabelled,
         (label, kind) if peaceful(label) || (label.is_empty() && peaceful(kind)) => Truth::Peace,

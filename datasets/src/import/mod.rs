@@ -109,7 +109,9 @@ fn read(
         input.by_ref().take(LONGEST_HEADER).read_line(&mut header)?;
         // Zeek's own format: comments before and after the names.
         match header.strip_prefix('#') {
-            Some(fields) if fields.starts_with("fields") => zeek = Some(fields["fields".len()..].trim().to_owned()),
+            Some(fields) if fields.starts_with("fields") => {
+                zeek = Some(fields["fields".len()..].trim().to_owned())
+            }
             Some(_) => {}
             None => break,
         }
@@ -119,15 +121,27 @@ fn read(
     let Some((layout, headless)) = Layout::of(names) else {
         return Err(ImportError::Unknown(names.chars().take(60).collect()));
     };
-    let columns = Columns::new(layout, if headless { layout::UNSW_NAMES } else { names }, zeek.is_some())?;
-    let mut report = ImportReport { layout, records: 0, bad: 0 };
+    let columns = Columns::new(
+        layout,
+        if headless { layout::UNSW_NAMES } else { names },
+        zeek.is_some(),
+    )?;
+    let mut report = ImportReport {
+        layout,
+        records: 0,
+        bad: 0,
+    };
     let mut count = |flow: &LabelledFlow<'_>| {
         report.records += 1;
         give(flow);
     };
     let delimiter = if zeek.is_some() { b'\t' } else { b',' };
     // The first line of data was read already where no header stood.
-    let early = if zeek.is_some() || headless { header } else { String::new() };
+    let early = if zeek.is_some() || headless {
+        header
+    } else {
+        String::new()
+    };
     let lines = std::io::Cursor::new(early.into_bytes()).chain(input);
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)

@@ -24,7 +24,10 @@ fn read_all(text: &str) -> (Vec<Flow>, ImportReport) {
             ports: (flow.row.source_port, flow.row.destination_port),
             packets: flow.row.packets,
             octets: flow.row.octets,
-            seconds: (flow.row.flow_start as f64 / 1e9, flow.row.flow_end as f64 / 1e9),
+            seconds: (
+                flow.row.flow_start as f64 / 1e9,
+                flow.row.flow_end as f64 / 1e9,
+            ),
             flags: flow.flags_known.then_some(flow.row.tcp_flags),
             answer: flow.answer,
             truth: match flow.truth {
@@ -47,12 +50,21 @@ fn common_layout() {
          1499083071.59,1499083071.6,192.168.10.50,192.168.10.3,15686,53,17,,2,142,normal,BENIGN,CIC/bwd/166856\n\
          soon,1499083071.6,192.168.10.50,192.168.10.3,15686,53,17,,2,142,normal,BENIGN,CIC/bwd/166856\n",
     );
-    assert_eq!((report.layout, report.records, report.bad), (Layout::Common, 2, 1));
-    assert_eq!((flows[0].flags, flows[0].destination.as_str()), (Some(2), "192.168.50.4"));
+    assert_eq!(
+        (report.layout, report.records, report.bad),
+        (Layout::Common, 2, 1)
+    );
+    assert_eq!(
+        (flows[0].flags, flows[0].destination.as_str()),
+        (Some(2), "192.168.50.4")
+    );
     assert_eq!(flows[0].truth.as_deref(), Some("syn_flood"));
     assert_eq!(flows[0].seconds, (1_541_241_031.281, 1_541_241_031.5));
     assert_eq!((flows[1].answer, flows[1].flags), (Some(true), None));
-    assert_eq!((flows[1].truth.as_deref(), flows[1].capture.as_str()), (Some("peace"), "CIC"));
+    assert_eq!(
+        (flows[1].truth.as_deref(), flows[1].capture.as_str()),
+        (Some("peace"), "CIC")
+    );
 }
 
 #[test]
@@ -64,9 +76,15 @@ fn cicflowmeter_of_both_ages() {
          1,x,172.16.0.1,23123,192.168.10.50,80,6,2017-07-07 19:02:39.182486,4216645,7,5,20,11595,152,112,1,2,1,1,1,11,DDoS\n",
     );
     assert_eq!((report.layout, report.records), (Layout::Cic, 2));
-    assert_eq!((flows[0].packets, flows[0].octets, flows[0].answer), (7, 20 + 152 + 140, Some(false)));
+    assert_eq!(
+        (flows[0].packets, flows[0].octets, flows[0].answer),
+        (7, 20 + 152 + 140, Some(false))
+    );
     assert_eq!((flows[1].packets, flows[1].octets), (5, 11595 + 112 + 100));
-    assert_eq!((flows[1].source.as_str(), flows[1].ports), ("192.168.10.50", (80, 23123)));
+    assert_eq!(
+        (flows[1].source.as_str(), flows[1].ports),
+        ("192.168.10.50", (80, 23123))
+    );
     // SYN, FIN, PSH, ACK there; SYN, PSH, ACK back, since one FIN is the question's.
     assert_eq!((flows[0].flags, flows[1].flags), (Some(0x1b), Some(0x1a)));
     let (flows, _) = read_all(
@@ -75,18 +93,29 @@ fn cicflowmeter_of_both_ages() {
          5,x,172.16.0.5,900,192.168.50.1,53,17,2018-12-01 10:51:39.813448,28415,97,0,42680.0,0.0,DrDoS_DNS\n",
     );
     assert_eq!(flows.len(), 1);
-    assert_eq!((flows[0].octets, flows[0].capture.as_str()), (42680 + 97 * 28, "CIC-DDoS2019"));
+    assert_eq!(
+        (flows[0].octets, flows[0].capture.as_str()),
+        (42680 + 97 * 28, "CIC-DDoS2019")
+    );
 }
 
 #[test]
 fn unsw_without_a_header() {
     let line = |label: &str| {
         let filler = ",0".repeat(17);
-        format!("59.166.0.0,1390,149.171.126.6,53,udp,CON,0.001055,132,164,31,29,0,0,dns,500473.9,621800.9,2,2,0,0,0,0,66,82,0,0,0,0,1421927414,1421927414{filler},{label}\n")
+        format!(
+            "59.166.0.0,1390,149.171.126.6,53,udp,CON,0.001055,132,164,31,29,0,0,dns,500473.9,621800.9,2,2,0,0,0,0,66,82,0,0,0,0,1421927414,1421927414{filler},{label}\n"
+        )
     };
     let (flows, report) = read_all(&(line(",0") + &line("DoS,1")));
-    assert_eq!((report.layout, report.records, report.bad), (Layout::Unsw, 4, 0));
-    assert_eq!((flows[0].packets, flows[0].octets, flows[1].octets), (2, 132, 164));
+    assert_eq!(
+        (report.layout, report.records, report.bad),
+        (Layout::Unsw, 4, 0)
+    );
+    assert_eq!(
+        (flows[0].packets, flows[0].octets, flows[1].octets),
+        (2, 132, 164)
+    );
     assert_eq!(flows[0].truth.as_deref(), Some("peace"));
     assert_eq!(flows[2].truth.as_deref(), Some("DoS"));
 }
@@ -100,11 +129,17 @@ fn zeek_as_tabs_with_joined_labels_and_as_csv() {
          1547127288.018828\tC\t192.168.1.197\t45082\t104.24.97.120\t80\ttcp\thttp\t4.5\t150\t67212\tSF\t-\t-\t0\tShADadfF\t54\t2938\t50\t69224\t(empty)   Malicious   C&C\n\
          1547127289\tD\t192.168.1.197\t3\t224.0.0.1\t53\tudp\t-\t-\t-\t-\tS0\t-\t-\t0\tD\t1\t60\t0\t0\t-   Benign   -\n",
     );
-    assert_eq!((report.layout, report.records, report.bad), (Layout::Zeek, 3, 0));
+    assert_eq!(
+        (report.layout, report.records, report.bad),
+        (Layout::Zeek, 3, 0)
+    );
     assert_eq!(flows[0].truth.as_deref(), Some("C&C"));
     assert_eq!((flows[0].flags, flows[1].flags), (Some(0x1b), Some(0x1b)));
     assert_eq!(flows[1].octets, 69224);
-    assert_eq!((flows[2].truth.as_deref(), flows[2].flags), (Some("peace"), None));
+    assert_eq!(
+        (flows[2].truth.as_deref(), flows[2].flags),
+        (Some("peace"), None)
+    );
 }
 
 #[test]
@@ -115,16 +150,31 @@ fn binetflow_and_nfdump() {
          2011/08/10 09:46:53,0.000883,tcp,84.13.246.132,0x01bd,   ->,147.32.84.229,80,S_RA,0,0,2,120,60,flow=From-Botnet-V42-TCP\n",
     );
     assert_eq!(flows.len(), 4);
-    assert_eq!((flows[0].packets + flows[1].packets, flows[0].octets + flows[1].octets), (12, 875));
-    assert_eq!((flows[2].ports.0, flows[2].flags, flows[3].flags), (445, Some(0x02), Some(0x14)));
+    assert_eq!(
+        (
+            flows[0].packets + flows[1].packets,
+            flows[0].octets + flows[1].octets
+        ),
+        (12, 875)
+    );
+    assert_eq!(
+        (flows[2].ports.0, flows[2].flags, flows[3].flags),
+        (445, Some(0x02), Some(0x14))
+    );
     assert_eq!(flows[2].truth.as_deref(), Some("botnet"));
     let (flows, report) = read_all(
         "ts,te,td,sa,da,sp,dp,pr,flg,fwd,stos,ipkt,ibyt,opkt,obyt\n\
          2024-05-01 10:00:00.5,2024-05-01 10:00:02.5,2.000,192.0.2.1,198.51.100.2,443,5000,TCP,...AP.S.,0,0,10,5000,0,0\n\
          Summary\n",
     );
-    assert_eq!((report.layout, report.records, report.bad), (Layout::Nfdump, 1, 1));
-    assert_eq!((flows[0].flags, flows[0].truth.as_deref()), (Some(0x1a), None));
+    assert_eq!(
+        (report.layout, report.records, report.bad),
+        (Layout::Nfdump, 1, 1)
+    );
+    assert_eq!(
+        (flows[0].flags, flows[0].truth.as_deref()),
+        (Some(0x1a), None)
+    );
     assert!((flows[0].seconds.1 - flows[0].seconds.0 - 2.0).abs() < 1e-6);
 }
 
@@ -133,7 +183,13 @@ fn hostile_files_are_refused_or_counted() {
     let unknown = import(&b"a,b,c\n1,2,3\n"[..], "x", &mut |_| {});
     assert!(matches!(unknown, Err(ImportError::Unknown(_))));
     let missing = import(&b"first_epoch,last_epoch,src_ip\n"[..], "x", &mut |_| {});
-    assert!(matches!(missing, Err(ImportError::Missing { column: "dst_ip", .. })));
+    assert!(matches!(
+        missing,
+        Err(ImportError::Missing {
+            column: "dst_ip",
+            ..
+        })
+    ));
     assert!(import(&[0x1f, 0x8b, 8, 0, 0][..], "x", &mut |_| {}).is_err());
     let (_, report) = read_all(
         "first_epoch,last_epoch,src_ip,dst_ip,src_port,dst_port,proto,packets,bytes\n\

@@ -9,14 +9,22 @@ pub(super) fn span(text: &str) -> Option<i64> {
     let (sign, text) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole: i64 = whole.parse().ok()?;
-    Some(sign * whole.checked_mul(1_000_000_000)?.checked_add(nano_digits(fraction)?)?)
+    Some(
+        sign * whole
+            .checked_mul(1_000_000_000)?
+            .checked_add(nano_digits(fraction)?)?,
+    )
 }
 
 fn nano_digits(fraction: &str) -> Option<i64> {
     if !fraction.chars().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let digits: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
     digits.parse().ok()
 }
 
@@ -25,15 +33,24 @@ fn date_time(text: &str) -> Option<i64> {
     let (date, time) = (parts.next()?, parts.next()?);
     let afternoon = parts.next().map(|half| half.eq_ignore_ascii_case("pm"));
     let numbers = |text: &str, separator: [char; 2]| -> Option<Vec<i64>> {
-        text.split(separator).map(|part| part.parse().ok()).collect()
+        text.split(separator)
+            .map(|part| part.parse().ok())
+            .collect()
     };
     let date = numbers(date, ['-', '/'])?;
     let [one, two, three] = date.as_slice() else {
         return None;
     };
     // A year first, or a day first: CICFlowMeter's files are Canadian, day before month.
-    let (year, month, day) = if *one > 31 { (*one, *two, *three) } else { (*three, *two, *one) };
-    let (time, fraction) = time.trim_end_matches('Z').split_once('.').unwrap_or((time.trim_end_matches('Z'), ""));
+    let (year, month, day) = if *one > 31 {
+        (*one, *two, *three)
+    } else {
+        (*three, *two, *one)
+    };
+    let (time, fraction) = time
+        .trim_end_matches('Z')
+        .split_once('.')
+        .unwrap_or((time.trim_end_matches('Z'), ""));
     let time = numbers(time, [':', ':'])?;
     let (hour, minute) = (*time.first()?, *time.get(1)?);
     let second = time.get(2).copied().unwrap_or(0);
@@ -42,7 +59,8 @@ fn date_time(text: &str) -> Option<i64> {
         Some(false) if hour == 12 => 0,
         _ => hour,
     };
-    let sound = (1970..2200).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    let sound =
+        (1970..2200).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
     let in_day = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..=60).contains(&second);
     if !sound || !in_day {
         return None;
@@ -67,10 +85,18 @@ mod tests {
     #[test]
     fn all_ways_to_write_a_time() {
         let moment = 1_499_454_159_182_486_000;
-        for text in ["1499454159.182486", "2017-07-07 19:02:39.182486", "2017/07/07 19:02:39.182486", "2017-07-07T19:02:39.182486Z"] {
+        for text in [
+            "1499454159.182486",
+            "2017-07-07 19:02:39.182486",
+            "2017/07/07 19:02:39.182486",
+            "2017-07-07T19:02:39.182486Z",
+        ] {
             assert_eq!(nanos(text), Some(moment), "{text}");
         }
-        assert_eq!(nanos("03/07/2017 08:55:58"), Some(1_499_072_158_000_000_000));
+        assert_eq!(
+            nanos("03/07/2017 08:55:58"),
+            Some(1_499_072_158_000_000_000)
+        );
         assert_eq!(nanos("7/7/2017 3:30 PM"), Some(1_499_441_400_000_000_000));
         assert_eq!(nanos("29/02/2000 00:00:00"), Some(951_782_400_000_000_000));
         for text in ["", "yesterday", "2017-13-01 00:00:00", "1e9", "2017-07-07"] {

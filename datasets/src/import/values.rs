@@ -12,7 +12,9 @@ pub(super) fn port(text: &str) -> u16 {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.split('.').next().and_then(|whole| whole.parse().ok()),
     };
-    value.and_then(|value| u16::try_from(value).ok()).unwrap_or(0)
+    value
+        .and_then(|value| u16::try_from(value).ok())
+        .unwrap_or(0)
 }
 
 /// A protocol by number or name; unknown names become 255 (reserved), so that their traffic still counts.
@@ -59,35 +61,45 @@ pub(super) fn flags(text: &str, answer: bool) -> Option<u16> {
     if let Some(digits) = text.strip_prefix("0x") {
         return u16::from_str_radix(digits, 16).ok();
     }
-    let dotted = text.contains('.') || text.chars().all(|one| "UAPRSFCEN".contains(one)) && text.len() == 8;
-    Some(if dotted { letters(text) } else { zeek_flags(text, answer) })
+    let dotted =
+        text.contains('.') || text.chars().all(|one| "UAPRSFCEN".contains(one)) && text.len() == 8;
+    Some(if dotted {
+        letters(text)
+    } else {
+        zeek_flags(text, answer)
+    })
 }
 
 fn letters(text: &str) -> u16 {
     text.chars().fold(0, |flags, letter| {
-        flags | match letter {
-            'F' => TCP_FIN,
-            'S' => TCP_SYN,
-            'R' => TCP_RST,
-            'P' => TCP_PSH,
-            'A' => TCP_ACK,
-            'U' => TCP_URG,
-            _ => 0,
-        }
+        flags
+            | match letter {
+                'F' => TCP_FIN,
+                'S' => TCP_SYN,
+                'R' => TCP_RST,
+                'P' => TCP_PSH,
+                'A' => TCP_ACK,
+                'U' => TCP_URG,
+                _ => 0,
+            }
     })
 }
 
 /// Zeek's history: S a SYN, H a SYN with ACK, A an ACK, D data, F a FIN, R a RST; lower case is the answer's.
 pub(super) fn zeek_flags(history: &str, answer: bool) -> u16 {
-    history.chars().filter(|one| one.is_ascii_lowercase() == answer).fold(0, |flags, letter| {
-        flags | match letter.to_ascii_uppercase() {
-            'S' => TCP_SYN,
-            'H' => TCP_SYN | TCP_ACK,
-            'A' => TCP_ACK,
-            'D' => TCP_PSH | TCP_ACK,
-            'F' => TCP_FIN,
-            'R' => TCP_RST,
-            _ => 0,
-        }
-    })
+    history
+        .chars()
+        .filter(|one| one.is_ascii_lowercase() == answer)
+        .fold(0, |flags, letter| {
+            flags
+                | match letter.to_ascii_uppercase() {
+                    'S' => TCP_SYN,
+                    'H' => TCP_SYN | TCP_ACK,
+                    'A' => TCP_ACK,
+                    'D' => TCP_PSH | TCP_ACK,
+                    'F' => TCP_FIN,
+                    'R' => TCP_RST,
+                    _ => 0,
+                }
+        })
 }

@@ -73,7 +73,9 @@ impl LabelJoin {
     /// Joins with these labels; a flow that misses one by `tolerance` ns still matches.
     pub fn new(mut labels: Vec<AttackLabel>, tolerance: i64) -> Self {
         labels.retain(|label| !label.attack.is_empty());
-        labels.sort_by(|one, other| (one.start, one.end, &one.attack).cmp(&(other.start, other.end, &other.attack)));
+        labels.sort_by(|one, other| {
+            (one.start, one.end, &one.attack).cmp(&(other.start, other.end, &other.attack))
+        });
         let mut latest = i64::MIN;
         let latest = labels.iter().map(|label| {
             latest = latest.max(label.end);
@@ -89,7 +91,10 @@ impl LabelJoin {
 
     /// What a flow belongs to: the narrowest target, then the latest start.
     pub fn join(&mut self, row: &Row) -> Joined<'_> {
-        let (from, to) = (row.flow_start.saturating_sub(self.tolerance), row.flow_end.saturating_add(self.tolerance));
+        let (from, to) = (
+            row.flow_start.saturating_sub(self.tolerance),
+            row.flow_end.saturating_add(self.tolerance),
+        );
         let begun = self.labels.partition_point(|label| label.start <= to);
         let mut best: Option<(usize, bool)> = None;
         for at in (0..begun).rev() {
@@ -100,19 +105,35 @@ impl LabelJoin {
                 continue;
             };
             let named = |prefix: &IpNet, sources: &[IpNet], target, source| {
-                holds(prefix, target) && (sources.is_empty() || sources.iter().any(|one| holds(one, source)))
+                holds(prefix, target)
+                    && (sources.is_empty() || sources.iter().any(|one| holds(one, source)))
             };
-            let forth = named(&label.target, &label.sources, row.destination_address, row.source_address);
-            let back = named(&label.target, &label.sources, row.source_address, row.destination_address);
+            let forth = named(
+                &label.target,
+                &label.sources,
+                row.destination_address,
+                row.source_address,
+            );
+            let back = named(
+                &label.target,
+                &label.sources,
+                row.source_address,
+                row.destination_address,
+            );
             let narrower = |held: &(usize, bool)| {
-                self.labels.get(held.0).is_none_or(|held| label.target.prefix_len() > held.target.prefix_len())
+                self.labels
+                    .get(held.0)
+                    .is_none_or(|held| label.target.prefix_len() > held.target.prefix_len())
             };
             if (forth || back) && best.as_ref().is_none_or(narrower) {
                 best = Some((at, !forth));
             }
         }
         let Some((at, answer)) = best else {
-            return Joined { attack: None, answer: false };
+            return Joined {
+                attack: None,
+                answer: false,
+            };
         };
         if let Some(count) = self.matched.get_mut(at) {
             *count += 1;
@@ -126,7 +147,10 @@ impl LabelJoin {
     /// Labels that no flow matched.
     pub fn unmatched(&self) -> Vec<&AttackLabel> {
         let pairs = self.labels.iter().zip(&self.matched);
-        pairs.filter(|(_, count)| **count == 0).map(|(label, _)| label).collect()
+        pairs
+            .filter(|(_, count)| **count == 0)
+            .map(|(label, _)| label)
+            .collect()
     }
 }
 
@@ -136,10 +160,22 @@ fn holds(prefix: &IpNet, address: weir_flow_record::Address) -> bool {
 
 /// Reads `start,end,target,attack` with times in RFC 3339 and, if it is there, `sources`: prefixes parted by blanks or semicolons.
 pub fn read_attack_labels(input: impl Read) -> Result<Vec<AttackLabel>, LabelsError> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(input);
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .from_reader(input);
     let header = reader.headers()?.clone();
-    let place = |name: &str| header.iter().position(|column| column.eq_ignore_ascii_case(name));
-    let needed = [place("start"), place("end"), place("target"), place("attack")];
+    let place = |name: &str| {
+        header
+            .iter()
+            .position(|column| column.eq_ignore_ascii_case(name))
+    };
+    let needed = [
+        place("start"),
+        place("end"),
+        place("target"),
+        place("attack"),
+    ];
     let [Some(start), Some(end), Some(target), Some(attack)] = needed else {
         return Err(LabelsError::Columns);
     };
@@ -149,16 +185,28 @@ pub fn read_attack_labels(input: impl Read) -> Result<Vec<AttackLabel>, LabelsEr
         let record = record?;
         let line = record.position().map_or(0, csv::Position::line);
         let text = |column: usize| record.get(column).unwrap_or("");
-        let wrong = |what, value: &str| LabelsError::Value { line, what, value: value.to_owned() };
+        let wrong = |what, value: &str| LabelsError::Value {
+            line,
+            what,
+            value: value.to_owned(),
+        };
         let time = |column: usize| {
-            let value = text(column).parse::<jiff::Timestamp>().map_err(|_| wrong("time", text(column)))?;
+            let value = text(column)
+                .parse::<jiff::Timestamp>()
+                .map_err(|_| wrong("time", text(column)))?;
             i64::try_from(value.as_nanosecond()).map_err(|_| wrong("time", text(column)))
         };
         let prefix = |text: &str| {
             let host = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-            text.parse().or_else(|_| host()).map_err(|_| wrong("prefix", text))
+            text.parse()
+                .or_else(|_| host())
+                .map_err(|_| wrong("prefix", text))
         };
-        let talkers = sources.map(text).unwrap_or("").split([' ', ';']).filter(|one| !one.is_empty());
+        let talkers = sources
+            .map(text)
+            .unwrap_or("")
+            .split([' ', ';'])
+            .filter(|one| !one.is_empty());
         labels.push(AttackLabel {
             start: time(start)?,
             end: time(end)?,
@@ -210,27 +258,53 @@ mod tests {
 
     #[test]
     fn target_talker_and_time_decide() {
-        let mut join = LabelJoin::new(read_attack_labels(LABELS.as_bytes()).unwrap(), 2_000_000_000);
+        let mut join = LabelJoin::new(
+            read_attack_labels(LABELS.as_bytes()).unwrap(),
+            2_000_000_000,
+        );
         let victim = [203, 0, 113, 9];
         let mut attack = |source, destination, second| {
             let joined = join.join(&row(source, destination, second));
             (joined.attack.map(str::to_owned), joined.answer)
         };
         let is = |name: &str, answer| (Some(name.to_owned()), answer);
-        assert_eq!(attack([198, 51, 100, 7], victim, 130), is("dns-amplification", false));
-        assert_eq!(attack([8, 8, 8, 8], victim, 130), is("udp-flood", false), "no talker of the narrower label");
-        assert_eq!(attack(victim, [192, 0, 2, 1], 130), is("dns-amplification", true), "the victim answers");
-        assert_eq!(attack([8, 8, 8, 8], victim, 201), is("udp-flood", false), "within the tolerance");
+        assert_eq!(
+            attack([198, 51, 100, 7], victim, 130),
+            is("dns-amplification", false)
+        );
+        assert_eq!(
+            attack([8, 8, 8, 8], victim, 130),
+            is("udp-flood", false),
+            "no talker of the narrower label"
+        );
+        assert_eq!(
+            attack(victim, [192, 0, 2, 1], 130),
+            is("dns-amplification", true),
+            "the victim answers"
+        );
+        assert_eq!(
+            attack([8, 8, 8, 8], victim, 201),
+            is("udp-flood", false),
+            "within the tolerance"
+        );
         assert_eq!(attack([8, 8, 8, 8], victim, 203), (None, false));
         assert_eq!(attack([8, 8, 8, 8], [198, 51, 100, 7], 130), (None, false));
-        let unmatched: Vec<&str> = join.unmatched().iter().map(|label| label.attack.as_str()).collect();
+        let unmatched: Vec<&str> = join
+            .unmatched()
+            .iter()
+            .map(|label| label.attack.as_str())
+            .collect();
         assert_eq!(unmatched, ["icmp-flood"]);
     }
 
     #[test]
     fn mistakes_name_their_line() {
-        let error = read_attack_labels(&b"start,end,target,attack\nnow,later,x,y\n"[..]).unwrap_err();
+        let error =
+            read_attack_labels(&b"start,end,target,attack\nnow,later,x,y\n"[..]).unwrap_err();
         assert_eq!(error.to_string(), "line 2: `now` is no time");
-        assert!(matches!(read_attack_labels(&b"a,b\n"[..]), Err(LabelsError::Columns)));
+        assert!(matches!(
+            read_attack_labels(&b"a,b\n"[..]),
+            Err(LabelsError::Columns)
+        ));
     }
 }

@@ -77,7 +77,11 @@ impl Anomaly {
         let mut along = [0.0_f32; MAX_COMPONENTS];
         let mut rest = dot(&scaled, &scaled);
         let components = self.components.chunks_exact(FEATURES);
-        for ((along, component), inverse) in along.iter_mut().zip(components).zip(&self.inverse_deviations) {
+        for ((along, component), inverse) in along
+            .iter_mut()
+            .zip(components)
+            .zip(&self.inverse_deviations)
+        {
             let projection = dot(&scaled, component);
             rest -= projection * projection;
             *along = projection * inverse;
@@ -110,9 +114,11 @@ impl Gaussian {
         }
         let size = self.mean.len().max(1);
         let away = away.get(..size).unwrap_or(&away);
-        let squares = self.precision.chunks_exact(size).zip(away).map(|(row, left)| {
-            left * dot(row, away)
-        });
+        let squares = self
+            .precision
+            .chunks_exact(size)
+            .zip(away)
+            .map(|(row, left)| left * dot(row, away));
         self.constant - 0.5 * squares.sum::<f32>()
     }
 }
@@ -127,6 +133,10 @@ fn dot(one: &[f32], other: &[f32]) -> f32 {
             *sum += one * other;
         }
     }
-    let rest: f32 = one_rest.iter().zip(other_rest).map(|(one, other)| one * other).sum();
+    let rest: f32 = one_rest
+        .iter()
+        .zip(other_rest)
+        .map(|(one, other)| one * other)
+        .sum();
     sums.iter().sum::<f32>() + rest
 }

@@ -34,7 +34,9 @@ impl Tail {
         match (at.checked_sub(1).and_then(|at| self.points.get(at)), after) {
             (None, _) => 1.0,
             (Some(_), None) => least,
-            (Some((from, low)), Some((to, high))) => from + (to - from) * (score - low) / (high - low).max(f32::MIN_POSITIVE),
+            (Some((from, low)), Some((to, high))) => {
+                from + (to - from) * (score - low) / (high - low).max(f32::MIN_POSITIVE)
+            }
         }
     }
 }
@@ -47,7 +49,11 @@ mod tests {
     fn shares_are_those_of_the_scores() {
         let tail = Tail::fit((0..10_000).map(|score| score as f32).collect());
         for (score, share) in [(0.0, 1.0), (5000.0, 0.5), (9000.0, 0.1), (9990.0, 0.001)] {
-            assert!((tail.of(score) - share).abs() < 0.001 + share * 0.02, "{score}: {}", tail.of(score));
+            assert!(
+                (tail.of(score) - share).abs() < 0.001 + share * 0.02,
+                "{score}: {}",
+                tail.of(score)
+            );
         }
         assert!(tail.of(1e9) < 2e-4);
         assert_eq!(tail.of(-1.0), 1.0);

@@ -61,7 +61,11 @@ pub(super) fn read(card: Card, reader: &mut Reader<'_>) -> Result<Model, Artefac
 }
 
 fn write_forest(forest: &Forest, out: &mut Vec<u8>) {
-    let roots: Vec<u8> = forest.roots.iter().flat_map(|root| root.to_le_bytes()).collect();
+    let roots: Vec<u8> = forest
+        .roots
+        .iter()
+        .flat_map(|root| root.to_le_bytes())
+        .collect();
     put_bytes(out, &roots);
     let mut nodes = Vec::with_capacity(forest.nodes.len() * NODE);
     for node in &forest.nodes {
@@ -120,7 +124,9 @@ fn read_anomaly(reader: &mut Reader<'_>) -> Result<Anomaly, ArtefactError> {
     };
     let dimensions = anomaly.inverse_deviations.len();
     let count = reader.u32()?;
-    let fits = dimensions <= MAX_COMPONENTS && anomaly.scale.len() == FEATURES && anomaly.components.len() == dimensions * FEATURES;
+    let fits = dimensions <= MAX_COMPONENTS
+        && anomaly.scale.len() == FEATURES
+        && anomaly.components.len() == dimensions * FEATURES;
     if !fits || count > 256 {
         return Err(ArtefactError::NoModel);
     }
@@ -130,7 +136,8 @@ fn read_anomaly(reader: &mut Reader<'_>) -> Result<Anomaly, ArtefactError> {
             mean: reader.floats()?,
             precision: reader.floats()?,
         };
-        if gaussian.mean.len() != dimensions || gaussian.precision.len() != dimensions * dimensions {
+        if gaussian.mean.len() != dimensions || gaussian.precision.len() != dimensions * dimensions
+        {
             return Err(ArtefactError::NoModel);
         }
         anomaly.gaussians.push(gaussian);

@@ -55,6 +55,8 @@ pub struct Checks {
     pub unseen_minutes: Option<Evaluation>,
     /// The mean F1 of multinomial logistic regression on minutes held back.
     pub logistic_macro_f1: Option<f64>,
+    /// The mean F1 of the forest on the same windows, by the trees that had not seen their minute.
+    pub forest_macro_f1: Option<f64>,
     /// Why there is no picture of peace, if there is none.
     pub anomaly: Option<String>,
 }

@@ -47,7 +47,9 @@ pub enum ArtefactError {
     #[error("bad model card: {0}")]
     Card(#[from] serde_json::Error),
     /// It was trained on other features.
-    #[error("it was trained on features of version {version} ({hash}), this program has version {SCHEMA_VERSION}")]
+    #[error(
+        "it was trained on features of version {version} ({hash}), this program has version {SCHEMA_VERSION}"
+    )]
     Schema {
         /// The artefact's version.
         version: u32,
@@ -77,7 +79,9 @@ impl Model {
             return Err(ArtefactError::NoModel);
         }
         let at = octets.len().saturating_sub(DIGEST);
-        let (content, digest) = octets.split_at_checked(at).ok_or(ArtefactError::Garbled(0))?;
+        let (content, digest) = octets
+            .split_at_checked(at)
+            .ok_or(ArtefactError::Garbled(0))?;
         if Sha256::digest(content).as_slice() != digest {
             return Err(ArtefactError::Checksum);
         }

@@ -30,19 +30,31 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], ArtefactError> {
-        let end = self.at.checked_add(count).ok_or(ArtefactError::Garbled(self.at))?;
-        let taken = self.octets.get(self.at..end).ok_or(ArtefactError::Garbled(self.at))?;
+        let end = self
+            .at
+            .checked_add(count)
+            .ok_or(ArtefactError::Garbled(self.at))?;
+        let taken = self
+            .octets
+            .get(self.at..end)
+            .ok_or(ArtefactError::Garbled(self.at))?;
         self.at = end;
         Ok(taken)
     }
 
     pub(super) fn u32(&mut self) -> Result<u32, ArtefactError> {
-        let octets = self.take(4)?.try_into().map_err(|_| ArtefactError::Garbled(self.at))?;
+        let octets = self
+            .take(4)?
+            .try_into()
+            .map_err(|_| ArtefactError::Garbled(self.at))?;
         Ok(u32::from_le_bytes(octets))
     }
 
     fn length(&mut self) -> Result<usize, ArtefactError> {
-        let octets = self.take(8)?.try_into().map_err(|_| ArtefactError::Garbled(self.at))?;
+        let octets = self
+            .take(8)?
+            .try_into()
+            .map_err(|_| ArtefactError::Garbled(self.at))?;
         usize::try_from(u64::from_le_bytes(octets)).map_err(|_| ArtefactError::Garbled(self.at))
     }
 
@@ -52,8 +64,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn floats(&mut self) -> Result<Vec<f32>, ArtefactError> {
-        let octets = self.length()?.checked_mul(4).ok_or(ArtefactError::Garbled(self.at))?;
+        let octets = self
+            .length()?
+            .checked_mul(4)
+            .ok_or(ArtefactError::Garbled(self.at))?;
         let (words, _) = self.take(octets)?.as_chunks::<4>();
-        Ok(words.iter().map(|word| f32::from_bits(u32::from_le_bytes(*word))).collect())
+        Ok(words
+            .iter()
+            .map(|word| f32::from_bits(u32::from_le_bytes(*word)))
+            .collect())
     }
 }

@@ -82,7 +82,14 @@ impl Target {
         let (first, last) = (start.div_euclid(NANOS), end.div_euclid(NANOS));
         if first == last {
             if let Some(slot) = self.slot(last) {
-                add(slot, if whole > 0 { (end - start) as f32 / whole as f32 } else { 1.0 });
+                add(
+                    slot,
+                    if whole > 0 {
+                        (end - start) as f32 / whole as f32
+                    } else {
+                        1.0
+                    },
+                );
             }
             return;
         }
@@ -133,12 +140,22 @@ impl Target {
             }
         }
         let known = self.level.seconds >= LEVEL_SECONDS;
-        let over = |rate: f32, level: f32| if known { (1.0 + rate).log2() - level } else { f32::NAN };
+        let over = |rate: f32, level: f32| {
+            if known {
+                (1.0 + rate).log2() - level
+            } else {
+                f32::NAN
+            }
+        };
         let context = [
             log_ratio(packets[1], packets[0]),
             over(packets[0], self.level.packets),
             over(octets[0], self.level.octets),
-            if self.sampling_rate == 0 { f32::NAN } else { (self.sampling_rate as f32).log2() },
+            if self.sampling_rate == 0 {
+                f32::NAN
+            } else {
+                (self.sampling_rate as f32).log2()
+            },
         ];
         if let Some(part) = features.get_mut(2 * PER_WINDOW..) {
             part.copy_from_slice(&context);
@@ -161,7 +178,9 @@ impl Target {
 
     /// Whether any record ended in that second.
     pub(crate) fn is_active(&self, second: i64) -> bool {
-        self.slots.iter().any(|(held, slot)| *held == second && slot.records > 0)
+        self.slots
+            .iter()
+            .any(|(held, slot)| *held == second && slot.records > 0)
     }
 }
 

@@ -37,10 +37,18 @@ pub(crate) fn describe(sum: &Slot, seconds: usize, out: &mut [f32]) {
     put(share(sum.lasting as f32, records));
     put(share(sum.speed, sum.speeds as f32));
     put(evenness(&sum.sources, sum.records));
-    put(if sum.records < 2 { f32::NAN } else { (sum.source_count() / records).min(1.0) });
+    put(if sum.records < 2 {
+        f32::NAN
+    } else {
+        (sum.source_count() / records).min(1.0)
+    });
     let ports = sum.with_ports;
     put(evenness(&sum.destination_ports, ports));
-    put(if ports < 2 { f32::NAN } else { (sum.port_count() / ports as f32).min(1.0) });
+    put(if ports < 2 {
+        f32::NAN
+    } else {
+        (sum.port_count() / ports as f32).min(1.0)
+    });
     put(top(&sum.destination_ports, ports));
     put(evenness(&sum.source_ports, ports));
     put(top(&sum.source_ports, ports));
@@ -49,7 +57,10 @@ pub(crate) fn describe(sum: &Slot, seconds: usize, out: &mut [f32]) {
     put(log_ratio(sum.packets, sum.packets_out));
     put(log_ratio(sum.octets, sum.octets_out));
     put(log_ratio(records, sum.records_out as f32));
-    put(share(sum.vector_octets.iter().copied().fold(0.0, f32::max), sum.octets));
+    put(share(
+        sum.vector_octets.iter().copied().fold(0.0, f32::max),
+        sum.octets,
+    ));
     for vector in sum.vectors {
         put(share(vector, sum.packets));
     }
@@ -57,7 +68,11 @@ pub(crate) fn describe(sum: &Slot, seconds: usize, out: &mut [f32]) {
 
 /// The logarithm of a ratio; unknown where the second was not seen at all: an exporter may watch one direction only.
 pub(crate) fn log_ratio(one: f32, other: f32) -> f32 {
-    if other > 0.0 { ((one + 1.0) / (other + 1.0)).log2() } else { f32::NAN }
+    if other > 0.0 {
+        ((one + 1.0) / (other + 1.0)).log2()
+    } else {
+        f32::NAN
+    }
 }
 
 fn share(part: f32, whole: f32) -> f32 {
@@ -108,7 +123,13 @@ fn top(buckets: &[u16; BUCKETS], records: u32) -> f32 {
 fn count_log(count: u16) -> f32 {
     static TABLE: OnceLock<[f32; 256]> = OnceLock::new();
     let table = TABLE.get_or_init(|| {
-        std::array::from_fn(|count| if count < 2 { 0.0 } else { count as f32 * (count as f32).log2() })
+        std::array::from_fn(|count| {
+            if count < 2 {
+                0.0
+            } else {
+                count as f32 * (count as f32).log2()
+            }
+        })
     });
     match table.get(usize::from(count)) {
         Some(value) => *value,

@@ -18,6 +18,7 @@ mod windows;
 
 pub use schema::{CONTEXT, FEATURES, Feature, SCHEMA_VERSION, schema, schema_hash};
 pub use thinning::Thinner;
+pub(crate) use windows::sane;
 pub use windows::{Counters, Limits, Window, Windows, event_rows};
 
 /// The features of one target and second, in the order of [`schema`]; NaN where one is not known.

@@ -110,12 +110,20 @@ impl Slot {
         if row.protocol == 6 && flags_known {
             self.count_flags(row.tcp_flags);
         }
-        count(&mut self.sources, &mut self.source_bits, spread(row.source_address));
+        count(
+            &mut self.sources,
+            &mut self.source_bits,
+            spread(row.source_address),
+        );
         if matches!(row.protocol, 6 | 17 | 132) {
             self.with_ports += 1;
             self.from_service += u32::from(row.source_port < 1024);
             self.to_service += u32::from(row.destination_port < 1024);
-            count(&mut self.destination_ports, &mut self.port_bits, mix(u64::from(row.destination_port)));
+            count(
+                &mut self.destination_ports,
+                &mut self.port_bits,
+                mix(u64::from(row.destination_port)),
+            );
             let bucket = mix(u64::from(row.source_port)) as usize % BUCKETS;
             self.source_ports[bucket] = self.source_ports[bucket].saturating_add(1);
         }
@@ -124,7 +132,11 @@ impl Slot {
     fn count_shape(&mut self, row: &Row) {
         let packets = row.packets.max(1) as f32;
         let octets = row.octets.max(1) as f32;
-        for (sums, value) in self.logs.iter_mut().zip([packets, octets, octets / packets]) {
+        for (sums, value) in self
+            .logs
+            .iter_mut()
+            .zip([packets, octets, octets / packets])
+        {
             let log = value.log2();
             sums[0] += log;
             sums[1] += log * log;
@@ -141,7 +153,11 @@ impl Slot {
 
     fn count_flags(&mut self, flags: u16) {
         self.flagged += 1;
-        for (sum, flag) in self.flags.iter_mut().zip([TCP_SYN, TCP_ACK, TCP_PSH, TCP_FIN, TCP_RST]) {
+        for (sum, flag) in self
+            .flags
+            .iter_mut()
+            .zip([TCP_SYN, TCP_ACK, TCP_PSH, TCP_FIN, TCP_RST])
+        {
             *sum += u32::from(flags & flag != 0);
         }
         self.flags[5] += u32::from(flags & (TCP_SYN | TCP_ACK | TCP_PSH | TCP_FIN) == TCP_SYN);
@@ -213,8 +229,17 @@ impl Traffic {
         Self {
             packets: row.packets as f32 * rate,
             octets: row.octets as f32 * rate,
-            vector: Vector::classify(row.protocol, row.source_port, row.destination_port, flags, row.fragment),
-            size: [80, 200, 600, 1200].iter().filter(|limit| size >= **limit).count(),
+            vector: Vector::classify(
+                row.protocol,
+                row.source_port,
+                row.destination_port,
+                flags,
+                row.fragment,
+            ),
+            size: [80, 200, 600, 1200]
+                .iter()
+                .filter(|limit| size >= **limit)
+                .count(),
             protocol: match row.protocol {
                 6 => Some(0),
                 17 => Some(1),

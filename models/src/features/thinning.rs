@@ -32,7 +32,8 @@ impl Thinner {
         }
         let mut thin = *row;
         thin.packets = kept;
-        thin.octets = (u128::from(row.octets) * u128::from(kept) / u128::from(row.packets.max(1))) as u64;
+        thin.octets =
+            (u128::from(row.octets) * u128::from(kept) / u128::from(row.packets.max(1))) as u64;
         thin.sampling_rate = row.sampling_rate.max(1).saturating_mul(self.one_in);
         thin.tcp_flags = self.flags(row, kept);
         self.shrink(&mut thin);
@@ -70,7 +71,9 @@ impl Thinner {
     /// Exact for few packets, normal approximation for many.
     fn binomial(&mut self, trials: u64, chance: f64) -> u64 {
         if trials <= 256 {
-            return (0..trials).filter(|_| self.random.random_bool(chance)).count() as u64;
+            return (0..trials)
+                .filter(|_| self.random.random_bool(chance))
+                .count() as u64;
         }
         let mean = trials as f64 * chance;
         let deviation = (mean * (1.0 - chance)).sqrt();

@@ -7,6 +7,8 @@ use super::accumulator::{KEPT, Target};
 
 const NANOS: i64 = 1_000_000_000;
 
+const LATEST: i64 = 4_000_000_000 * NANOS;
+
 /// Bounds of [`Windows`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -115,6 +117,7 @@ impl Windows {
     /// A record whose times are event times (design.md, "Time"). `flags_known` is false where the source tells no TCP flags,
     /// which is not the same as none set.
     pub fn handle_row(&mut self, row: &Row, flags_known: bool) {
+        let row = &sane(row);
         let second = row.flow_end.div_euclid(NANOS);
         if let Some(target) = self.targets.get_mut(&row.source_address) {
             target.add_out(row);
@@ -141,7 +144,7 @@ impl Windows {
 
     /// The data's time has come to `now` (ns): windows that end before `now − settle` become ready.
     pub fn handle_time(&mut self, now: i64) {
-        let until = now.div_euclid(NANOS) - 1 - i64::from(self.limits.settle);
+        let until = now.clamp(0, LATEST).div_euclid(NANOS) - 1 - i64::from(self.limits.settle);
         while let Some(first) = self.due.first().copied() {
             if first.0 > until {
                 break;
@@ -208,13 +211,25 @@ impl Windows {
     }
 }
 
+/// A record whose times lie between 1970 and 2096, in order: whoever sends others gets odd windows, and no overflow.
+pub(crate) fn sane(row: &Row) -> Row {
+    let flow_end = row.flow_end.clamp(0, LATEST);
+    Row {
+        flow_start: row.flow_start.clamp(0, flow_end),
+        flow_end,
+        ..*row
+    }
+}
+
 /// All records of a batch with event times, and whether their TCP flags are known.
 pub fn event_rows(batch: &FlowBatch) -> impl Iterator<Item = (Row, bool)> {
     batch.datagrams.iter().flat_map(move |datagram| {
         let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
         let (received, exported) = (datagram.received_at.nanos(), datagram.export_time.nanos());
         let rows = datagram.rows.start as usize..datagram.rows.end as usize;
-        rows.filter_map(move |index| Some((event_row(batch, index, received, exported)?, flags_known)))
+        rows.filter_map(move |index| {
+            Some((event_row(batch, index, received, exported)?, flags_known))
+        })
     })
 }
 

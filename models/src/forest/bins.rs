@@ -40,7 +40,9 @@ fn bin(edges: &[f32], value: f32) -> u8 {
 /// Edges midway between neighbouring values, at quantiles; fewer where few values differ.
 fn edges(matrix: &Matrix<'_>, feature: usize) -> Vec<f32> {
     let step = matrix.rows().div_ceil(SAMPLED).max(1);
-    let values = (0..matrix.rows()).step_by(step).map(|row| matrix.value(row, feature));
+    let values = (0..matrix.rows())
+        .step_by(step)
+        .map(|row| matrix.value(row, feature));
     let mut values: Vec<f32> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(f32::total_cmp);
     let mut distinct = values.clone();

@@ -20,11 +20,16 @@ impl Matrix<'_> {
     }
 
     pub(crate) fn value(&self, row: usize, feature: usize) -> f32 {
-        self.values.get(row * self.features + feature).copied().unwrap_or(f32::NAN)
+        self.values
+            .get(row * self.features + feature)
+            .copied()
+            .unwrap_or(f32::NAN)
     }
 
     pub(crate) fn row(&self, row: usize) -> &[f32] {
-        self.values.get(row * self.features..(row + 1) * self.features).unwrap_or(&[])
+        self.values
+            .get(row * self.features..(row + 1) * self.features)
+            .unwrap_or(&[])
     }
 }
 
@@ -64,16 +69,27 @@ impl Settings {
         if lesson.classes > MAX_CLASSES {
             return Err(ForestError::TooManyClasses(lesson.classes));
         }
-        let lengths = [lesson.labels.len(), lesson.weights.len(), lesson.blocks.len()];
+        let lengths = [
+            lesson.labels.len(),
+            lesson.weights.len(),
+            lesson.blocks.len(),
+        ];
         if let Some(labels) = lengths.into_iter().find(|length| *length != rows) {
             return Err(ForestError::Lengths { rows, labels });
         }
-        if lesson.labels.iter().any(|label| usize::from(*label) >= lesson.classes) {
+        if lesson
+            .labels
+            .iter()
+            .any(|label| usize::from(*label) >= lesson.classes)
+        {
             return Err(ForestError::Lengths { rows, labels: rows });
         }
         let first = lesson.labels.first();
         if lesson.labels.iter().all(|label| Some(label) == first) {
-            return Err(ForestError::NothingToLearn { rows, classes: rows.min(1) });
+            return Err(ForestError::NothingToLearn {
+                rows,
+                classes: rows.min(1),
+            });
         }
         let binned = Binned::new(&lesson.matrix);
         let trees = self.grow_trees(lesson, &binned);
@@ -82,18 +98,26 @@ impl Settings {
 
     /// Trees by several threads; each depends on its number alone, so their count changes nothing.
     fn grow_trees(&self, lesson: &Lesson<'_>, binned: &Binned) -> Vec<Tree> {
-        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(8);
+        let threads = std::thread::available_parallelism()
+            .map_or(1, NonZero::get)
+            .min(8);
         std::thread::scope(|scope| {
             let work = |first: usize| {
                 let numbers = (first..self.trees).step_by(threads);
-                numbers.map(|number| self.grow_tree(number as u64, lesson, binned)).collect::<Vec<_>>()
+                numbers
+                    .map(|number| self.grow_tree(number as u64, lesson, binned))
+                    .collect::<Vec<_>>()
             };
-            let workers: Vec<_> = (0..threads).map(|first| scope.spawn(move || work(first))).collect();
+            let workers: Vec<_> = (0..threads)
+                .map(|first| scope.spawn(move || work(first)))
+                .collect();
             let mut parts: Vec<_> = workers
                 .into_iter()
                 .map(|worker| worker.join().unwrap_or_default().into_iter())
                 .collect();
-            (0..self.trees).filter_map(|number| parts.get_mut(number % threads)?.next()).collect()
+            (0..self.trees)
+                .filter_map(|number| parts.get_mut(number % threads)?.next())
+                .collect()
         })
     }
 
@@ -170,7 +194,11 @@ impl Growth<'_> {
                 continue;
             };
             let weights = self.class_weights(part);
-            let split = if depth < self.settings.depth { self.best_split(part, &weights, random) } else { None };
+            let split = if depth < self.settings.depth {
+                self.best_split(part, &weights, random)
+            } else {
+                None
+            };
             let Some(split) = split else {
                 self.leaf(node, &weights);
                 continue;
@@ -194,10 +222,21 @@ impl Growth<'_> {
 
     fn weight(&self, row: u32) -> (usize, f32) {
         let row = row as usize;
-        let label = self.lesson.labels.get(row).map_or(0, |label| usize::from(*label));
-        let block = self.lesson.blocks.get(row).map_or(0, |block| *block as usize);
+        let label = self
+            .lesson
+            .labels
+            .get(row)
+            .map_or(0, |label| usize::from(*label));
+        let block = self
+            .lesson
+            .blocks
+            .get(row)
+            .map_or(0, |block| *block as usize);
         let times = self.drawn.get(block).copied().unwrap_or(0);
-        (label, self.lesson.weights.get(row).copied().unwrap_or(0.0) * f32::from(times))
+        (
+            label,
+            self.lesson.weights.get(row).copied().unwrap_or(0.0) * f32::from(times),
+        )
     }
 
     fn class_weights(&self, rows: &[u32]) -> [f32; MAX_CLASSES] {
@@ -211,7 +250,12 @@ impl Growth<'_> {
         weights
     }
 
-    fn best_split(&mut self, rows: &[u32], weights: &[f32; MAX_CLASSES], random: &mut ChaCha8Rng) -> Option<Split> {
+    fn best_split(
+        &mut self,
+        rows: &[u32],
+        weights: &[f32; MAX_CLASSES],
+        random: &mut ChaCha8Rng,
+    ) -> Option<Split> {
         let total: f32 = weights.iter().sum();
         let pure = weights.iter().filter(|weight| **weight > 0.0).count() < 2;
         if pure || total < 2.0 * self.settings.leaf_weight {
@@ -232,7 +276,12 @@ impl Growth<'_> {
     }
 
     /// The best split by one feature: gini impurity over a histogram of classes by bin.
-    fn split_of(&mut self, feature: usize, rows: &[u32], weights: &[f32; MAX_CLASSES]) -> Option<Split> {
+    fn split_of(
+        &mut self,
+        feature: usize,
+        rows: &[u32],
+        weights: &[f32; MAX_CLASSES],
+    ) -> Option<Split> {
         let column = self.binned.columns.get(feature)?;
         let edges = self.binned.edges.get(feature)?.len();
         let classes = self.lesson.classes;
@@ -254,7 +303,11 @@ impl Growth<'_> {
             if missing_left && !any_missing {
                 break;
             }
-            let mut left = if missing_left { missing } else { [0.0; MAX_CLASSES] };
+            let mut left = if missing_left {
+                missing
+            } else {
+                [0.0; MAX_CLASSES]
+            };
             for bin in 0..=edges {
                 // Bin 0 stands for "only unknown values go left", which needs them there.
                 if bin > 0 {
@@ -267,13 +320,19 @@ impl Growth<'_> {
                 for (rest, (all, gone)) in right.iter_mut().zip(pairs) {
                     *rest = (all - gone).max(0.0);
                 }
-                let ((left_weight, left_purity), (right_weight, right_purity)) = (purity(&left, classes), purity(&right, classes));
+                let ((left_weight, left_purity), (right_weight, right_purity)) =
+                    (purity(&left, classes), purity(&right, classes));
                 if left_weight.min(right_weight) < self.settings.leaf_weight {
                     continue;
                 }
                 let gain = left_purity + right_purity - parent;
                 if gain > 1e-6 * parent && best.is_none_or(|best| gain > best.gain) {
-                    best = Some(Split { feature, bin, missing_left, gain });
+                    best = Some(Split {
+                        feature,
+                        bin,
+                        missing_left,
+                        gain,
+                    });
                 }
             }
         }
@@ -285,8 +344,14 @@ impl Growth<'_> {
     fn partition(&self, rows: &mut [u32], split: Split) -> usize {
         let column = self.binned.columns.get(split.feature);
         let goes_left = |row: u32| {
-            let bin = column.and_then(|column| column.get(row as usize)).map_or(0, |bin| usize::from(*bin));
-            if bin == 0 { split.missing_left } else { bin <= split.bin }
+            let bin = column
+                .and_then(|column| column.get(row as usize))
+                .map_or(0, |bin| usize::from(*bin));
+            if bin == 0 {
+                split.missing_left
+            } else {
+                bin <= split.bin
+            }
         };
         let mut left = 0;
         for at in 0..rows.len() {
@@ -302,7 +367,9 @@ impl Growth<'_> {
         let classes = self.lesson.classes;
         let total: f32 = weights.iter().sum::<f32>().max(f32::MIN_POSITIVE);
         let at = self.tree.leaves.len() as u32;
-        self.tree.leaves.extend(weights.iter().take(classes).map(|weight| weight / total));
+        self.tree
+            .leaves
+            .extend(weights.iter().take(classes).map(|weight| weight / total));
         if let Some(node) = self.tree.nodes.get_mut(node) {
             *node = Node {
                 threshold: 0.0,
@@ -328,7 +395,10 @@ fn threshold(binned: &Binned, split: Split) -> f32 {
         return f32::NEG_INFINITY;
     }
     let edges = binned.edges.get(split.feature);
-    edges.and_then(|edges| edges.get(split.bin - 1)).copied().unwrap_or(f32::INFINITY)
+    edges
+        .and_then(|edges| edges.get(split.bin - 1))
+        .copied()
+        .unwrap_or(f32::INFINITY)
 }
 
 /// The weight, and weight × (1 − gini impurity): what a split is to raise.
@@ -342,7 +412,9 @@ fn purity(weights: &[f32; MAX_CLASSES], classes: usize) -> (f32, f32) {
 }
 
 fn add(sums: &mut [f32; MAX_CLASSES], histogram: &[f32], bin: usize, classes: usize) {
-    let cells = histogram.get(bin * classes..(bin + 1) * classes).unwrap_or(&[]);
+    let cells = histogram
+        .get(bin * classes..(bin + 1) * classes)
+        .unwrap_or(&[]);
     for (sum, more) in sums.iter_mut().zip(cells) {
         *sum += more;
     }
@@ -361,7 +433,11 @@ fn join(lesson: &Lesson<'_>, trees: Vec<Tree>) -> Grown {
     for tree in trees {
         let root = forest.nodes.len() as u32;
         let first_leaf = forest.leaves.len() as u32;
-        forest.nodes.extend(tree.nodes.iter().map(|node| shifted(node, root, first_leaf)));
+        forest.nodes.extend(
+            tree.nodes
+                .iter()
+                .map(|node| shifted(node, root, first_leaf)),
+        );
         forest.leaves.extend(&tree.leaves);
         forest.roots.push(root);
         let last = Forest {
@@ -395,7 +471,10 @@ fn join(lesson: &Lesson<'_>, trees: Vec<Tree>) -> Grown {
 
 fn shifted(node: &Node, root: u32, first_leaf: u32) -> Node {
     if node.feature == LEAF {
-        Node { left: node.left + first_leaf, ..*node }
+        Node {
+            left: node.left + first_leaf,
+            ..*node
+        }
     } else {
         Node {
             left: node.left + root,

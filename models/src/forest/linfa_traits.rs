@@ -62,21 +62,31 @@ impl ForestParams {
 impl<D: Data<Elem = f32>> Fit<ArrayBase<D, Ix2>, Array1<usize>, ForestError> for ForestParams {
     type Object = Forest;
 
-    fn fit(&self, dataset: &DatasetBase<ArrayBase<D, Ix2>, Array1<usize>>) -> Result<Forest, ForestError> {
+    fn fit(
+        &self,
+        dataset: &DatasetBase<ArrayBase<D, Ix2>, Array1<usize>>,
+    ) -> Result<Forest, ForestError> {
         let records = dataset.records();
         let classes = dataset.targets().iter().max().map_or(0, |most| most + 1);
         if classes > super::MAX_CLASSES {
             return Err(ForestError::TooManyClasses(classes));
         }
         let values: Vec<f32> = records.iter().copied().collect();
-        let labels: Vec<u16> = dataset.targets().iter().map(|label| *label as u16).collect();
+        let labels: Vec<u16> = dataset
+            .targets()
+            .iter()
+            .map(|label| *label as u16)
+            .collect();
         let weights = match dataset.weights() {
             Some(weights) => weights.to_vec(),
             None => vec![1.0; labels.len()],
         };
         let blocks: Vec<u32> = (0..labels.len() as u32).collect();
         let lesson = Lesson {
-            matrix: Matrix { values: &values, features: records.ncols() },
+            matrix: Matrix {
+                values: &values,
+                features: records.ncols(),
+            },
             labels: &labels,
             weights: &weights,
             blocks: &blocks,

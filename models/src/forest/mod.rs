@@ -118,7 +118,10 @@ impl Forest {
                 node.left as usize + self.classes <= self.leaves.len()
             } else {
                 let forward = node.left as usize > at && node.right as usize > at;
-                forward && known(node.left) && known(node.right) && usize::from(node.feature) < features
+                forward
+                    && known(node.left)
+                    && known(node.right)
+                    && usize::from(node.feature) < features
             };
             if !sound {
                 return Err(ForestError::Structure(at));
@@ -133,10 +136,20 @@ impl Forest {
     fn leaf(&self, root: u32, features: &[f32]) -> Option<&[f32]> {
         let mut node = self.nodes.get(root as usize)?;
         while node.feature != LEAF {
-            let value = features.get(usize::from(node.feature)).copied().unwrap_or(f32::NAN);
-            let left = if value.is_nan() { node.missing_left } else { value <= node.threshold };
-            node = self.nodes.get(if left { node.left } else { node.right } as usize)?;
+            let value = features
+                .get(usize::from(node.feature))
+                .copied()
+                .unwrap_or(f32::NAN);
+            let left = if value.is_nan() {
+                node.missing_left
+            } else {
+                value <= node.threshold
+            };
+            node = self
+                .nodes
+                .get(if left { node.left } else { node.right } as usize)?;
         }
-        self.leaves.get(node.left as usize..node.left as usize + self.classes)
+        self.leaves
+            .get(node.left as usize..node.left as usize + self.classes)
     }
 }
