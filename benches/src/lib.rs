@@ -240,6 +240,7 @@ fn settings() -> AggregateSettings {
             flows: Some(10_000),
         }],
         prefix_lengths: Vec::new(),
+        automatic: Vec::new(),
     };
     AggregateSettings {
         config: AggregationConfig::default(),

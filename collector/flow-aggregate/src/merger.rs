@@ -152,7 +152,7 @@ impl Merger {
         }
         let keep = match series.scope {
             TargetScope::Zone => self.zone_keep,
-            TargetScope::Host | TargetScope::Prefix => self.keep,
+            TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => self.keep,
         };
         let first = series.first_second;
         for (other, part) in target.parts.iter_mut().enumerate() {
@@ -242,10 +242,11 @@ mod tests {
             vectors: Some(Vec::new()),
             unknown_rate: false,
             max_sampling_rate: 1,
+            shape: None,
         };
         match rest.0 {
             TargetScope::Zone => summary.zones.push(series),
-            TargetScope::Prefix => summary.prefixes.push(series),
+            TargetScope::Automatic | TargetScope::Prefix => summary.prefixes.push(series),
             TargetScope::Host => summary.hosts.push(series),
         }
         summary.counters.records = octets.len() as u64;

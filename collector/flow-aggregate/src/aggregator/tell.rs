@@ -30,10 +30,12 @@ impl Aggregator {
             &mut summary.prefixes,
         );
         self.summarise_hosts(&mut summary);
+        self.summarise_cells(&mut summary);
         summary.coverage.clone_from(&self.coverage);
         summary.counters = self.counters();
         self.release_quiet();
         self.hosts.sweep(&self.clock, SWEEP);
+        self.sweep_cells(SWEEP);
         self.prefixes.sweep(&self.clock, SWEEP);
         self.summary = Some(summary);
     }
@@ -91,7 +93,7 @@ impl Aggregator {
     }
 }
 
-fn zone_id(zones: &[Zone], index: u16) -> ZoneId {
+pub(super) fn zone_id(zones: &[Zone], index: u16) -> ZoneId {
     let zone = zones.get(usize::from(index));
     zone.map_or_else(ZoneId::default, |zone| zone.prefixes.zone)
 }
@@ -106,6 +108,7 @@ impl Reading {
             vectors: Some(self.vectors),
             unknown_rate: self.unknown_rate,
             max_sampling_rate: self.max_sampling_rate,
+            shape: None,
         }
     }
 }
