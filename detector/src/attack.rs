@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use weir_attack_event::{
     AttackEvent, AttackId, Coverage, EventKind, Findings, Gauge, MitigationReport,
     MitigationStatus, Reason, Severity, Target, Traffic, VectorShare,
@@ -11,6 +12,7 @@ use weir_flow_aggregate::{Bucket, TargetScope};
 use weir_flow_record::{TargetKey, Timestamp, Vector};
 
 use crate::overrides::ByHand;
+use crate::repeat::Repeats;
 use crate::saved::{SavedAttack, number_of, scope_of};
 use crate::track::{Limit, Metric, Second, Track};
 
@@ -50,6 +52,8 @@ pub(crate) struct Attack {
     /// At least so long, since the target was attacked before.
     pub(crate) held_for: Duration,
     pub(crate) by_hand: Option<ByHand>,
+    /// Cells of an automatic prefix.
+    pub(crate) members: Vec<IpNet>,
     pub(crate) findings: Option<Findings>,
     pub(crate) mitigation: Option<Mitigation>,
     pub(crate) dry_run: bool,
@@ -111,6 +115,7 @@ impl Attack {
             clear_for: Duration::ZERO,
             held_for: Duration::ZERO,
             by_hand: None,
+            members: Vec::new(),
             findings: None,
             mitigation: None,
             dry_run,
@@ -147,6 +152,7 @@ impl Attack {
         attack.last_busy = saved.last_busy.unwrap_or(event.time.second());
         attack.limits = saved.limits;
         attack.by_hand = saved.by_hand;
+        attack.members = saved.members;
         attack.restored = true;
         attack.told = (
             attack.vectors.iter().map(|v| v.attack_id).collect(),
@@ -168,6 +174,7 @@ impl Attack {
             scope: number_of(self.scope),
             limits: self.limits.clone(),
             by_hand: self.by_hand.clone(),
+            members: self.members.clone(),
             last_busy: Some(self.last_busy),
         }
     }
@@ -214,6 +221,27 @@ impl Attack {
         }
         self.traffic = traffic(track, start, now);
         self.note_news();
+    }
+
+    /// Says anew how long it is held through quiet.
+    pub(crate) fn hold(&mut self, repeats: &Repeats) {
+        let wanted = self.limits.iter().map(|limit| limit.clear_for).max();
+        self.clear_for = wanted
+            .unwrap_or_default()
+            .max(self.held_for)
+            .max(repeats.hold_through(self.longest_gap, Duration::ZERO));
+    }
+
+    /// The targets that aggregators are to tell as long as it is open.
+    pub(crate) fn watched(&self) -> Vec<TargetKey> {
+        if self.members.is_empty() {
+            return vec![self.key];
+        }
+        let member = |prefix: &IpNet| TargetKey {
+            prefix: *prefix,
+            ..self.key
+        };
+        self.members.iter().map(member).collect()
     }
 
     /// An attack of which only an operator's word is known.

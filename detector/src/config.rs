@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weir_flow_aggregate::{Interesting, PrefixLength, TargetScope, ZonePrefixes};
+use weir_flow_aggregate::{Automatic, Interesting, PrefixLength, TargetScope, ZonePrefixes};
 use weir_flow_record::{Direction, Period, Quantity, Vector, ZoneId};
 
+use crate::automatic::{AutomaticLimit, PART};
 use crate::maintenance::{self, Maintenance, MaintenanceConfig};
 
 /// The table `[detector]`.
@@ -27,6 +28,8 @@ pub struct DetectorConfig {
     pub repeat_budget: u32,
     /// The longest quiet that is held through.
     pub longest_hold: Period,
+    /// Attacks on many hosts of a prefix, each below its own limit, are looked for.
+    pub automatic_prefixes: bool,
 }
 
 impl Default for DetectorConfig {
@@ -39,6 +42,7 @@ impl Default for DetectorConfig {
             repeat_within: Period(Duration::from_secs(3600)),
             repeat_budget: 5,
             longest_hold: Period(Duration::from_secs(1800)),
+            automatic_prefixes: true,
         }
     }
 }
@@ -189,6 +193,8 @@ pub struct Zone {
     pub dry_run: bool,
     /// What holds in it.
     pub thresholds: Vec<Threshold>,
+    /// Whether attacks on many hosts, each below its limit, are looked for.
+    pub automatic_prefixes: bool,
 }
 
 /// A checked configuration of the detector.
@@ -235,7 +241,7 @@ pub fn check(
     let zones = zones
         .iter()
         .enumerate()
-        .map(|(index, zone)| checker.zone(index, zone, &defaults, detector.dry_run))
+        .map(|(index, zone)| checker.zone(index, zone, &defaults, detector))
         .collect();
     if checker.faults.is_empty() {
         Ok(DetectorSettings {
@@ -273,7 +279,7 @@ impl Checker {
         index: usize,
         zone: &ZoneConfig,
         defaults: &[Threshold],
-        dry_run: bool,
+        detector: &DetectorConfig,
     ) -> Zone {
         let path = format!("zone[{index}]");
         if zone.name.is_empty() {
@@ -319,8 +325,9 @@ impl Checker {
             name: zone.name.as_str().into(),
             prefixes,
             pipe_capacity: zone.pipe_capacity.map(|capacity| capacity.0),
-            dry_run: dry_run || zone.dry_run,
+            dry_run: detector.dry_run || zone.dry_run,
             thresholds,
+            automatic_prefixes: detector.automatic_prefixes,
         }
     }
 
@@ -463,7 +470,27 @@ impl Zone {
                 .map(|threshold| threshold.interesting(shards))
                 .collect(),
             prefix_lengths,
+            automatic: [Direction::In, Direction::Out]
+                .into_iter()
+                .filter(|_| self.automatic_prefixes)
+                .flat_map(|direction| self.automatic(direction, shards))
+                .collect(),
         }
+    }
+
+    /// From which rates on a part of an automatic prefix is worth telling.
+    fn automatic(&self, direction: Direction, shards: u64) -> impl Iterator<Item = Automatic> {
+        let limits = AutomaticLimit::all(self, direction);
+        limits.into_iter().map(move |limit| {
+            let part =
+                |metric: usize, unit: u64| limit.limits[metric].map(|l| l / unit / PART / shards);
+            Automatic {
+                direction,
+                vector: limit.vector,
+                octets: part(0, 8),
+                packets: part(1, 1),
+            }
+        })
     }
 }
 

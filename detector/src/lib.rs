@@ -12,6 +12,7 @@
 //! It neither sums records nor speaks to anybody; it owns no socket, thread or clock.
 
 mod attack;
+mod automatic;
 mod config;
 mod detector;
 mod maintenance;

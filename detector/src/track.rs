@@ -230,6 +230,11 @@ impl Track {
         }
     }
 
+    /// The oldest second that is known.
+    pub(crate) fn first(&self) -> i64 {
+        self.first
+    }
+
     /// One past the newest second.
     pub(crate) fn end(&self) -> i64 {
         self.first + self.seconds.len() as i64

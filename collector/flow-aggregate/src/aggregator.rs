@@ -2,6 +2,7 @@
 
 mod add;
 mod automatic;
+mod minute;
 mod tell;
 
 use std::time::Duration;
@@ -66,6 +67,7 @@ pub struct Aggregator {
     next_tick: Option<ReceivedAt>,
     ticks: u64,
     summary: Option<WindowSummary>,
+    minutes: minute::Minutes,
 }
 
 #[derive(Debug)]
@@ -125,6 +127,7 @@ impl Aggregator {
             ticks: 0,
             summary: None,
             clock,
+            minutes: minute::Minutes::new(zones.len()),
             zones,
         }
     }
@@ -140,6 +143,9 @@ impl Aggregator {
                 self.watch_prefix(target);
                 self.watch_cell(target);
             }
+        }
+        for target in &list.look {
+            self.look_at_cell(target);
         }
         for target in &list.release {
             if let Some(slot) = self.known_slot_of(target) {
@@ -173,6 +179,7 @@ impl Aggregator {
     pub fn counters(&self) -> AggregateCounters {
         AggregateCounters {
             outside_records: self.counters.records - self.inside_records,
+            refused_port_records: self.minutes.parts.refused(),
             ..self.counters
         }
     }
@@ -192,13 +199,13 @@ impl Aggregator {
         (self.hosts.len(), self.hosts.octets_per_host())
     }
 
-    /// Octets of memory that watched hosts, prefixes and zones take at the moment.
+    /// Octets of memory that watched hosts, prefixes, zones, and their protocols and ports take at the moment.
     #[must_use]
     pub fn detail_octets(&self) -> usize {
         let sides = self.zones.iter().flat_map(|zone| &zone.sides);
         let zones: usize = sides.map(|side| side.rings.octets()).sum();
         let cells = self.cells.octets() + self.fulls.octets();
-        zones + self.watched.octets() + self.prefixes.octets() + cells
+        zones + self.watched.octets() + self.prefixes.octets() + cells + self.minutes.parts.octets()
     }
 
     /// Sum of octets in all buckets of a host, for tests of conservation: what has scrolled out of the history is gone.

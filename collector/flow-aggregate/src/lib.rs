@@ -25,6 +25,9 @@ mod hosts;
 mod index;
 mod memory;
 mod merger;
+mod minute;
+mod minutes;
+mod parts;
 mod prefixes;
 mod recent;
 mod ring;
@@ -37,6 +40,7 @@ mod zones;
 pub use aggregator::Aggregator;
 pub use config::{AggregateSettings, AggregationConfig};
 pub use merger::Merger;
+pub use minute::{MinuteProfile, MinuteRow, MinuteSums, TrafficPart, ZoneMinute};
 pub use summary::{
     AggregateCounters, Automatic, Bucket, ExporterCoverage, Interesting, PrefixLength, PrefixShape,
     Series, TargetScope, WatchList, WindowSummary, ZonePrefixes,

@@ -1,6 +1,8 @@
 use ipnet::IpNet;
 use weir_flow_record::{Direction, ExporterId, ReceivedAt, TargetKey, Timestamp, Vector, ZoneId};
 
+use crate::MinuteProfile;
+
 /// Sums of one target and one second of event time, scaled by the sampling rates (a rate unknown counts as 1 and is told
 /// apart in [`Series::unknown_rate`]).
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
@@ -79,6 +81,8 @@ pub struct PrefixShape {
     pub hosts: u32,
     /// The number of equal hosts whose traffic would be as unevenly spread: 1 / Σ share².
     pub effective_hosts: u32,
+    /// Whether a shard sees more than usual there itself; else it only looks since another one does.
+    pub risen: bool,
     /// Seconds over which `levels` were learned: 0 = nothing is known.
     pub known_for: u32,
     /// What usually arrives, by vector: octets and packets a second. Vectors without traffic are left out.
@@ -96,6 +100,7 @@ impl PrefixShape {
         }
         self.hosts = self.hosts.max(other.hosts);
         self.effective_hosts = self.effective_hosts.max(other.effective_hosts);
+        self.risen |= other.risen;
         self.known_for = self.known_for.min(other.known_for);
         for (vector, level) in &other.levels {
             match self.levels.iter_mut().find(|(known, _)| known == vector) {
@@ -278,6 +283,10 @@ pub struct AggregateCounters {
     pub refused_cell_records: u64,
     /// Cells that should be told and found no room.
     pub refused_cells: u64,
+    /// Records whose service port found no room in a zone's minute, an estimate.
+    pub refused_port_records: u64,
+    /// Rows of minutes that came too late or found no room when shards were added up.
+    pub refused_minute_rows: u64,
 }
 
 impl AggregateCounters {
@@ -299,6 +308,10 @@ impl AggregateCounters {
             refused_watches: self.refused_watches + other.refused_watches,
             refused_cell_records: self.refused_cell_records + other.refused_cell_records,
             refused_cells: self.refused_cells + other.refused_cells,
+            refused_port_records: self
+                .refused_port_records
+                .saturating_add(other.refused_port_records),
+            refused_minute_rows: self.refused_minute_rows + other.refused_minute_rows,
         }
     }
 }
@@ -320,6 +333,8 @@ pub struct WindowSummary {
     pub prefixes: Vec<Series>,
     /// Watched and newly interesting hosts that changed.
     pub hosts: Vec<Series>,
+    /// A slice of the newest settled minute, for baselines.
+    pub minute: Option<MinuteProfile>,
     /// Losses.
     pub coverage: Vec<ExporterCoverage>,
     /// Counters.
@@ -333,6 +348,8 @@ pub struct WatchList {
     pub watch: Vec<TargetKey>,
     /// Taken from the list.
     pub release: Vec<TargetKey>,
+    /// Automatic prefixes to be told for a few seconds: another shard has seen them rise.
+    pub look: Vec<TargetKey>,
 }
 
 /// A zone as the aggregator needs it.
@@ -404,6 +421,7 @@ impl WindowSummary {
             zones: Vec::new(),
             prefixes: Vec::new(),
             hosts: Vec::new(),
+            minute: None,
             coverage: Vec::new(),
             counters: AggregateCounters::default(),
         }

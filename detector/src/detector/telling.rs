@@ -9,17 +9,23 @@ use weir_flow_record::{EventTime, TargetKey, Timestamp};
 use super::Detector;
 use crate::DetectorOutput;
 use crate::saved::{Saved, SavedRepeat, number_of};
+use crate::words;
 
 impl Detector {
     /// Tells a new attack: it is saved first, and waits for no drill-down.
     pub(super) fn open(&mut self, key: (TargetScope, TargetKey)) {
-        self.watch(vec![key.1], Vec::new());
+        let watched = self.attacks.get(&key).map(|attack| attack.watched());
+        self.watch(watched.unwrap_or_default(), Vec::new());
         self.tell(key, EventKind::AttackStart);
         self.ask(key);
     }
 
     pub(super) fn watch(&mut self, watch: Vec<TargetKey>, release: Vec<TargetKey>) {
-        let list = WatchList { watch, release };
+        let list = WatchList {
+            watch,
+            release,
+            ..WatchList::default()
+        };
         self.outputs.push_back(DetectorOutput::Watch(list));
     }
 
@@ -80,7 +86,18 @@ impl Detector {
                 longest_gap: repeat.longest_gap,
             }));
         }
-        self.watch(Vec::new(), vec![key.1]);
+        self.watch(Vec::new(), attack.watched());
+    }
+
+    /// Adds to the reasons of a new attack what its figures rest on.
+    pub(super) fn tell_sampling(&mut self, key: (TargetScope, TargetKey)) {
+        let seen = self.seen();
+        if let (Some(attack), Some(track)) = (self.attacks.get_mut(&key), self.tracks.get(&key)) {
+            attack
+                .why
+                .extend(words::sampling(track.unknown_rate, track.max_sampling_rate));
+            attack.why.extend(words::coverage(seen));
+        }
     }
 
     /// Ends what is over, updates what has changed or was not told for long.

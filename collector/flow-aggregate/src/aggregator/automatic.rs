@@ -16,8 +16,8 @@ const HOSTS_AT_A_TICK: usize = 4096;
 const HOSTS_OF_A_CELL: usize = 4096;
 /// Cells looked at for promotion at a tick.
 const HOT_AT_A_TICK: usize = 256;
-/// Seconds over which a shape is taken; all of them where these have nothing.
-const SHAPED: usize = 16;
+/// Newest seconds over which a shape is taken; more of them where the fewer ones have nothing.
+const SHAPED: [usize; 3] = [4, 16, usize::MAX];
 
 impl Aggregator {
     /// Promotes what is hot, and tells what is promoted.
@@ -75,6 +75,18 @@ impl Aggregator {
         self.cells.freeze(cell, true);
     }
 
+    /// Tells the cell of a prefix for a few seconds: another shard has seen it rise.
+    pub(super) fn look_at_cell(&mut self, target: &TargetKey) {
+        let Some(cell) = self.cell_of(target) else {
+            return;
+        };
+        if self.cells.get(cell).full() == NONE {
+            self.promote_cell(cell);
+        }
+        let newest = self.clock.newest();
+        self.fulls.keep(self.cells.get(cell).full(), newest, false);
+    }
+
     pub(super) fn release_cell(&mut self, target: &TargetKey) {
         if let Some(cell) = self.cell_of(target) {
             self.fulls.pin(self.cells.get(cell).full(), false);
@@ -113,9 +125,9 @@ impl Aggregator {
             let full = self.cells.get(*cell).full();
             if full == NONE {
                 *budget = budget.saturating_sub(self.promote_cell(*cell));
-            } else {
-                self.fulls.keep(full, newest);
             }
+            let full = self.cells.get(*cell).full();
+            self.fulls.keep(full, newest, true);
             self.cells.calm(*cell);
         }
     }
@@ -173,29 +185,25 @@ impl Aggregator {
         if is_fresh {
             return;
         }
-        let cell = full.cell;
-        let (mut recent, mut all) = (Weights::default(), Weights::default());
-        for slot in self.hosts.of_cell(cell).take(HOSTS_OF_A_CELL) {
-            *budget = budget.saturating_sub(1);
-            let host = self.hosts.host(slot);
-            let sum = |seconds: usize| {
+        let (cell, risen) = (full.cell, full.has_risen(newest));
+        let mut weights = Weights::default();
+        for seconds in SHAPED {
+            for slot in self.hosts.of_cell(cell).take(HOSTS_OF_A_CELL) {
+                *budget = budget.saturating_sub(1);
                 let read = self.hosts.read(slot, &self.clock).take(seconds);
-                read.fold(Sums::default(), |sum, (_, sums)| sum.and(sums))
-            };
-            let newest = sum(SHAPED);
-            recent.push(host.address, newest.octets, newest.packets());
-            if recent.is_empty() {
-                let whole = sum(usize::MAX);
-                all.push(host.address, whole.octets, whole.packets());
+                let sum = read.fold(Sums::default(), |sum, (_, sums)| sum.and(sums));
+                weights.push(self.hosts.host(slot).address, sum.octets, sum.packets());
+            }
+            if !weights.is_empty() {
+                break;
             }
         }
-        let weights = if recent.is_empty() { &all } else { &recent };
         let known_for = u32::try_from(self.cells.age(newest)).unwrap_or(u32::MAX);
         let shape = cells::shape(
-            weights,
+            &weights,
             self.cells.get(cell).span(),
-            known_for,
-            self.cells.levels(cell),
+            risen,
+            (known_for, self.cells.levels(cell)),
         );
         if let Some(full) = self.fulls.get_mut(index) {
             full.shape = Some(shape);

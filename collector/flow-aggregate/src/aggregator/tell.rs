@@ -31,6 +31,7 @@ impl Aggregator {
         );
         self.summarise_hosts(&mut summary);
         self.summarise_cells(&mut summary);
+        self.tell_minute(&mut summary);
         summary.coverage.clone_from(&self.coverage);
         summary.counters = self.counters();
         self.release_quiet();

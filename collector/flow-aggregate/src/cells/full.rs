@@ -21,6 +21,8 @@ pub(crate) struct Full {
     pinned: bool,
     /// Newest second in which it was worth telling.
     hot_at: i64,
+    /// The same by what arrived here.
+    risen_at: i64,
     pub(crate) shape: Option<PrefixShape>,
     /// When its shape was taken.
     pub(crate) shaped_at: i64,
@@ -57,6 +59,7 @@ impl Fulls {
                     rings: Rings::new(),
                     pinned: false,
                     hot_at: clock.newest(),
+                    risen_at: i64::MIN,
                     shape: None,
                     shaped_at: 0,
                 });
@@ -68,6 +71,7 @@ impl Fulls {
         slot.cell = cell;
         slot.pinned = false;
         slot.hot_at = clock.newest();
+        slot.risen_at = i64::MIN;
         slot.shape = None;
         slot.shaped_at = i64::MIN;
         slot.rings.clear();
@@ -130,10 +134,13 @@ impl Fulls {
         }
     }
 
-    /// Notes that a cell is still worth telling.
-    pub(crate) fn keep(&mut self, index: u32, second: i64) {
+    /// Notes that a cell is still worth telling: by what arrives here, or since another shard says so.
+    pub(crate) fn keep(&mut self, index: u32, second: i64, risen: bool) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.hot_at = slot.hot_at.max(second);
+            if risen {
+                slot.risen_at = slot.risen_at.max(second);
+            }
         }
     }
 
@@ -182,6 +189,11 @@ impl Fulls {
 }
 
 impl Full {
+    /// Whether more than usual arrives here.
+    pub(crate) fn has_risen(&self, second: i64) -> bool {
+        self.risen_at.saturating_add(LINGER) >= second
+    }
+
     pub(crate) fn rings_mut(&mut self) -> &mut Rings {
         &mut self.rings
     }

@@ -7,6 +7,8 @@ use crate::summary::PrefixShape;
 
 /// Share of the traffic that the narrowest prefix holds.
 const NEARLY_ALL: f64 = 0.95;
+/// Large hosts that are left out if the others have half of the traffic.
+const LARGE: usize = 3;
 /// Bits in front of an IPv4 address in the 16 octets that hold both families.
 const V4_OFFSET: u8 = 96;
 
@@ -31,8 +33,8 @@ impl Weights {
 pub(crate) fn shape(
     weights: &Weights,
     (first, bits): (u128, u8),
-    known_for: u32,
-    levels: Vec<(Vector, [u64; 2])>,
+    risen: bool,
+    (known_for, levels): (u32, Vec<(Vector, [u64; 2])>),
 ) -> PrefixShape {
     let (octets, packets) = weights
         .0
@@ -47,25 +49,45 @@ pub(crate) fn shape(
             0.0
         }
     };
-    let mut squares = 0.0;
+    let mut each: Vec<f64> = Vec::with_capacity(weights.0.len());
     let mut shares: Vec<(u128, f64)> = Vec::with_capacity(weights.0.len());
     for (address, o, p) in &weights.0 {
         // By packets and octets alike: a host that holds most of one of them is no small one.
         let share = part(*o, octets).max(part(*p, packets));
-        squares += share * share;
+        each.push(share);
         shares.push((*address, (part(*o, octets) + part(*p, packets)) / 2.0));
     }
     PrefixShape {
         holds: narrowest(&shares, first, bits),
         hosts: u32::try_from(weights.0.len()).unwrap_or(u32::MAX),
-        effective_hosts: if squares > 0.0 {
-            (1.0 / squares).round() as u32
-        } else {
-            0
-        },
+        effective_hosts: effective(&mut each),
+        risen,
         known_for,
         levels,
     }
+}
+
+/// The number of equal hosts that would be as unevenly spread: of all, or of all but the few largest ones where the others
+/// have half of the traffic.
+fn effective(shares: &mut [f64]) -> u32 {
+    shares.sort_by(|a, b| b.total_cmp(a));
+    let of = |shares: &[f64]| {
+        let sum: f64 = shares.iter().sum();
+        let squares: f64 = shares.iter().map(|share| share * share).sum();
+        if squares > 0.0 {
+            (sum, sum * sum / squares)
+        } else {
+            (0.0, 0.0)
+        }
+    };
+    let (whole, all) = of(shares);
+    let (rest, others) = of(shares.get(LARGE..).unwrap_or_default());
+    let most = if rest >= whole / 2.0 {
+        all.max(others)
+    } else {
+        all
+    };
+    most.round() as u32
 }
 
 /// The longest prefix inside `first`/`bits` that holds nearly all of the shares.
@@ -105,7 +127,7 @@ mod tests {
             weights.push(address, packets * 100, *packets);
         }
         let first = u128::from_be_bytes(Address::from_v4([10, 0, 7, 0]).octets());
-        shape(&weights, (first, 96 + 24), 60, Vec::new())
+        shape(&weights, (first, 96 + 24), true, (60, Vec::new()))
     }
 
     #[test]
