@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use ipnet::IpNet;
 use weir_flow_aggregate::{Bucket, MinuteProfile, MinuteSums, TrafficPart};
-use weir_flow_record::{Direction, TargetKey, Timestamp, Vector};
+use weir_flow_record::{Direction, TargetKey, Timestamp, Vector, ZoneId};
 
 use crate::config::BaselineSettings;
 use crate::learner::{Learner, Pending, Taken};
@@ -161,6 +162,29 @@ impl Baselines {
     pub fn forget_since(&mut self, target: &BaselineTarget, second: i64) {
         if let Some(learner) = self.targets.get_mut(target) {
             self.counters.left_out_seconds += learner.forget_since(second);
+        }
+    }
+
+    /// The same of an attack on a prefix or host inside a zone: of the zone, of all prefixes around it and of all inside.
+    pub fn forget_attack(
+        &mut self,
+        zone: ZoneId,
+        prefix: IpNet,
+        direction: Direction,
+        second: i64,
+    ) {
+        let target = |subject| BaselineTarget { subject, direction };
+        self.forget_since(&target(Subject::Zone(zone)), second);
+        let mut around = prefix.supernet();
+        while let Some(wider) = around {
+            self.forget_since(&target(Subject::Prefix(wider)), second);
+            around = wider.supernet();
+        }
+        let (from, to) = (prefix.trunc(), IpNet::from(prefix.broadcast()));
+        for (inside, learner) in self.targets.range_mut(inside(from, to)) {
+            if inside.direction == direction {
+                self.counters.left_out_seconds += learner.forget_since(second);
+            }
         }
     }
 
@@ -414,6 +438,15 @@ impl Baselines {
             self.wide[direction as usize] = most;
         }
     }
+}
+
+/// All targets from one prefix to another.
+fn inside(from: IpNet, to: IpNet) -> std::ops::RangeInclusive<BaselineTarget> {
+    let target = |prefix, direction| BaselineTarget {
+        subject: Subject::Prefix(prefix),
+        direction,
+    };
+    target(from, Direction::In)..=target(to, Direction::Out)
 }
 
 fn of_second(bucket: &Bucket) -> Sample {

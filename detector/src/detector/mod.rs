@@ -2,6 +2,7 @@
 
 mod automatic;
 mod judging;
+mod learning;
 mod operator;
 mod telling;
 
@@ -9,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use weir_attack_event::{AttackId, Findings, MitigationReport};
+use weir_baseline::Baselines;
 use weir_flow_aggregate::{ExporterCoverage, Series, TargetScope, WatchList, WindowSummary};
 use weir_flow_record::{TargetKey, Timestamp};
 
@@ -49,6 +51,9 @@ pub struct Detector {
     refused_series: u64,
     outputs: VecDeque<DetectorOutput>,
     swept: i64,
+    baselines: Baselines,
+    /// Of each zone, the second before which all is learned.
+    learned: BTreeMap<TargetKey, i64>,
 }
 
 impl Detector {
@@ -61,6 +66,8 @@ impl Detector {
             settings.longest_hold,
         );
         Self {
+            baselines: learning::default_baselines(&settings),
+            learned: BTreeMap::new(),
             settings,
             tracks: BTreeMap::new(),
             attacks: BTreeMap::new(),
@@ -167,6 +174,7 @@ impl Detector {
         for series in prefixes.into_iter().chain(&summary.zones) {
             self.handle_series(series);
         }
+        self.learn(summary);
         self.handle_due();
         self.sweep();
     }

@@ -14,6 +14,7 @@ use crate::words;
 impl Detector {
     /// Tells a new attack: it is saved first, and waits for no drill-down.
     pub(super) fn open(&mut self, key: (TargetScope, TargetKey)) {
+        self.unlearn(key);
         let watched = self.attacks.get(&key).map(|attack| attack.watched());
         self.watch(watched.unwrap_or_default(), Vec::new());
         self.tell(key, EventKind::AttackStart);
