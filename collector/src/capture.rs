@@ -82,7 +82,7 @@ impl Capture {
         Self::read(file, path)
     }
 
-    fn read(file: impl Read + 'static, path: &Path) -> Result<Self, CaptureError> {
+    fn read(file: impl Read + Send + 'static, path: &Path) -> Result<Self, CaptureError> {
         let reader = create_reader(BUFFER, file).map_err(|_| CaptureError::Format {
             path: path.to_owned(),
         })?;
