@@ -19,6 +19,7 @@ mod metrics;
 mod naming;
 mod overview;
 mod progress;
+mod query;
 mod replay;
 mod run;
 mod score;
@@ -82,6 +83,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Exporters(arguments) => exporters::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),
     }
 }

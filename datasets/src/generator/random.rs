@@ -62,6 +62,10 @@ fn attack(file: &ScenarioFile, rng: &mut impl Rng, number: u32) -> SurgeTable {
         waver: rng.random_range(0.0..0.2),
         ..SurgeTable::default()
     };
+    if random.plain {
+        table.waver = 0.0;
+        return table;
+    }
     match rng.random_range(0..10) {
         // Ramps up to two minutes long.
         0 | 1 => {

@@ -184,7 +184,7 @@ pub struct SurgeTable {
     pub lasts: Period,
     /// `host` (by chance), `host:3` (the third most popular of the first zone), an address, or a prefix (all its addresses).
     pub target: String,
-    /// The rate as a multiple of the lowest of the host's limits that it reaches first.
+    /// The rate as a multiple of the host's limit in bits or packets per second that it reaches first.
     pub over: Option<f64>,
     /// The rate, all kinds together.
     pub packets_per_second: Option<Quantity>,
@@ -220,6 +220,8 @@ pub struct SurgeTable {
 pub struct RandomTable {
     /// Attacks: all kinds in turn, with rates, shapes and targets by chance.
     pub attacks: u32,
+    /// All at a constant rate, of one kind each.
+    pub plain: bool,
     /// Lowest and highest multiple of the limits.
     pub over: Option<(f64, f64)>,
     /// Shortest and longest attack.

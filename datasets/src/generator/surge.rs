@@ -115,8 +115,7 @@ impl Surge {
                 kind.octets.1,
             );
             let sources = table.sources.unwrap_or(kind.sources).min(1_000_000);
-            let scattered = sources == 0 || kind.scattered;
-            let rate = rate(table, octets.0, scattered, &file.limits).ok_or_else(|| {
+            let rate = rate(table, octets.0, &file.limits).ok_or_else(|| {
                 fault("needs one of over, packets_per_second, bits_per_second".to_owned())
             })?;
             if !(rate > 0.0 && rate <= MOST_PACKETS) {
@@ -276,14 +275,11 @@ pub(super) fn interfaces(row: &mut Row, link: u32, outbound: bool) {
 }
 
 /// Packets per second of a kind, if it were alone.
-fn rate(table: &SurgeTable, octets: f64, scattered: bool, limits: &Limits) -> Option<f64> {
+fn rate(table: &SurgeTable, octets: f64, limits: &Limits) -> Option<f64> {
     if let Some(over) = table.over {
-        let mut lowest = (limits.bits_per_second.0 as f64 / 8.0 / octets)
-            .min(limits.packets_per_second.0 as f64);
-        if scattered {
-            lowest = lowest.min(limits.flows_per_second.0 as f64);
-        }
-        return Some(over * lowest);
+        // Not the flows: how many there are is not for sampled packets to say.
+        let bits = limits.bits_per_second.0 as f64 / 8.0 / octets;
+        return Some(over * bits.min(limits.packets_per_second.0 as f64));
     }
     let packets = table.packets_per_second.map(|rate| rate.0 as f64);
     packets.or_else(|| {
