@@ -120,7 +120,7 @@ mod tests {
             let seen = sum as f64 / 20_000.0;
             assert!((seen / expected - 1.0).abs() < 0.05, "{mean}: {seen}");
         }
-        let mean: f64 = (0..20_000).map(|of| gaussian(of)).sum::<f64>() / 20_000.0;
+        let mean: f64 = (0..20_000).map(gaussian).sum::<f64>() / 20_000.0;
         let square: f64 = (0..20_000).map(|of| gaussian(of).powi(2)).sum::<f64>() / 20_000.0;
         assert!(mean.abs() < 0.03 && (square - 1.0).abs() < 0.05);
     }

@@ -72,7 +72,10 @@ impl Course {
     ) -> Entry {
         let horizon = first.saturating_add(timeouts.active).min(self.until);
         let (mut last, mut packets) = (first, 1);
-        while timeouts.active > 0 {
+        loop {
+            if timeouts.active == 0 {
+                break;
+            }
             let on_until = shape
                 .map_or(self.until, |shape| shape.on_until(last))
                 .min(horizon);

@@ -163,7 +163,7 @@ fn host_address(prefix: &IpNet, number: u32) -> Option<Address> {
         // A subnet for every eight hosts, where there is room for subnets.
         IpNet::V6(_) if bits > 64 => {
             let subnet = u128::from(number / 8) % (1_u128 << (bits - 64).min(32));
-            subnet << 64 | 0x10 + u128::from(number)
+            (subnet << 64) | (0x10 + u128::from(number))
         }
         IpNet::V6(_) => (u128::from(number) < 1_u128 << bits).then_some(number.into())?,
     };
