@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use weir_attack_event::{
-    AttackEvent, AttackId, Coverage, EventKind, Findings, Gauge, MitigationReport,
+    AttackEvent, AttackId, BaselineRef, Coverage, EventKind, Findings, Gauge, MitigationReport,
     MitigationStatus, Reason, Severity, Target, Traffic, VectorShare,
 };
 use weir_flow_aggregate::{Bucket, TargetScope};
@@ -24,6 +24,9 @@ const NAMED: f64 = 0.1;
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 /// Quiet seconds within an attack that count as a gap between pulses: fewer may be filled by late records.
 const GAP: i64 = 5;
+
+/// Coverage below which figures are degraded.
+const DEGRADED: f64 = 0.95;
 
 /// Sums per vector: octets and packets.
 type Sums = BTreeMap<Vector, (u64, u64)>;
@@ -55,6 +58,9 @@ pub(crate) struct Attack {
     /// Cells of an automatic prefix.
     pub(crate) members: Vec<IpNet>,
     pub(crate) findings: Option<Findings>,
+    pub(crate) baseline: Option<BaselineRef>,
+    /// Records without a known sampling rate are among its traffic.
+    pub(crate) unknown_rate: bool,
     pub(crate) mitigation: Option<Mitigation>,
     pub(crate) dry_run: bool,
     /// Sums of seconds that the track has forgotten.
@@ -117,6 +123,8 @@ impl Attack {
             by_hand: None,
             members: Vec::new(),
             findings: None,
+            baseline: None,
+            unknown_rate: false,
             mitigation: None,
             dry_run,
             forgotten: Sums::new(),
@@ -148,6 +156,7 @@ impl Attack {
         attack.vectors = event.vectors;
         attack.traffic = event.traffic;
         attack.findings = event.findings;
+        attack.baseline = event.baseline;
         attack.last_event = event.time;
         attack.last_busy = saved.last_busy.unwrap_or(event.time.second());
         attack.limits = saved.limits;
@@ -220,6 +229,7 @@ impl Attack {
             );
         }
         self.traffic = traffic(track, start, now);
+        self.unknown_rate = track.unknown_rate;
         self.note_news();
     }
 
@@ -361,10 +371,11 @@ impl Attack {
             vectors: self.vectors.clone(),
             severity: self.severity,
             traffic: self.traffic,
-            baseline: None,
+            baseline: self.baseline.clone(),
             why: self.why.clone(),
             findings: self.findings.clone(),
             coverage: Coverage(coverage),
+            degraded: coverage < DEGRADED || self.unknown_rate,
             mitigation: self
                 .mitigation
                 .as_ref()

@@ -115,6 +115,7 @@ impl AutomaticLimit {
                 self.vector,
                 Vector::TcpSynFlood | Vector::TcpSynackReflection
             ),
+            relative: false,
             limits: [
                 of(self.limits[0], usual[0].saturating_mul(8)),
                 of(self.limits[1], usual[1]),

@@ -8,6 +8,7 @@ use weir_flow_aggregate::TargetScope;
 use weir_flow_record::{Direction, Vector};
 
 use crate::config::Threshold;
+use crate::relative::Basis;
 use crate::repeat::Repeat;
 use crate::track::Metric;
 
@@ -38,6 +39,44 @@ pub(crate) fn repeat(repeat: &Repeat, held_for: Duration) -> Reason {
         grouped(repeat.longest_gap.max(0).unsigned_abs()),
         grouped(held_for.as_secs()),
     ))
+}
+
+/// Why a limit fired that follows from the baseline.
+pub(crate) fn above_normal(
+    threshold: &Threshold,
+    target: &str,
+    crossing: &Crossing,
+    basis: &Basis,
+) -> Reason {
+    let unit = crossing.metric.unit();
+    let normal = basis.normal[crossing.metric as usize];
+    let whose = if basis.of_zone {
+        "in the whole zone"
+    } else {
+        "there"
+    };
+    Reason(format!(
+        "{} {} {target}: {} {unit}{} for {} s, {:.1} × the {} {unit} that are normal {whose} at this hour (limit {} {unit}; learned over {}, until {})",
+        traffic_of(threshold.vector),
+        preposition(threshold.direction),
+        grouped(crossing.value),
+        least(crossing),
+        threshold.hold,
+        crossing.value as f64 / normal.max(1) as f64,
+        grouped(normal),
+        grouped(crossing.limit),
+        length(basis.seconds_learned),
+        basis.updated,
+    ))
+}
+
+/// A length of time in words.
+pub(crate) fn length(seconds: u64) -> String {
+    match seconds {
+        0..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// What an attack on many hosts is measured against.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use weir_attack_event::BaselineRef;
 use weir_flow_aggregate::{Bucket, PrefixShape, Series, TargetScope};
 use weir_flow_record::{Direction, TargetKey, Timestamp, Vector, ZoneId};
 
@@ -538,6 +539,7 @@ impl Detector {
             dry_run: zone.dry_run,
         });
         let repeat = self.repeats.handle_start(&key, first, limit.clear_for);
+        let usual = self.usual_of(side, &cluster.cells);
         attack.members = cluster.cells.clone();
         self.attacks.insert(key, attack);
         self.tracks.remove(&key);
@@ -552,9 +554,23 @@ impl Detector {
         if let Some(track) = self.tracks.get_mut(&key) {
             track.changed_from = first;
         }
+        if let (Some(usual), Some(attack)) = (usual, self.attacks.get_mut(&key)) {
+            attack.baseline = Some(usual);
+        }
         self.tell_sampling(key);
         self.measure_automatic(key);
         self.open(key);
+    }
+
+    /// What was usual in cells, where it was learned for long enough to say so.
+    fn usual_of(&self, side: Side, cells: &[IpNet]) -> Option<BaselineRef> {
+        let (usual, known) = usual(self.automatics.shapes(side, cells), cells, Vector::Total);
+        (known.known_for >= 60).then(|| BaselineRef {
+            bits_per_second: usual[0].saturating_mul(8),
+            packets_per_second: usual[1],
+            seconds_learned: Some(u64::from(known.known_for)),
+            ..BaselineRef::default()
+        })
     }
 
     /// Adds cells to an open attack, if they are one target with it and have risen together.

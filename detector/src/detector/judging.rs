@@ -9,8 +9,9 @@ use weir_flow_record::TargetKey;
 
 use super::{Detector, MAX_ATTACKS, MAX_TRACKS};
 use crate::attack::{Attack, Beginning};
-use crate::config::{Threshold, Zone};
+use crate::config::{Stage, Threshold, Zone};
 use crate::overrides::Silence;
+use crate::relative::{self, Basis};
 use crate::track::{Limit, Metric, Track};
 use crate::words::{self, Crossing};
 
@@ -44,8 +45,8 @@ impl Detector {
         };
         let is_muted = self.is_muted(&target.prefix);
         let mut opened = false;
-        for threshold in matching(zone, scope, &target) {
-            let limit = Limit::of(threshold);
+        let stage = relative::stage(zone, &self.baselines, &target, self.now);
+        for (threshold, limit, basis) in self.tests(zone, key, stage) {
             let Some(run) = crossed(track, &limit, threshold.hold) else {
                 continue;
             };
@@ -78,7 +79,7 @@ impl Detector {
                     start_second: run.first,
                     now: self.now,
                     metric: run.worst.metric,
-                    dry_run: zone.dry_run,
+                    dry_run: zone.dry_run || (limit.relative && stage == Stage::DryRun),
                 });
                 let repeat = self.repeats.handle_start(&key, run.first, limit.clear_for);
                 if let Some((repeat, held_for)) = repeat {
@@ -94,7 +95,14 @@ impl Detector {
             attack.severity = attack.severity.max(severity(run.worst.ratio()));
             if !attack.limits.iter().any(|fired| fired.is_same(&limit)) {
                 let name = target_name(zone, &attack.target, scope);
-                let reason = words::crossing(threshold, &name, &run.worst);
+                let reason = match &basis {
+                    Some(basis) => words::above_normal(threshold, &name, &run.worst, basis),
+                    None => words::crossing(threshold, &name, &run.worst),
+                };
+                if !limit.relative && attack.dry_run && !zone.dry_run {
+                    attack.dry_run = false;
+                    attack.news = true;
+                }
                 // The threshold comes first: what is known of the target besides stands behind it.
                 let place = if opened {
                     attack.limits.len()
@@ -122,6 +130,27 @@ impl Detector {
         if opened {
             self.open(key);
         }
+    }
+
+    /// What a target is held against: the limits that thresholds state, and those that they make of what is normal.
+    fn tests<'z>(
+        &self,
+        zone: &'z Zone,
+        key: (TargetScope, TargetKey),
+        stage: Stage,
+    ) -> Vec<(&'z Threshold, Limit, Option<Basis>)> {
+        let mut tests = Vec::new();
+        for threshold in matching(zone, key.0, &key.1) {
+            if threshold.limits.iter().any(Option::is_some) {
+                tests.push((threshold, Limit::of(threshold), None));
+            }
+            if stage == Stage::Learning {
+                continue;
+            }
+            let relative = relative::limit(threshold, &self.baselines, key, self.now);
+            tests.extend(relative.map(|(limit, basis)| (threshold, limit, Some(basis))));
+        }
+        tests
     }
 
     /// Judges targets again that waited for narrower ones to be told.

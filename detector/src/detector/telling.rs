@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use weir_attack_event::{DrillDown, EventKind, Reason};
+use weir_attack_event::{BaselineRef, DrillDown, EventKind, Reason};
+use weir_baseline::{Aspect, BaselineTarget};
 use weir_flow_aggregate::{TargetScope, WatchList};
 use weir_flow_record::{EventTime, TargetKey, Timestamp};
 
@@ -14,11 +15,33 @@ use crate::words;
 impl Detector {
     /// Tells a new attack: it is saved first, and waits for no drill-down.
     pub(super) fn open(&mut self, key: (TargetScope, TargetKey)) {
+        self.note_normal(key);
         self.unlearn(key);
         let watched = self.attacks.get(&key).map(|attack| attack.watched());
         self.watch(watched.unwrap_or_default(), Vec::new());
         self.tell(key, EventKind::AttackStart);
         self.ask(key);
+    }
+
+    /// Notes what was normal when an attack began, where that is known.
+    fn note_normal(&mut self, key: (TargetScope, TargetKey)) {
+        let Some(attack) = self.attacks.get_mut(&key) else {
+            return;
+        };
+        let target = BaselineTarget::of(key.0, &key.1);
+        let normal = self.baselines.normal(&target, Aspect::Total, attack.start);
+        if let Some(normal) = normal {
+            let count = |level: f64| level.max(0.0) as u64;
+            attack.baseline = Some(BaselineRef {
+                bits_per_second: count(normal.bits.mid),
+                packets_per_second: count(normal.packets.mid),
+                high_bits_per_second: Some(count(normal.bits.high)),
+                high_packets_per_second: Some(count(normal.packets.high)),
+                seconds_learned: Some(normal.seconds_learned),
+                updated: Some(normal.updated),
+                confidence: Some(normal.confidence),
+            });
+        }
     }
 
     pub(super) fn watch(&mut self, watch: Vec<TargetKey>, release: Vec<TargetKey>) {
