@@ -265,7 +265,9 @@ impl RawFrame {
     fn captured(self) -> Option<CapturedFrame> {
         let at = ReceivedAt::from_nanos(self.nanos);
         // Files have been seen that state less than they hold.
-        let length = self.length.max(u32::try_from(self.octets.len()).unwrap_or(u32::MAX));
+        let length = self
+            .length
+            .max(u32::try_from(self.octets.len()).unwrap_or(u32::MAX));
         if self.linktype == Linktype::ETHERNET {
             return Some(CapturedFrame {
                 at,
@@ -286,10 +288,7 @@ impl RawFrame {
 }
 
 /// Takes in a pcapng block; returns the packet in it.
-fn next_generation(
-    interfaces: &mut Vec<Interface>,
-    block: &Block<'_>,
-) -> Option<RawFrame> {
+fn next_generation(interfaces: &mut Vec<Interface>, block: &Block<'_>) -> Option<RawFrame> {
     match block {
         Block::SectionHeader(_) => {
             interfaces.clear();

@@ -15,8 +15,8 @@ pub fn monotonic() -> i64 {
 fn read(clock: ClockId) -> i64 {
     // Both exist on every Linux.
     clock_gettime(clock).map_or(0, |time| {
-        i64::from(time.tv_sec())
+        time.tv_sec()
             .saturating_mul(1_000_000_000)
-            .saturating_add(i64::from(time.tv_nsec()))
+            .saturating_add(time.tv_nsec())
     })
 }

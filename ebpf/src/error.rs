@@ -68,7 +68,7 @@ impl Refusal {
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted,
+            Some(libc::EPERM) => Self::NotPermitted,
             Some(libc::EBUSY | libc::EEXIST) => Self::Busy,
             Some(libc::EOPNOTSUPP) => Self::Other("the driver does not support it".to_owned()),
             Some(libc::ENOSYS) => Self::Other("the kernel does not support it".to_owned()),

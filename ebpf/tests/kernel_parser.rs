@@ -1,9 +1,9 @@
 //! The kernel program reads what the parser in user space reads: on crafted frames, on damaged ones, and on whole captures.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod support;
 #[path = "support/frames.rs"]
 mod frames;
+mod support;
 
 use frames::{Shows, cases};
 use support::skip;
@@ -51,14 +51,25 @@ fn crafted_frames_show_what_they_hold() {
         assert_eq!(count, usize::from(case.shows.is_some()), "{}", case.name);
         assert_eq!(got.as_ref().map(Shows::from), case.shows, "{}", case.name);
         if let Some(sample) = got {
-            assert_eq!(Some(sample), expected(&case.octets, &sample), "{}", case.name);
+            assert_eq!(
+                Some(sample),
+                expected(&case.octets, &sample),
+                "{}",
+                case.name
+            );
             assert_eq!(sample.frame_octets as usize, case.octets.len());
-            assert_eq!([sample.destination_mac, sample.source_mac].concat(), frames::MACS);
+            assert_eq!(
+                [sample.destination_mac, sample.source_mac].concat(),
+                frames::MACS
+            );
             assert!(sample.time > 0);
         }
     }
     let totals = program.totals();
-    assert_eq!((totals.packets, totals.samples), (cases().len() as u64, cases().len() as u64));
+    assert_eq!(
+        (totals.packets, totals.samples),
+        (cases().len() as u64, cases().len() as u64)
+    );
     assert_eq!((totals.without_ip, totals.cut, totals.ring_full), (2, 1, 0));
 }
 
@@ -100,7 +111,12 @@ fn captures_are_read_alike() {
         }
         judge.settle(&mut program);
     }
-    eprintln!("{} files, {} frames, {} samples", files.len(), judge.frames, judge.samples);
+    eprintln!(
+        "{} files, {} frames, {} samples",
+        files.len(),
+        judge.frames,
+        judge.samples
+    );
     assert!(judge.samples > 100_000, "{}", judge.samples);
 }
 
@@ -135,7 +151,11 @@ impl Judge {
             (expected.time, expected.headers) = (sample.time, sample.headers);
             assert_eq!(*sample, expected, "{frame:02x?}");
         });
-        assert_eq!(waiting.count(), 0, "frames that only user space takes for IP");
+        assert_eq!(
+            waiting.count(),
+            0,
+            "frames that only user space takes for IP"
+        );
         self.samples += judged;
     }
 }

@@ -167,113 +167,246 @@ pub fn cases() -> Vec<Case> {
         header
     };
     vec![
-        case("UDP", frame(&[], 0x0800, &v4(17, 0x4000, &[], &udp(100))), Some(udp4)),
-        case("UDP in IPv6", frame(&[], 0x86dd, &v6(17, &udp(100))), Some(udp6)),
+        case(
+            "UDP",
+            frame(&[], 0x0800, &v4(17, 0x4000, &[], &udp(100))),
+            Some(udp4),
+        ),
+        case(
+            "UDP in IPv6",
+            frame(&[], 0x86dd, &v6(17, &udp(100))),
+            Some(udp6),
+        ),
         case(
             "TCP",
             frame(&[], 0x0800, &v4(6, 0x4000, &[], &tcp())),
-            Some(Shows { protocol: 6, tcp_flags, octets: 40, ..udp4 }),
+            Some(Shows {
+                protocol: 6,
+                tcp_flags,
+                octets: 40,
+                ..udp4
+            }),
         ),
         case(
             "TCP behind options",
             frame(&[], 0x0800, &v4(6, 0, &[1; 12], &tcp())),
-            Some(Shows { protocol: 6, tcp_flags, octets: 52, ..udp4 }),
+            Some(Shows {
+                protocol: 6,
+                tcp_flags,
+                octets: 52,
+                ..udp4
+            }),
         ),
         case(
             "TCP in IPv6",
             frame(&[], 0x86dd, &v6(6, &tcp())),
-            Some(Shows { protocol: 6, tcp_flags, octets: 60, ..udp6 }),
+            Some(Shows {
+                protocol: 6,
+                tcp_flags,
+                octets: 60,
+                ..udp6
+            }),
         ),
         case(
             "ICMP",
             frame(&[], 0x0800, &v4(1, 0, &[], &[3, 4, 0, 0, 0, 0, 0, 0])),
-            Some(Shows { protocol: 1, icmp: Some((3, 4)), octets: 28, ..base4() }),
+            Some(Shows {
+                protocol: 1,
+                icmp: Some((3, 4)),
+                octets: 28,
+                ..base4()
+            }),
         ),
         case(
             "ICMPv6",
             frame(&[], 0x86dd, &v6(58, &[128, 0, 0, 0, 0, 0, 0, 0])),
-            Some(Shows { protocol: 58, icmp: Some((128, 0)), octets: 48, ..base6() }),
+            Some(Shows {
+                protocol: 58,
+                icmp: Some((128, 0)),
+                octets: 48,
+                ..base6()
+            }),
         ),
         case(
             "VLAN",
             frame(&vlan, 0x0800, &v4(17, 0, &[], &udp(100))),
-            Some(Shows { vlan_id: Some(100), ..udp4 }),
+            Some(Shows {
+                vlan_id: Some(100),
+                ..udp4
+            }),
         ),
         case(
             "VLAN 0: a priority alone",
             frame(&[0x81, 0, 0xe0, 0], 0x86dd, &v6(17, &udp(100))),
-            Some(Shows { vlan_id: Some(0), ..udp6 }),
+            Some(Shows {
+                vlan_id: Some(0),
+                ..udp6
+            }),
         ),
         case(
             "QinQ",
             frame(&qinq, 0x86dd, &v6(17, &udp(100))),
-            Some(Shows { vlan_id: Some(200), ..udp6 }),
+            Some(Shows {
+                vlan_id: Some(200),
+                ..udp6
+            }),
         ),
         case(
             "first fragment",
             frame(&[], 0x0800, &v4(17, 0x2000, &[], &udp(100))),
-            Some(Shows { fragment: FragmentKind::First, ..udp4 }),
+            Some(Shows {
+                fragment: FragmentKind::First,
+                ..udp4
+            }),
         ),
         case(
             "last fragment",
             frame(&[], 0x0800, &v4(17, 185, &[], &udp(100))),
-            Some(Shows { fragment: FragmentKind::NotFirst, ports: (0, 0), ..udp4 }),
+            Some(Shows {
+                fragment: FragmentKind::NotFirst,
+                ports: (0, 0),
+                ..udp4
+            }),
         ),
         case(
             "first fragment of IPv6",
-            frame(&[], 0x86dd, &v6(44, &chain(&[&[17, 0, 0, 1, 0, 0, 0, 9]], &udp(100)))),
-            Some(Shows { fragment: FragmentKind::First, octets: 156, ..udp6 }),
+            frame(
+                &[],
+                0x86dd,
+                &v6(44, &chain(&[&[17, 0, 0, 1, 0, 0, 0, 9]], &udp(100))),
+            ),
+            Some(Shows {
+                fragment: FragmentKind::First,
+                octets: 156,
+                ..udp6
+            }),
         ),
         case(
             "later fragment of IPv6",
-            frame(&[], 0x86dd, &v6(44, &chain(&[&[17, 0, 5, 0xa9, 0, 0, 0, 9]], &udp(100)))),
-            Some(Shows { fragment: FragmentKind::NotFirst, ports: (0, 0), octets: 156, ..udp6 }),
+            frame(
+                &[],
+                0x86dd,
+                &v6(44, &chain(&[&[17, 0, 5, 0xa9, 0, 0, 0, 9]], &udp(100))),
+            ),
+            Some(Shows {
+                fragment: FragmentKind::NotFirst,
+                ports: (0, 0),
+                octets: 156,
+                ..udp6
+            }),
         ),
         case(
             "six extension headers",
             frame(
                 &[],
                 0x86dd,
-                &v6(0, &chain(&[&hop(60), &hop(43), &hop(51), &[60, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &hop(60), &hop(17)], &udp(4))),
+                &v6(
+                    0,
+                    &chain(
+                        &[
+                            &hop(60),
+                            &hop(43),
+                            &hop(51),
+                            &[
+                                60, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                0, 0,
+                            ],
+                            &hop(60),
+                            &hop(17),
+                        ],
+                        &udp(4),
+                    ),
+                ),
             ),
-            Some(Shows { octets: 40 + 64 + 12, ..udp6 }),
+            Some(Shows {
+                octets: 40 + 64 + 12,
+                ..udp6
+            }),
         ),
         case(
             "extension headers beyond what is looked at",
-            frame(&[], 0x86dd, &v6(0, &chain(&[&long(60), &long(60), &long(60), &long(17)], &udp(100)))),
-            Some(Shows { protocol: 60, ports: (0, 0), octets: 40 + 96 + 108, ..udp6 }),
+            frame(
+                &[],
+                0x86dd,
+                &v6(
+                    0,
+                    &chain(&[&long(60), &long(60), &long(60), &long(17)], &udp(100)),
+                ),
+            ),
+            Some(Shows {
+                protocol: 60,
+                ports: (0, 0),
+                octets: 40 + 96 + 108,
+                ..udp6
+            }),
         ),
         case(
             "GRE",
-            frame(&[], 0x0800, &v4(47, 0, &[], &chain(&[&[0, 0, 8, 0]], &v4(6, 0, &[], &tcp())))),
-            Some(Shows { protocol: 47, octets: 64, ..base4() }),
+            frame(
+                &[],
+                0x0800,
+                &v4(47, 0, &[], &chain(&[&[0, 0, 8, 0]], &v4(6, 0, &[], &tcp()))),
+            ),
+            Some(Shows {
+                protocol: 47,
+                octets: 64,
+                ..base4()
+            }),
         ),
         case(
             "IP in IP",
             frame(&[], 0x0800, &v4(4, 0, &[], &v4(17, 0, &[], &udp(100)))),
-            Some(Shows { protocol: 4, octets: 148, ..base4() }),
+            Some(Shows {
+                protocol: 4,
+                octets: 148,
+                ..base4()
+            }),
         ),
         case(
             "SCTP",
             frame(&[], 0x0800, &v4(132, 0, &[], &udp(100))),
-            Some(Shows { protocol: 132, ..udp4 }),
+            Some(Shows {
+                protocol: 132,
+                ..udp4
+            }),
         ),
         case(
             "MPLS",
-            frame(&[], 0x8847, &chain(&[&[0, 0, 0x10, 64], &[0, 0, 0x21, 64]], &v4(17, 0, &[], &udp(100)))),
+            frame(
+                &[],
+                0x8847,
+                &chain(
+                    &[&[0, 0, 0x10, 64], &[0, 0, 0x21, 64]],
+                    &v4(17, 0, &[], &udp(100)),
+                ),
+            ),
             Some(udp4),
         ),
         case(
             "PPPoE",
-            frame(&[], 0x8864, &chain(&[&[0x11, 0, 0, 1, 0, 0x82, 0, 0x21]], &v4(17, 0, &[], &udp(100)))),
+            frame(
+                &[],
+                0x8864,
+                &chain(
+                    &[&[0x11, 0, 0, 1, 0, 0x82, 0, 0x21]],
+                    &v4(17, 0, &[], &udp(100)),
+                ),
+            ),
             Some(udp4),
         ),
         case(
             "UDP of 2,000 octets",
             frame(&[], 0x0800, &v4(17, 0, &[], &udp(2000))),
-            Some(Shows { octets: 2028, ..udp4 }),
+            Some(Shows {
+                octets: 2028,
+                ..udp4
+            }),
         ),
         case("ARP", frame(&[], 0x0806, &[0, 1, 8, 0, 6, 4, 0, 1]), None),
-        case("a version that is none", frame(&[], 0x0800, &[0x95; 60]), None),
+        case(
+            "a version that is none",
+            frame(&[], 0x0800, &[0x95; 60]),
+            None,
+        ),
     ]
 }

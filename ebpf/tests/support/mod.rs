@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-/// Two namespaces; frames sent at `a` in the first arrive at `b` in the second.
+/// Two namespaces; frames sent at `out0` in the first arrive at `in0` in the second.
 pub struct Lab {
     pub here: String,
     pub there: String,
@@ -44,14 +44,14 @@ impl Lab {
         for line in [
             format!("ip netns add {a}"),
             format!("ip netns add {b}"),
-            format!("ip -n {a} link add a type veth peer name b netns {b}"),
+            format!("ip -n {a} link add out0 type veth peer name in0 netns {b}"),
             // No frames but ours: IPv6 would look for neighbours.
-            format!("ip netns exec {a} sh -c 'echo 1 > /proc/sys/net/ipv6/conf/a/disable_ipv6'"),
-            format!("ip netns exec {b} sh -c 'echo 1 > /proc/sys/net/ipv6/conf/b/disable_ipv6'"),
-            format!("ip -n {b} link set b mtu 3000"),
-            format!("ip -n {a} link set a mtu 3000"),
-            format!("ip -n {a} link set a up"),
-            format!("ip -n {b} link set b up"),
+            format!("ip netns exec {a} sh -c 'echo 1 > /proc/sys/net/ipv6/conf/out0/disable_ipv6'"),
+            format!("ip netns exec {b} sh -c 'echo 1 > /proc/sys/net/ipv6/conf/in0/disable_ipv6'"),
+            format!("ip -n {b} link set in0 mtu 3000"),
+            format!("ip -n {a} link set out0 mtu 3000"),
+            format!("ip -n {a} link set out0 up"),
+            format!("ip -n {b} link set in0 up"),
             format!("ip -n {b} link set lo up"),
         ] {
             let output = run(&line).map_err(|error| format!("`{line}`: {error}"))?;
@@ -70,7 +70,7 @@ impl Lab {
 
     /// Something that sends frames.
     pub fn sender(&self) -> Sender {
-        inside(&self.here, || Sender::open("a"))
+        inside(&self.here, || Sender::open("out0"))
     }
 }
 
@@ -139,14 +139,7 @@ impl Sender {
     /// Sends a frame as it is.
     pub fn send(&self, frame: &[u8]) {
         // SAFETY: the octets are good for their length.
-        let sent = unsafe {
-            libc::send(
-                self.0.as_raw_fd(),
-                frame.as_ptr().cast(),
-                frame.len(),
-                0,
-            )
-        };
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         assert_eq!(
             sent,
             frame.len().cast_signed(),
