@@ -147,6 +147,12 @@ pub(crate) struct ReplayArguments {
     /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) shards: u16,
+    /// Lets this model judge too, in shadow: its verdicts change nothing and go to the file of --shadow.
+    #[arg(long, value_name = "MODEL", requires = "shadow")]
+    pub(crate) model: Option<PathBuf>,
+    /// Where the model's verdicts go, one JSON object a line in the shape of attack events, for `weir score`.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) shadow: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -16,6 +16,7 @@ use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 use crate::arguments::ReplayArguments;
 use crate::config::{self, Settings};
 use crate::judge::{Judge, Verdict};
+use crate::learn::Shadow;
 use crate::progress::Progress;
 
 /// Runs the command.
@@ -37,6 +38,12 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .map(Bodies::create)
         .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
+    if let (Some(model), Some(verdicts)) = (&arguments.model, &arguments.shadow) {
+        let file = File::create(verdicts)
+            .with_context(|| format!("cannot write {}", verdicts.display()))?;
+        let out = Box::new(BufWriter::new(file));
+        replay.shadow = Some(Shadow::open(model, &settings, out)?);
+    }
     let stored = arguments.files.iter().filter(|path| is_parquet(path));
     let warnings = match stored.count() {
         0 => replay.run_captures(&arguments.files)?,
@@ -60,6 +67,8 @@ struct Replay<'w> {
     events: &'w mut dyn Write,
     bodies: Option<Bodies>,
     attacks: u64,
+    /// A model that looks on.
+    shadow: Option<Shadow>,
 }
 
 impl<'w> Replay<'w> {
@@ -78,6 +87,7 @@ impl<'w> Replay<'w> {
             events,
             bodies,
             attacks: 0,
+            shadow: None,
         }
     }
 
@@ -138,7 +148,7 @@ impl<'w> Replay<'w> {
         while let Some(due) = self.next_timer() {
             self.handle_timeout(due)?;
         }
-        Ok(())
+        self.shadow.as_mut().map_or(Ok(()), Shadow::finish)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
@@ -163,6 +173,9 @@ impl<'w> Replay<'w> {
         for shard in &mut self.shards {
             while let Some(batch) = shard.poll_batch() {
                 self.window.handle_batch(&batch);
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.handle_batch(&batch)?;
+                }
                 shard.recycle(batch);
             }
             while shard.poll_change().is_some() {}

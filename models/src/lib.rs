@@ -8,6 +8,7 @@
 //!   multinomial logistic regression as a check.
 //! - [`Model::judge`] gives a [`Verdict`] in microseconds and without allocation; [`Model::explain`] says in words what it
 //!   rests on.
+//! - [`Sentry`] watches targets with a model and raises alarms: shadow mode, live and in a replay.
 //! - [`Model::write`] makes one file with schema hash, parameters, fingerprint of the data, metrics, weaknesses: the model card
 //!   that `weir models show` prints. The same data and seed give the same octets.
 //! - [`evaluate()`] measures per class and for attack against peace, split by time, by family, by capture: never by random rows,
@@ -49,6 +50,7 @@ mod lessons;
 mod logistic;
 mod model;
 mod samples;
+mod sentry;
 mod split;
 mod train;
 
@@ -65,6 +67,7 @@ pub use forest::{Forest, ForestError, ForestParams, MAX_CLASSES, Probabilities};
 pub use lessons::{LessonCounters, LessonSettings, Lessons, Source};
 pub use model::{Model, Verdict};
 pub use samples::{NORMAL, Sample, Samples};
+pub use sentry::{Alarm, Sentry};
 pub use split::{Fold, SplitBy, split};
 pub use train::{TrainError, TrainSettings, train};
 

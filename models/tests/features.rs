@@ -1,5 +1,7 @@
 //! The feature vector: the same for records and batches, honest about what is unknown, robust to sampling.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod traffic;
 
 use traffic::{row, server};

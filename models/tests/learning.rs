@@ -1,11 +1,17 @@
 //! What a model learns from labelled flows, and what it must not.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod traffic;
 
-use traffic::{lessons, thinned};
+use traffic::{lessons, row, server, thinned};
+use weir_flow_record::{
+    Address, ColumnSet, DatagramInfo, ExportProtocol, ExportTime, ExporterId, FlowBatch,
+    ObservationDomainId, ReceivedAt,
+};
 use weir_models::{
-    Data, FEATURES, FeatureVector, LessonCounters, LessonSettings, Model, Samples, TrainSettings,
-    evaluate, schema, train,
+    Data, FEATURES, FeatureVector, LessonCounters, LessonSettings, Model, Samples, Sentry,
+    TrainSettings, evaluate, schema, train,
 };
 
 fn model(samples: &Samples) -> Model {
@@ -168,4 +174,64 @@ fn drift_is_seen_in_another_world_only() {
     };
     assert!(alike < 0.25, "{alike}");
     assert!(other > 1.0, "{other}");
+}
+
+#[test]
+fn a_sentry_tells_an_attack_once_and_its_end() {
+    let samples = lessons(1, 1600, true, thinned(), 0.0);
+    let mut sentry = Sentry::new(model(&samples), 16);
+    sentry.watch(server(1));
+    let mut batch = FlowBatch::default();
+    let mut told = Vec::new();
+    for second in 0..400_i64 {
+        batch.clear();
+        let from = if (200..230).contains(&second) { 30 } else { 0 };
+        for number in 0..from {
+            let source = Address::from_v4([198, 51, number, (second % 250) as u8]);
+            let mut attack = row(
+                source,
+                server(1),
+                17,
+                (53, (second * 31 % 60_000) as u16 + u16::from(number)),
+                second,
+            );
+            (attack.packets, attack.octets) = (3, 4200);
+            batch.push(&attack);
+        }
+        let mut peace = row(
+            Address::from_v4([192, 0, 2, 9]),
+            server(1),
+            6,
+            (30_000 + second as u16, 443),
+            second,
+        );
+        (peace.packets, peace.octets, peace.tcp_flags) = (12, 2400, 0x1b);
+        batch.push(&peace);
+        let now = second * 1_000_000_000;
+        batch.datagrams.push(DatagramInfo {
+            rows: 0..batch.len() as u32,
+            exporter: ExporterId(0),
+            exporter_address: Address::from_v4([192, 0, 2, 250]),
+            domain: ObservationDomainId(0),
+            protocol: ExportProtocol::Ipfix,
+            sequence: 0,
+            received_at: ReceivedAt::from_nanos(now),
+            export_time: ExportTime::from_nanos(now),
+            present: ColumnSet::TCP_FLAGS,
+        });
+        sentry.handle_batch(&batch);
+        sentry.handle_time(now);
+        told.extend(std::iter::from_fn(|| sentry.poll_alarm()));
+    }
+    let kinds: Vec<(&str, bool)> = told
+        .iter()
+        .map(|alarm| (alarm.class.as_str(), alarm.end.is_some()))
+        .collect();
+    assert_eq!(
+        kinds,
+        [("dns-amplification", false), ("dns-amplification", true)],
+        "{told:#?}"
+    );
+    assert!((200..206).contains(&told[0].detected), "{told:#?}");
+    assert!(!told[0].reasons.is_empty());
 }

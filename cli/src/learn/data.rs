@@ -127,10 +127,10 @@ impl Teacher {
     }
 
     fn read_capture(&mut self, path: &Path, name: &str) -> anyhow::Result<()> {
-        let mut capture = Capture::open(path)?;
+        let capture = Capture::open(path)?;
         let mut decoders = Decoders::new(&DecoderLimits::default(), ColumnSet::NONE);
         let mut batch = FlowBatch::default();
-        while let Some(datagram) = capture.next() {
+        for datagram in capture {
             batch.clear();
             decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
             self.take_batch(&batch, name);
