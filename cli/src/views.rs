@@ -16,6 +16,7 @@ use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, StoreCounters};
 
+use crate::daemon::SamplerView;
 use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
@@ -76,6 +77,8 @@ pub(crate) struct ShardView {
     pub(crate) refused: Vec<TrustView>,
     /// What went to each mirror.
     pub(crate) mirrors: Vec<(SocketAddr, MirrorCounters)>,
+    /// What each packet sampler counted.
+    pub(crate) samplers: Vec<SamplerView>,
     /// Records by zone and exporter, an estimate; the coverage is the exporter's.
     pub(crate) shares: Vec<(String, Coverage, u64)>,
 }
@@ -105,6 +108,7 @@ impl ShardView {
         self.trust.too_many_records += other.trust.too_many_records;
         self.trust.evicted_exporters += other.trust.evicted_exporters;
         self.refused.extend_from_slice(&other.refused);
+        self.samplers.extend_from_slice(&other.samplers);
         for (to, counters) in &other.mirrors {
             match self.mirrors.iter_mut().find(|(known, _)| known == to) {
                 Some((_, sum)) => {

@@ -67,7 +67,7 @@ pub use error::{Declined, OpenError};
 pub use headers::SampledHeaders;
 pub use kernel::{KernelSettings, Program};
 pub use layout::{Flow, FlowKey, HEADERS, Sample, Totals};
-pub use parser::parse;
+pub use parser::{parse, parse_link};
 pub use rows::{Observation, push_sample};
 pub use sampler::Sampler;
 pub use settings::{Method, Mode, SamplerSettings};
