@@ -250,7 +250,7 @@ fn nfcapd_reads_what_is_exported() {
             "203.0.113.7",
             &port.to_string(),
             "9",
-            "UDP",
+            "17",
             "200",
             "25600",
         ];

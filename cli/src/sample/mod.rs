@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &SampleArguments) -> anyhow::Result<()> {
     for interface in &arguments.interfaces {
         let settings = settings(arguments, interface);
         let sampler = Sampler::open(&settings)?;
-        eprintln!("{}", sampler.story());
+        tell(&sampler.story());
         let observation = Observation::of(&sampler);
         sources.push((sampler, observation));
     }
@@ -70,9 +70,14 @@ pub(crate) fn run(arguments: &SampleArguments) -> anyhow::Result<()> {
     }
     sink.finish(&mut out).context("cannot write")?;
     for (sampler, _) in &mut sources {
-        eprintln!("{}", summary(sampler));
+        tell(&summary(sampler));
     }
     Ok(())
+}
+
+/// Says something to whoever started this, who may have gone.
+fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn settings(arguments: &SampleArguments, interface: &str) -> SamplerSettings {
@@ -137,7 +142,7 @@ impl Sink {
             Self::Export(exporters) => {
                 for mut exporter in exporters {
                     exporter.finish(ReceivedAt::from_nanos(wall_clock()));
-                    eprintln!("{}", exporter.summary());
+                    tell(&exporter.summary());
                 }
                 Ok(())
             }
