@@ -13,6 +13,10 @@ use weir_flow_record::Timestamp;
 pub enum Action {
     /// Help is asked for.
     Ask,
+    /// Help would be asked for, were it not for the dry run.
+    WouldAsk,
+    /// And would not be needed any more.
+    WouldWithdraw,
     /// A request of another attack protects the target already.
     Covered,
     /// Nobody is asked.

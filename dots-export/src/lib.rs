@@ -46,7 +46,7 @@ pub use command::{
 };
 pub use config::{
     ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode, SessionConfig, Share,
-    Transport, UpstreamConfig, UpstreamSettings, check,
+    Transport, UpstreamConfig, UpstreamSettings, When, ZoneConfig, check,
 };
 pub use decision::{Action, Decision};
 pub use discovery::{
