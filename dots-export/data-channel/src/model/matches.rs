@@ -118,6 +118,31 @@ impl Matches {
         }
     }
 
+    /// Whether nothing but addresses is looked at.
+    #[must_use]
+    pub fn is_of_all_traffic(&self) -> bool {
+        let bare = match &self.l3 {
+            None => true,
+            Some(L3::Ipv4(ipv4)) => {
+                *ipv4
+                    == Ipv4Match {
+                        source: ipv4.source,
+                        destination: ipv4.destination,
+                        ..Ipv4Match::default()
+                    }
+            }
+            Some(L3::Ipv6(ipv6)) => {
+                *ipv6
+                    == Ipv6Match {
+                        source: ipv6.source,
+                        destination: ipv6.destination,
+                        ..Ipv6Match::default()
+                    }
+            }
+        };
+        bare && self.l4.is_none()
+    }
+
     pub(super) fn read(mut element: Element<'_>) -> Result<Self, BodyFault> {
         let l3 = match (element.container("ipv4")?, element.container("ipv6")?) {
             (None, None) => None,
