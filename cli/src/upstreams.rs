@@ -210,13 +210,34 @@ pub(crate) fn note(views: &Views, notice: &ClientNotice) {
             server,
             max_age,
             followed: true,
-        } => tracing::warn!(%upstream, %server, max_age, "redirected to another server"),
+        } => {
+            tracing::warn!(%upstream, %server, max_age, "redirected to another server");
+            views.count_redirect(upstream, true);
+        }
         ClientNotice::Redirected {
             upstream, server, ..
-        } => tracing::error!(%upstream, %server, "redirected in a circle: not followed"),
+        } => {
+            tracing::error!(%upstream, %server, "redirected in a circle: not followed");
+            views.count_redirect(upstream, false);
+        }
         ClientNotice::Orphan { upstream, mid } => {
             tracing::warn!(%upstream, mid, "a mitigation that nobody holds is withdrawn");
         }
+        ClientNotice::Switched {
+            upstream,
+            filters,
+            refused: None,
+            ..
+        } => tracing::info!(%upstream, ?filters, "filters are switched on"),
+        ClientNotice::Switched {
+            upstream,
+            filters,
+            refused: Some(words),
+            ..
+        } => tracing::warn!(%upstream, ?filters, %words, "filters are not switched on"),
+        ClientNotice::Accepting {
+            upstream, filters, ..
+        } => tracing::warn!(%upstream, ?filters, "attack traffic is let through by an accept-list"),
         ClientNotice::Held { .. } | ClientNotice::Told { .. } => {}
     }
 }

@@ -33,6 +33,8 @@ pub enum Action {
     Unreachable,
     /// The upstream tells of a new status.
     Status,
+    /// Filters are switched on, or could not be, or are in the way.
+    Filter,
     /// The next upstream's turn.
     FallBack,
     /// A mitigation is withdrawn.

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, MitigationStatus};
 use weir_dots_proto::body::Scope;
-use weir_flow_record::Timestamp;
+use weir_flow_record::{Timestamp, Vector};
 
 use crate::config::PolicySettings;
 use crate::standing::Decline;
+
+/// Vectors with a smaller share are worth no filter.
+const LARGE_SHARE: f64 = 0.1;
 
 /// An attack that somebody is told of.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ pub(crate) struct Asked {
     pub(crate) dropped: u64,
     /// Attacks whose mitigations this one replaces once it is granted.
     pub(crate) supersedes: Vec<weir_attack_event::AttackId>,
+    /// What the upstream's client knows the attack to be made of.
+    pub(crate) vectors: BTreeSet<Vector>,
 }
 
 impl Asked {
@@ -79,6 +84,7 @@ impl Asked {
             status: None,
             dropped: 0,
             supersedes: Vec::new(),
+            vectors: BTreeSet::new(),
         }
     }
 }
@@ -93,6 +99,13 @@ impl Followed {
     pub(crate) fn is_told(&self) -> bool {
         self.told_at.is_some()
             || (!self.is_rehearsal() && self.event.severity >= self.policy.telemetry_severity)
+    }
+
+    /// The vectors that make up a tenth of the attack or more.
+    pub(crate) fn vectors(&self) -> BTreeSet<Vector> {
+        let vectors = self.event.vectors.iter();
+        let large = vectors.filter(|vector| vector.share >= LARGE_SHARE);
+        large.map(|vector| vector.name).collect()
     }
 
     /// bit/s that the attack is known to take: the lower bound of its newest second, or that of its median if it is more.

@@ -134,6 +134,8 @@ impl Recorder {
             }
             // It tells of normal times, not of attacks.
             ClientCommand::Setup { .. } | ClientCommand::MappingShared => Vec::new(),
+            // A replay has no data channel, and so no filters to switch.
+            ClientCommand::Prepared { .. } | ClientCommand::Vectors { .. } => Vec::new(),
         };
         let Some(attack) = command.attack() else {
             return records;

@@ -45,8 +45,11 @@ fn drain(exporter: &mut Exporter) -> Vec<String> {
                 )
             }
             ClientCommand::Withdraw { attack } => format!("{upstream}: withdraw {attack}"),
-            ClientCommand::Setup { .. } | ClientCommand::MappingShared => {
-                format!("{upstream}: set up")
+            ClientCommand::Setup { .. }
+            | ClientCommand::MappingShared
+            | ClientCommand::Prepared { .. } => format!("{upstream}: set up"),
+            ClientCommand::Vectors { attack, vectors } => {
+                format!("{upstream}: {attack} is {vectors:?}")
             }
             ClientCommand::Efficacy { attack, .. } => format!("{upstream}: rate {attack}"),
             ClientCommand::Telemetry { attack, ended, .. } => {

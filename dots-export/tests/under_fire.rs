@@ -41,6 +41,8 @@ fn orders(exporter: &mut Exporter) -> Vec<String> {
             ClientCommand::Telemetry { .. }
             | ClientCommand::Setup { .. }
             | ClientCommand::MappingShared
+            | ClientCommand::Prepared { .. }
+            | ClientCommand::Vectors { .. }
             | ClientCommand::Efficacy { .. } => {}
         }
     }

@@ -21,6 +21,7 @@ impl Client {
             return;
         }
         self.advance_audit(now);
+        self.advance_filters(now);
         let audited = matches!(self.audit, Audit::Done(_));
         let mut due: Vec<(Mid, Due)> = self
             .mitigations

@@ -181,6 +181,9 @@ impl Client {
             // The same request, under another name (RFC 9132 §4.4.1.2).
             return;
         }
+        if self.take_refused_switches(now, mid, answer) {
+            return;
+        }
         let Some(held) = self.mitigations.get_mut(&mid) else {
             return;
         };
@@ -267,6 +270,7 @@ impl Client {
         }
         let report = self.report(mid, &attack, &granted.unwrap_or_default(), Some(lifetime));
         self.notify(ClientNotice::Granted(report));
+        self.note_switched(mid);
         self.withdraw_replaced(mid, &attack);
     }
 

@@ -7,6 +7,7 @@ mod advance;
 mod answers;
 mod discovered;
 mod efficacy;
+mod filters;
 mod journal;
 mod mitigation;
 mod negotiation;
@@ -28,6 +29,8 @@ use weir_dots_proto::{Cuid, Mid, SessionParameters, Sid, Tmid, Tsid};
 use weir_dtls::Validity;
 
 pub use self::efficacy::Efficacy;
+use self::filters::Filters;
+pub use self::filters::PreparedFilter;
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
 use self::negotiation::Negotiation;
@@ -142,6 +145,7 @@ pub struct Client {
     collisions: u32,
     /// The server has our vendor mapping.
     mapping_shared: bool,
+    filters: Filters,
     discovered: Option<Discovery>,
     redirects: Redirects,
     mitigations: BTreeMap<Mid, Held>,
@@ -203,6 +207,7 @@ impl Client {
             setup: Setup::default(),
             collisions: 0,
             mapping_shared: false,
+            filters: Filters::default(),
             discovered: None,
             redirects: Redirects::default(),
             mitigations: BTreeMap::new(),
@@ -241,6 +246,8 @@ impl Client {
             ClientCommand::Efficacy { attack, efficacy } => {
                 self.handle_efficacy(&attack, &efficacy);
             }
+            ClientCommand::Prepared { filters } => self.handle_prepared(filters),
+            ClientCommand::Vectors { attack, vectors } => self.handle_vectors(attack, vectors),
         }
         self.note_mitigating();
         self.advance(now);
@@ -370,7 +377,8 @@ impl Client {
         let told = told
             .chain(self.setup.timers())
             .chain(self.negotiation.timer())
-            .chain(self.redirects.due());
+            .chain(self.redirects.due())
+            .chain(self.filters.timer());
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
     }
@@ -434,13 +442,18 @@ impl Client {
         for mid in unsent {
             self.forget(mid);
         }
-        let mid = next_id(self.last_mid, !self.is_under_attack());
-        self.last_mid = Some(mid);
+        let held = self.hold(attack, scope, lifetime);
+        held.silent_at = Some(now + PATIENCE);
+    }
+
+    /// Notes a request under a new identifier, which is made once it is durable.
+    fn hold(&mut self, attack: AttackId, scope: Scope, lifetime: Lifetime) -> &mut Held {
+        let mid = Mid(next_id(self.last_mid, !self.is_under_attack()));
+        self.last_mid = Some(mid.0);
         self.persist_identifiers();
         let mut held = Held::new(attack, scope, lifetime, ChangeId(0));
-        held.silent_at = Some(now + PATIENCE);
-        held.waits_for = self.persist(held.saved(Mid(mid)));
-        self.mitigations.insert(Mid(mid), held);
+        held.waits_for = self.persist(held.saved(mid));
+        self.mitigations.entry(mid).insert_entry(held).into_mut()
     }
 
     /// Answers in the server's place: what cannot be asked must not be waited for.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use policy::{Order, PolicyConfig, PolicySettings, RequestMode, When};
-pub use upstream::{SessionConfig, Share, Transport, UpstreamConfig, UpstreamSettings};
+pub use upstream::{
+    AcceptListWhen, SessionConfig, Share, Transport, UpstreamConfig, UpstreamSettings,
+};
 
 use policy::check_policy;
 use upstream::check_upstream;

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_dots_proto::body::{ConfigParameters, SignalConfig, Tunable};
 use weir_dtls::{CredentialFiles, Credentials, DtlsError, OwnFiles};
-use weir_flow_record::Period;
+use weir_flow_record::{Period, Vector};
 
 use super::Faults;
 use crate::discovery::{DiscoverySettings, ResolverSettings, read_domain, read_resolver};
@@ -41,6 +41,18 @@ pub enum Share {
     Telemetry,
     /// Pipes and baselines.
     Setup,
+}
+
+/// When an accept list is in force.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AcceptListWhen {
+    /// It is installed so that it applies while a mitigation stands (RFC 8783 `activate-when-mitigating`).
+    #[default]
+    Mitigating,
+    /// It is installed switched off; the signal channel switches it on once a mitigation stands (RFC 9133), for servers that
+    /// hold a filter ready only when they are told to.
+    Switched,
 }
 
 /// `[[upstream]]`: a DOTS server.
@@ -93,6 +105,11 @@ pub struct UpstreamConfig {
     /// channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accept_list: Option<PathBuf>,
+    /// What becomes of the accept list in peace.
+    pub accept_list_when: AcceptListWhen,
+    /// Kinds of attack, by the names of the catalogue, against which a filter is installed in peace, switched off: the signal
+    /// channel switches it on once a mitigation of such an attack stands (RFC 9133). Needs the data channel.
+    pub prepared_filters: Vec<Vector>,
     /// Prefixes that this provider assigned: only targets within them concern it (RFC 9284). Empty: any.
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
@@ -122,6 +139,8 @@ impl Default for UpstreamConfig {
             interface: None,
             data_channel: String::new(),
             accept_list: None,
+            accept_list_when: AcceptListWhen::default(),
+            prepared_filters: Vec::new(),
             prefixes: Vec::new(),
             share: vec![Share::Mitigation, Share::Telemetry, Share::Setup],
             session: None,
@@ -214,6 +233,10 @@ pub struct UpstreamSettings {
     pub data_channel: Option<String>,
     /// File of sources that are known to be good.
     pub accept_list: Option<PathBuf>,
+    /// What becomes of them in peace.
+    pub accept_list_when: AcceptListWhen,
+    /// Kinds of attack against which a filter is installed, switched off.
+    pub prepared_filters: BTreeSet<Vector>,
     /// Where its addresses, ports and data channel come from, if from the DNS.
     pub discovery: Option<DiscoverySettings>,
     /// Session configuration to negotiate.
@@ -300,6 +323,8 @@ pub(super) fn check_upstream(
         share: config.share.iter().copied().collect(),
         data_channel,
         accept_list: config.accept_list.clone(),
+        accept_list_when: config.accept_list_when,
+        prepared_filters: config.prepared_filters.iter().copied().collect(),
         discovery,
         session: config.session.as_ref().map(SessionConfig::signal_config),
         files,
@@ -419,9 +444,14 @@ fn check_addresses(
 /// Host and port of the data channel; RFC 8783 is for HTTPS and certificates.
 fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults) -> Option<String> {
     if config.data_channel.is_empty() {
-        if config.accept_list.is_some() && config.discover.is_empty() {
-            let message = "an accept list goes over the data channel, which is missing";
-            faults.add(table, "accept_list", message);
+        let over_it = [
+            ("accept_list", config.accept_list.is_some()),
+            ("prepared_filters", !config.prepared_filters.is_empty()),
+        ];
+        for (key, is_set) in over_it {
+            if is_set && config.discover.is_empty() {
+                faults.add(table, key, "goes over the data channel, which is missing");
+            }
         }
         return None;
     }

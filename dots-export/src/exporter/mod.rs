@@ -96,6 +96,7 @@ impl Exporter {
             self.consider(&event.id);
             self.look_for_effect(&event.id);
             self.rate(&event.id);
+            self.name_vectors(&event.id);
         }
         self.tell(now, &event.id, ended);
         if ended {
@@ -325,6 +326,26 @@ impl Exporter {
         if let Some(followed) = self.attacks.get_mut(id) {
             followed.told_at = Some(now);
             followed.untold = false;
+        }
+    }
+
+    /// Tells clients that ask for help what the attack is made of, where that says which filters they switch on.
+    fn name_vectors(&mut self, id: &AttackId) {
+        let Some(followed) = self.attacks.get_mut(id) else {
+            return;
+        };
+        let vectors = followed.vectors();
+        for asked in followed.lanes.iter_mut().filter_map(Lane::asked_mut) {
+            let settings = self.settings.upstream(&asked.upstream);
+            let switches = settings.is_some_and(|one| !one.prepared_filters.is_empty());
+            if switches && asked.vectors != vectors {
+                asked.vectors.clone_from(&vectors);
+                let command = ClientCommand::Vectors {
+                    attack: id.clone(),
+                    vectors: vectors.clone(),
+                };
+                self.commands.push_back((asked.upstream.clone(), command));
+            }
         }
     }
 

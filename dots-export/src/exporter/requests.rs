@@ -182,6 +182,7 @@ impl Exporter {
             lifetime,
         };
         self.commands.push_back((upstream, command));
+        self.name_vectors(id);
     }
 
     /// The first upstream of a lane that may be asked, concerns the target (RFC 9284 §5), and was not tried.
