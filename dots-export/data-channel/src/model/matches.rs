@@ -123,22 +123,8 @@ impl Matches {
     pub fn is_of_all_traffic(&self) -> bool {
         let bare = match &self.l3 {
             None => true,
-            Some(L3::Ipv4(ipv4)) => {
-                *ipv4
-                    == Ipv4Match {
-                        source: ipv4.source,
-                        destination: ipv4.destination,
-                        ..Ipv4Match::default()
-                    }
-            }
-            Some(L3::Ipv6(ipv6)) => {
-                *ipv6
-                    == Ipv6Match {
-                        source: ipv6.source,
-                        destination: ipv6.destination,
-                        ..Ipv6Match::default()
-                    }
-            }
+            Some(L3::Ipv4(ipv4)) => ipv4.is_of_all_traffic(),
+            Some(L3::Ipv6(ipv6)) => ipv6.is_of_all_traffic(),
         };
         bare && self.l4.is_none()
     }

@@ -28,7 +28,7 @@ pub use capabilities::{AddressFamily, Capabilities, Supported};
 pub use client::Registration;
 pub use element::{BodyFault, FaultKind, Source};
 pub use entry::{AclEntry, AclState, AliasEntry, Matched};
-pub use ip_match::{FragmentMatch, Ipv4Match, Ipv6Match};
+pub use ip_match::{Family, FragmentMatch, IpMatch, Ipv4Match, Ipv4Only, Ipv6Match, Ipv6Only};
 pub use mapping::{AttackMapping, Vendor, VendorMapping};
 pub use matches::{FlagsBitmask, IcmpMatch, L3, L4, Matches, TcpMatch, UdpMatch};
 pub use names::uri_host;

@@ -6,7 +6,6 @@ mod message;
 mod meter;
 mod nftables;
 mod probe;
-mod process;
 mod settings;
 mod several;
 mod webhook;
