@@ -11,6 +11,7 @@ mod demo;
 mod dots;
 mod exporters;
 mod filters;
+mod generate;
 mod http;
 mod journal;
 mod judge;
@@ -19,8 +20,10 @@ mod metrics;
 mod naming;
 mod overview;
 mod progress;
+mod query;
 mod replay;
 mod run;
+mod score;
 mod store;
 mod upstreams;
 mod views;
@@ -78,7 +81,10 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
         Command::Exporters(arguments) => exporters::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),
     }
 }

@@ -29,12 +29,14 @@
 
 mod assault;
 mod crowd;
+pub mod generator;
 mod label;
 mod mitigator;
 mod network;
 mod pcap;
 mod router;
 mod scenario;
+pub mod score;
 mod scrubber;
 mod traffic;
 
