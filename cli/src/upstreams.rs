@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_data_channel::DataServer;
@@ -53,9 +54,23 @@ pub(crate) fn start(
                 data_channel::start_client(settings, upstream, &started.cuid, &started.commands)?;
             // An empty queue has room.
             let _ = started.commands.try_send(setup(settings, upstream));
+            if upstream.subscribe {
+                let targets = targets(settings, upstream);
+                let _ = started.commands.try_send(ClientCommand::Watch { targets });
+            }
             Ok(started)
         })
         .collect()
+}
+
+/// Prefixes of the zones that concern an upstream, each once.
+fn targets(settings: &Settings, upstream: &UpstreamSettings) -> Vec<IpNet> {
+    let zones = settings.detector.zones.iter();
+    let own: Vec<IpNet> = zones
+        .filter(|zone| upstream.holds(&zone.prefixes))
+        .flat_map(|zone| zone.prefixes.iter().copied())
+        .collect();
+    IpNet::aggregate(&own)
 }
 
 /// What the upstream is told of normal times.
@@ -238,6 +253,10 @@ pub(crate) fn note(views: &Views, notice: &ClientNotice) {
         ClientNotice::Accepting {
             upstream, filters, ..
         } => tracing::warn!(%upstream, ?filters, "attack traffic is let through by an accept-list"),
+        ClientNotice::Observed { upstream, items } => {
+            tracing::info!(%upstream, attacks = items.len(), "the upstream tells of attacks");
+            views.set_observed(upstream, items);
+        }
         ClientNotice::Held { .. } | ClientNotice::Told { .. } => {}
     }
 }

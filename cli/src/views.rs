@@ -10,6 +10,7 @@ use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
+use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
 use weir_dtls::Validity;
 use weir_flow_aggregate::AggregateCounters;
@@ -29,6 +30,8 @@ pub(crate) struct Views {
     silent: Mutex<Vec<(Address, ReceivedAt)>>,
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
+    /// What upstreams tell of attacks on our zones.
+    observed: Mutex<BTreeMap<String, Vec<PreOrOngoingMitigation>>>,
     /// Redirections that were followed, and that were ignored as loops, by upstream.
     redirects: Mutex<BTreeMap<String, [u64; 2]>>,
     validities: Mutex<BTreeMap<String, Validity>>,
@@ -295,6 +298,16 @@ impl Views {
         let view = lock(&self.dots_server);
         view.as_ref()
             .map_or_else(Vec::new, |view| view.mitigators())
+    }
+
+    /// Notes what an upstream tells of attacks on our zones, in place of what it told before.
+    pub(crate) fn set_observed(&self, upstream: &str, items: &[PreOrOngoingMitigation]) {
+        lock(&self.observed).insert(upstream.to_owned(), items.to_vec());
+    }
+
+    /// What upstreams tell of attacks on our zones.
+    pub(crate) fn observed(&self) -> BTreeMap<String, Vec<PreOrOngoingMitigation>> {
+        lock(&self.observed).clone()
     }
 
     /// Counts a redirection by an upstream to another server.

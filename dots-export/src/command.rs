@@ -9,7 +9,8 @@ use weir_flow_record::Vector;
 
 use crate::client::{Efficacy, PreparedFilter, SetupPlan};
 use crate::discovery::Discovery;
-use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
+use ipnet::IpNet;
+use weir_dots_proto::body::{Lifetime, PreOrOngoingMitigation, Scope, Telemetry};
 use weir_dtls::Validity;
 
 /// Attacks whose names begin with this were named by an operator (`weir dots request`), not by the detector: no event
@@ -69,6 +70,11 @@ pub enum ClientCommand {
     },
     /// The server has our vendor mapping now: descriptions of attacks go no more (RFC 9244 §8.1.5).
     MappingShared,
+    /// Ask the server to tell of attacks on these targets (RFC 9244 §8.3), in place of those that were named before.
+    Watch {
+        /// The targets.
+        targets: Vec<IpNet>,
+    },
     /// The data channel has installed these filters: the signal channel may switch them on (RFC 9133). In place of those that
     /// were named before.
     Prepared {
@@ -99,7 +105,10 @@ impl ClientCommand {
             | Self::Efficacy { attack, .. }
             | Self::Vectors { attack, .. }
             | Self::Telemetry { attack, .. } => Some(attack),
-            Self::Setup { .. } | Self::Prepared { .. } | Self::MappingShared => None,
+            Self::Setup { .. }
+            | Self::Prepared { .. }
+            | Self::Watch { .. }
+            | Self::MappingShared => None,
         }
     }
 }
@@ -224,6 +233,14 @@ pub enum ClientNotice {
         filters: Vec<String>,
         /// Why it has not: its code and words.
         refused: Option<String>,
+    },
+    /// What the server tells of our targets (RFC 9244 §8.3), in place of what it told before; nothing where it sees no attack any
+    /// more.
+    Observed {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// Its telemetry.
+        items: Vec<PreOrOngoingMitigation>,
     },
     /// The server took telemetry.
     Told {

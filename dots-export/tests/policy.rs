@@ -47,6 +47,7 @@ fn drain(exporter: &mut Exporter) -> Vec<String> {
             ClientCommand::Withdraw { attack } => format!("{upstream}: withdraw {attack}"),
             ClientCommand::Setup { .. }
             | ClientCommand::MappingShared
+            | ClientCommand::Watch { .. }
             | ClientCommand::Prepared { .. } => format!("{upstream}: set up"),
             ClientCommand::Vectors { attack, vectors } => {
                 format!("{upstream}: {attack} is {vectors:?}")

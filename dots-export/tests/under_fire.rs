@@ -42,6 +42,7 @@ fn orders(exporter: &mut Exporter) -> Vec<String> {
             | ClientCommand::Setup { .. }
             | ClientCommand::MappingShared
             | ClientCommand::Prepared { .. }
+            | ClientCommand::Watch { .. }
             | ClientCommand::Vectors { .. }
             | ClientCommand::Efficacy { .. } => {}
         }

@@ -38,6 +38,7 @@ impl Client {
         self.advance_telemetry(now);
         self.advance_negotiation(now);
         self.advance_setup(now);
+        self.advance_watch(now);
     }
 
     /// Reports requests that wait for too long, each once.

@@ -16,6 +16,7 @@ mod reports;
 mod restore;
 mod setup;
 mod told;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use self::redirect::Redirects;
 use self::setup::Setup;
 pub use self::setup::{SetupItem, SetupPlan};
 use self::told::Told;
+use self::watch::Watch;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
 use crate::discovery::Discovery;
 use crate::request::{mitigate, mitigation_body, next_id};
@@ -146,6 +148,7 @@ pub struct Client {
     /// The server has our vendor mapping.
     mapping_shared: bool,
     filters: Filters,
+    watch: Watch,
     discovered: Option<Discovery>,
     redirects: Redirects,
     mitigations: BTreeMap<Mid, Held>,
@@ -184,6 +187,8 @@ enum Purpose {
     Config(Sid),
     Efficacy(Mid),
     Setup(String, Tsid),
+    Subscribe(Tmid),
+    Watch(Tmid),
     DeleteSetup(String),
 }
 
@@ -208,6 +213,7 @@ impl Client {
             collisions: 0,
             mapping_shared: false,
             filters: Filters::default(),
+            watch: Watch::default(),
             discovered: None,
             redirects: Redirects::default(),
             mitigations: BTreeMap::new(),
@@ -246,6 +252,7 @@ impl Client {
             ClientCommand::Efficacy { attack, efficacy } => {
                 self.handle_efficacy(&attack, &efficacy);
             }
+            ClientCommand::Watch { targets } => self.handle_watch(targets),
             ClientCommand::Prepared { filters } => self.handle_prepared(filters),
             ClientCommand::Vectors { attack, vectors } => self.handle_vectors(attack, vectors),
         }
@@ -269,6 +276,7 @@ impl Client {
             }
         }
         self.setup.handle_connected();
+        self.watch.handle_connected();
         self.negotiation.handle_connected();
         self.expect_telemetry(now);
         self.session.handle_connected(now);
@@ -378,7 +386,8 @@ impl Client {
             .chain(self.setup.timers())
             .chain(self.negotiation.timer())
             .chain(self.redirects.due())
-            .chain(self.filters.timer());
+            .chain(self.filters.timer())
+            .chain(self.watch.timer());
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
     }
@@ -574,6 +583,9 @@ impl Client {
                     if let Some(purpose) = self.take_purpose(id) {
                         self.handle_answer(now, purpose, &answer);
                     }
+                }
+                Notice::Notification { resource, body, .. } if self.is_watched(&resource) => {
+                    self.handle_watch_notification(&body);
                 }
                 Notice::Notification { body, max_age, .. } => {
                     self.handle_notification(now, body, max_age);

@@ -114,6 +114,8 @@ pub struct UpstreamConfig {
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
     pub share: Vec<Share>,
+    /// Whether it is asked to tell of attacks that it sees on our zones (RFC 9244 §8.3).
+    pub subscribe: bool,
     /// Heartbeats to negotiate; absent: those of RFC 9132.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionConfig>,
@@ -143,6 +145,7 @@ impl Default for UpstreamConfig {
             prepared_filters: Vec::new(),
             prefixes: Vec::new(),
             share: vec![Share::Mitigation, Share::Telemetry, Share::Setup],
+            subscribe: false,
             session: None,
         }
     }
@@ -239,6 +242,8 @@ pub struct UpstreamSettings {
     pub prepared_filters: BTreeSet<Vector>,
     /// Where its addresses, ports and data channel come from, if from the DNS.
     pub discovery: Option<DiscoverySettings>,
+    /// Whether it is asked to tell of attacks that it sees.
+    pub subscribe: bool,
     /// Session configuration to negotiate.
     pub session: Option<SignalConfig>,
     files: CredentialFiles,
@@ -326,6 +331,7 @@ pub(super) fn check_upstream(
         accept_list_when: config.accept_list_when,
         prepared_filters: config.prepared_filters.iter().copied().collect(),
         discovery,
+        subscribe: config.subscribe,
         session: config.session.as_ref().map(SessionConfig::signal_config),
         files,
     })

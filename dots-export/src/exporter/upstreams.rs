@@ -72,6 +72,7 @@ impl Exporter {
             | ClientNotice::Redirected { .. }
             | ClientNotice::Withdrawn { .. }
             | ClientNotice::Orphan { .. }
+            | ClientNotice::Observed { .. }
             | ClientNotice::Told { .. } => {}
         }
     }
