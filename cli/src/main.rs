@@ -10,6 +10,7 @@ mod decode;
 mod demo;
 mod dots;
 mod exporters;
+mod filters;
 mod generate;
 mod http;
 mod journal;
