@@ -10,6 +10,7 @@ mod decode;
 mod demo;
 mod dots;
 mod exporters;
+mod filters;
 mod generate;
 mod http;
 mod journal;
@@ -23,6 +24,7 @@ mod progress;
 mod query;
 mod replay;
 mod run;
+mod sample;
 mod score;
 mod store;
 mod upstreams;
@@ -81,6 +83,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Sample(arguments) => sample::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Exporters(arguments) => exporters::run(&arguments),
