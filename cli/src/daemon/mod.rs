@@ -53,6 +53,7 @@ use crate::data_channel;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
+use crate::learn;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
 use crate::upstreams;
@@ -285,7 +286,8 @@ impl Daemon {
                 .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
                 .transpose()?;
             let window = RecentWindow::new(limit);
-            move || window::run(window, &asks, &spares, &input, (&naming, store))
+            let shadows = learn::of_daemon(settings)?;
+            move || window::run(window, &asks, &spares, &input, (&naming, store), shadows)
         })?;
         let judge = spawn("weir-judge", {
             let thread = JudgeThread {

@@ -9,6 +9,7 @@ use weir_flow_record::FlowBatch;
 use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
+use crate::learn::{self, Shadow};
 use crate::naming::Naming;
 use crate::store::StoreWriter;
 
@@ -33,6 +34,7 @@ pub(super) fn run(
     spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
     (naming, store): (&Naming, Option<StoreWriter>),
+    mut shadows: Vec<Shadow>,
 ) {
     let mut overlap = Overlap::default();
     'serve: while let Ok(first) = asks.recv() {
@@ -41,6 +43,7 @@ pub(super) fn run(
                 Ask::Batch(shard, batch) => {
                     window.handle_batch(&batch);
                     overlap.handle_batch(&batch);
+                    learn::show(&mut shadows, &batch);
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }
