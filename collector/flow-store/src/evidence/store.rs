@@ -328,13 +328,13 @@ impl EvidenceStore {
         tracing::error!(%attack, %error, "flows of attacks are not kept for 10 s");
     }
 
-    /// Deletes ended bundles, the oldest first, until the others fit.
+    /// Deletes ended bundles, the oldest first, until the others fit. The last one stays.
     fn keep_within_size(&mut self) {
         let limit = self.settings.max_size;
         if limit == 0 {
             return;
         }
-        while self.octets() > limit {
+        while self.octets() > limit && self.bundles.len() > 1 {
             let ended = self.bundles.iter().filter(|(_, bundle)| bundle.has_ended());
             let oldest = ended.min_by_key(|(_, bundle)| bundle.changed);
             let Some(attack) = oldest.map(|(attack, _)| attack.clone()) else {
