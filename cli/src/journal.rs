@@ -5,7 +5,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use anyhow::Context;
 use weir_collector::DecoderState;
-use weir_detector::SavedAttack;
+use weir_detector::Saved;
 use weir_dots_export::StateChange as ClientChange;
 use weir_enrichment::LearnedName;
 use weir_state::{Batch, Stage, State};
@@ -81,20 +81,20 @@ impl Journal {
         }
     }
 
-    /// Attacks that were open.
-    pub(crate) fn attacks(&self) -> anyhow::Result<Vec<SavedAttack>> {
+    /// What the detector knew: attacks that were open, mutes, and targets that were attacked before.
+    pub(crate) fn attacks(&self) -> anyhow::Result<Vec<Saved>> {
         self.read(Stage::Attacks)
     }
 
-    /// Keeps attacks; durable when it returns.
-    pub(crate) fn keep_attacks(&self, attacks: &[SavedAttack]) -> anyhow::Result<()> {
+    /// Keeps what the detector knows; durable when it returns.
+    pub(crate) fn keep_attacks(&self, rows: &[Saved]) -> anyhow::Result<()> {
         let mut batch = Batch::new();
-        for attack in attacks {
-            let key = attack.id().to_string();
-            if attack.is_closed() {
+        for row in rows {
+            let key = row.key();
+            if row.is_removal() {
                 batch.delete(Stage::Attacks, key.as_bytes());
             } else {
-                batch.put_json(Stage::Attacks, key.as_bytes(), attack)?;
+                batch.put_json(Stage::Attacks, key.as_bytes(), row)?;
             }
         }
         Ok(self.state.write(&batch)?)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
-use weir_detector::{Detector, DetectorOutput, SavedAttack};
+use weir_detector::{Detector, DetectorOutput, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, Exporter, Standing};
 use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
 use weir_flow_record::Timestamp;
@@ -19,7 +19,7 @@ pub(crate) struct Judge {
 /// What follows from what was seen.
 pub(crate) enum Verdict {
     /// To be durable before the commands that follow it leave.
-    Persist(Box<SavedAttack>),
+    Persist(Box<Saved>),
     /// To be told.
     Event(Box<AttackEvent>),
     /// For a shard.
@@ -114,7 +114,7 @@ impl Judge {
                     return Some(Verdict::Event(event));
                 }
                 DetectorOutput::DrillDown(question) => return Some(Verdict::DrillDown(question)),
-                DetectorOutput::Persist(attack) => return Some(Verdict::Persist(attack)),
+                DetectorOutput::Persist(row) => return Some(Verdict::Persist(row)),
                 DetectorOutput::Watch(list) => self.merger.handle_watch(&list),
             }
         }

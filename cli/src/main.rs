@@ -18,8 +18,10 @@ mod metrics;
 mod naming;
 mod overview;
 mod progress;
+mod query;
 mod replay;
 mod run;
+mod score;
 mod store;
 mod upstreams;
 mod views;
@@ -77,7 +79,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
         Command::Exporters(arguments) => exporters::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),
     }
 }

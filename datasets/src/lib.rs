@@ -35,6 +35,7 @@ mod network;
 mod pcap;
 mod router;
 mod scenario;
+pub mod score;
 mod scrubber;
 mod traffic;
 

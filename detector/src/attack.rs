@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use weir_attack_event::{
     AttackEvent, AttackId, Coverage, EventKind, Findings, Gauge, MitigationReport,
     MitigationStatus, Reason, Severity, Target, Traffic, VectorShare,
@@ -11,8 +10,9 @@ use weir_attack_event::{
 use weir_flow_aggregate::{Bucket, TargetScope};
 use weir_flow_record::{TargetKey, Timestamp, Vector};
 
-use crate::config::Threshold;
-use crate::track::{Metric, Second, Track};
+use crate::overrides::ByHand;
+use crate::saved::{SavedAttack, number_of, scope_of};
+use crate::track::{Limit, Metric, Second, Track};
 
 /// Seconds over which percentiles are taken: the default measurement interval.
 const MEASUREMENT: i64 = 300;
@@ -20,6 +20,8 @@ const MEASUREMENT: i64 = 300;
 const NAMED: f64 = 0.1;
 /// How long a mitigation that says nothing of its lifetime, or of what it drops, may hold an attack open.
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);
+/// Quiet seconds within an attack that count as a gap between pulses: fewer may be filled by late records.
+const GAP: i64 = 5;
 
 /// Sums per vector: octets and packets.
 type Sums = BTreeMap<Vector, (u64, u64)>;
@@ -37,11 +39,17 @@ pub(crate) struct Attack {
     /// The rate that fired first: shares are of its traffic.
     pub(crate) metric: Metric,
     pub(crate) why: Vec<Reason>,
-    /// Places of the thresholds that fired, in the zone's list.
-    pub(crate) fired: Vec<usize>,
+    /// The limits that fired.
+    pub(crate) limits: Vec<Limit>,
     /// Newest second that was not quiet.
     pub(crate) last_busy: i64,
+    /// Longest quiet between two of its seconds that were not.
+    pub(crate) longest_gap: i64,
+    /// How long it is held through quiet.
     pub(crate) clear_for: Duration,
+    /// At least so long, since the target was attacked before.
+    pub(crate) held_for: Duration,
+    pub(crate) by_hand: Option<ByHand>,
     pub(crate) findings: Option<Findings>,
     pub(crate) mitigation: Option<Mitigation>,
     pub(crate) dry_run: bool,
@@ -63,35 +71,6 @@ pub(crate) struct Mitigation {
     report: MitigationReport,
     expires: Timestamp,
     quiet_since: Option<Timestamp>,
-}
-
-/// An attack as it survives a restart.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct SavedAttack {
-    pub(crate) event: AttackEvent,
-    pub(crate) key: TargetKey,
-    pub(crate) metric: Metric,
-    pub(crate) scope: u8,
-}
-
-impl SavedAttack {
-    /// The attack.
-    #[must_use]
-    pub fn id(&self) -> &AttackId {
-        &self.event.id
-    }
-
-    /// Whether it has ended: then there is nothing left to keep.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.event.kind == EventKind::AttackEnd
-    }
-
-    /// The newest event.
-    #[must_use]
-    pub fn event(&self) -> &AttackEvent {
-        &self.event
-    }
 }
 
 /// What an attack begins with.
@@ -126,9 +105,12 @@ impl Attack {
             severity: Severity::Low,
             metric,
             why: Vec::new(),
-            fired: Vec::new(),
+            limits: Vec::new(),
             last_busy: start_second,
+            longest_gap: 0,
             clear_for: Duration::ZERO,
+            held_for: Duration::ZERO,
+            by_hand: None,
             findings: None,
             mitigation: None,
             dry_run,
@@ -145,14 +127,9 @@ impl Attack {
     /// The attack of an earlier run.
     pub(crate) fn restore(saved: SavedAttack) -> Self {
         let event = saved.event;
-        let scope = match saved.scope {
-            0 => TargetScope::Host,
-            1 => TargetScope::Prefix,
-            _ => TargetScope::Zone,
-        };
         let mut attack = Self::begin(Beginning {
             key: saved.key,
-            scope,
+            scope: scope_of(saved.scope),
             target: event.target,
             start_second: event.start_time.second(),
             now: event.detected_at,
@@ -167,7 +144,9 @@ impl Attack {
         attack.traffic = event.traffic;
         attack.findings = event.findings;
         attack.last_event = event.time;
-        attack.last_busy = event.time.second();
+        attack.last_busy = saved.last_busy.unwrap_or(event.time.second());
+        attack.limits = saved.limits;
+        attack.by_hand = saved.by_hand;
         attack.restored = true;
         attack.told = (
             attack.vectors.iter().map(|v| v.attack_id).collect(),
@@ -176,7 +155,7 @@ impl Attack {
         );
         if let Some(mut report) = event.mitigation {
             report.attack = attack.id.clone();
-            attack.handle_mitigation(event.time, &report, &[]);
+            attack.handle_mitigation(event.time, &report);
         }
         attack
     }
@@ -186,7 +165,10 @@ impl Attack {
             event: event.clone(),
             key: self.key,
             metric: self.metric,
-            scope: self.scope as u8,
+            scope: number_of(self.scope),
+            limits: self.limits.clone(),
+            by_hand: self.by_hand.clone(),
+            last_busy: Some(self.last_busy),
         }
     }
 
@@ -198,26 +180,23 @@ impl Attack {
     }
 
     /// Looks at the seconds anew: what is busy, how much, of what kind.
-    pub(crate) fn measure(
-        &mut self,
-        track: &Track,
-        thresholds: &[Threshold],
-        vendor_id: u32,
-        now: Timestamp,
-    ) {
+    pub(crate) fn measure(&mut self, track: &Track, vendor_id: u32, now: Timestamp) {
         let start = self.start.second();
         for (second, content) in track.since(track.changed_from.max(start)) {
-            if self
-                .fired
-                .iter()
-                .filter_map(|index| thresholds.get(*index))
-                .any(|t| is_busy(t, content))
-            {
+            if self.limits.iter().any(|limit| limit.is_busy(content)) {
+                let gap = second - self.last_busy - 1;
+                if gap >= GAP {
+                    self.longest_gap = self.longest_gap.max(gap);
+                }
                 self.last_busy = self.last_busy.max(second);
             }
         }
         let mut sums = self.forgotten.clone();
-        let until = self.last_busy;
+        let until = if self.limits.is_empty() {
+            i64::MAX
+        } else {
+            self.last_busy
+        };
         track
             .since(start)
             .filter(|(second, _)| *second <= until)
@@ -230,26 +209,35 @@ impl Attack {
                 &sums,
                 self.metric,
                 vendor_id,
-                confidence(track, until, self.metric),
+                confidence(track, self.last_busy, self.metric),
             );
         }
         self.traffic = traffic(track, start, now);
+        self.note_news();
+    }
+
+    /// An attack of which only an operator's word is known.
+    pub(crate) fn name_by_hand(&mut self, vector: Vector, vendor_id: u32) {
+        self.vectors = vec![VectorShare {
+            vendor_id,
+            attack_id: vector.attack_id(),
+            name: vector,
+            share: 1.0,
+            confidence: 1.0,
+        }];
+    }
+
+    fn note_news(&mut self) {
         let listed: Vec<u32> = self.vectors.iter().map(|vector| vector.attack_id).collect();
         self.news |= listed != self.told.0 || self.severity != self.told.1;
     }
 
-    /// Takes in the upstream's word. A drop rate below the limits of `thresholds` is quiet.
-    pub(crate) fn handle_mitigation(
-        &mut self,
-        now: Timestamp,
-        report: &MitigationReport,
-        thresholds: &[Threshold],
-    ) {
+    /// Takes in the upstream's word. A drop rate below the limits that fired is quiet.
+    pub(crate) fn handle_mitigation(&mut self, now: Timestamp, report: &MitigationReport) {
         let lifetime = report.lifetime.map_or(LONGEST_HOLD, |seconds| {
             Duration::from_secs(u64::from(seconds))
         });
-        let quiet = report.status == MitigationStatus::AttackStopped
-            || self.drops_little(report, thresholds);
+        let quiet = report.status == MitigationStatus::AttackStopped || self.drops_little(report);
         let since = self
             .mitigation
             .as_ref()
@@ -263,7 +251,7 @@ impl Attack {
     }
 
     /// Whether what is dropped is below all limits that fired. A mitigation that has only been accepted drops nothing yet.
-    fn drops_little(&self, report: &MitigationReport, thresholds: &[Threshold]) -> bool {
+    fn drops_little(&self, report: &MitigationReport) -> bool {
         let unknown = report.bytes_dropped_per_second.is_none()
             && report.packets_dropped_per_second.is_none();
         if unknown {
@@ -274,15 +262,12 @@ impl Attack {
             .unwrap_or(0)
             .saturating_mul(8);
         let packets = report.packets_dropped_per_second.unwrap_or(0);
-        self.fired
-            .iter()
-            .filter_map(|index| thresholds.get(*index))
-            .all(|threshold| {
-                let below = |value: u64, limit: Option<u64>| {
-                    limit.is_none_or(|limit| (value as f64) < limit as f64 * threshold.clear_below)
-                };
-                below(bits, threshold.limits[0]) && below(packets, threshold.limits[1])
-            })
+        self.limits.iter().all(|fired| {
+            let below = |value: u64, limit: Option<u64>| {
+                limit.is_none_or(|limit| (value as f64) < limit as f64 * fired.clear_below)
+            };
+            below(bits, fired.limits[0]) && below(packets, fired.limits[1])
+        })
     }
 
     /// When the attack is over, if nothing more happens: its traffic has been quiet for `clear_for`, and where a mitigation
@@ -291,6 +276,14 @@ impl Attack {
         let quiet = Timestamp::from_seconds(self.last_busy + 1)
             .plus(self.clear_for)
             .plus(settle);
+        let quiet = match &self.by_hand {
+            // Nothing but the operator's word is known of it: with its time it is over.
+            Some(by_hand) if self.limits.is_empty() => {
+                return by_hand.until.unwrap_or(Timestamp::from_nanos(i64::MAX));
+            }
+            Some(by_hand) => quiet.max(by_hand.until.unwrap_or(Timestamp::from_nanos(i64::MAX))),
+            None => quiet,
+        };
         let Some(mitigation) = self
             .mitigation
             .as_ref()
@@ -351,15 +344,6 @@ impl Attack {
             dry_run: self.dry_run,
         }
     }
-}
-
-fn is_busy(threshold: &Threshold, second: &Second) -> bool {
-    let bucket = second.of(threshold.vector);
-    Metric::ALL.into_iter().any(|metric| {
-        threshold.limits[metric as usize].is_some_and(|limit| {
-            metric.value(&bucket) as f64 >= limit as f64 * threshold.clear_below
-        })
-    })
 }
 
 fn add_sums(sums: &mut Sums, second: &Second) {

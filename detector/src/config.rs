@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use weir_flow_aggregate::{Interesting, PrefixLength, TargetScope, ZonePrefixes};
 use weir_flow_record::{Direction, Period, Quantity, Vector, ZoneId};
 
+use crate::maintenance::{self, Maintenance, MaintenanceConfig};
+
 /// The table `[detector]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -19,6 +21,12 @@ pub struct DetectorConfig {
     pub top_talkers: usize,
     /// Time between updates of an attack that does not change.
     pub update_interval: Period,
+    /// A target that is attacked again within this time is held open for longer each time; 0 = never.
+    pub repeat_within: Period,
+    /// Attacks on a target within that time until it is held for `longest_hold`.
+    pub repeat_budget: u32,
+    /// The longest quiet that is held through.
+    pub longest_hold: Period,
 }
 
 impl Default for DetectorConfig {
@@ -28,6 +36,9 @@ impl Default for DetectorConfig {
             vendor_id: 32473,
             top_talkers: 10,
             update_interval: Period(Duration::from_secs(10)),
+            repeat_within: Period(Duration::from_secs(3600)),
+            repeat_budget: 5,
+            longest_hold: Period(Duration::from_secs(1800)),
         }
     }
 }
@@ -159,6 +170,8 @@ pub struct Threshold {
     pub clear_below: f64,
     /// How long it must be quiet.
     pub clear_for: Duration,
+    /// Of SYN and SYN-ACK: only what accepted connections do not explain is tested.
+    pub unexplained: bool,
 }
 
 /// A checked zone.
@@ -187,8 +200,16 @@ pub struct DetectorSettings {
     pub top_talkers: usize,
     /// Time between updates.
     pub update_interval: Duration,
+    /// Memory of attacks that are over.
+    pub repeat_within: Duration,
+    /// Attacks within the memory until the longest hold.
+    pub repeat_budget: u32,
+    /// The longest quiet that is held through.
+    pub longest_hold: Duration,
     /// By [`ZoneId`].
     pub zones: Vec<Zone>,
+    /// Times at which attacks on some prefixes are not told.
+    pub maintenance: Vec<Maintenance>,
 }
 
 /// Checks the tables; all mistakes at once.
@@ -221,7 +242,11 @@ pub fn check(
             vendor_id: detector.vendor_id,
             top_talkers: detector.top_talkers,
             update_interval: detector.update_interval.0,
+            repeat_within: detector.repeat_within.0,
+            repeat_budget: detector.repeat_budget,
+            longest_hold: detector.longest_hold.0,
             zones,
+            maintenance: Vec::new(),
         })
     } else {
         Err(checker.faults)
@@ -352,6 +377,7 @@ impl Checker {
             hold: i64::try_from(hold.as_secs()).unwrap_or(1),
             clear_below: threshold.clear_below,
             clear_for: threshold.clear_for.0,
+            unexplained: false,
         })
     }
 
@@ -379,6 +405,12 @@ impl Checker {
 }
 
 impl DetectorSettings {
+    /// Adds the tables `[[maintenance]]`; all their mistakes at once.
+    pub fn with_maintenance(mut self, tables: &[MaintenanceConfig]) -> Result<Self, Vec<Fault>> {
+        self.maintenance = maintenance::check(tables)?;
+        Ok(self)
+    }
+
     /// What aggregation needs of the zones: prefixes, and the rates from which on a target is worth telling. Half of the
     /// lowest limit, divided by the number of shards, since each sees only a part.
     #[must_use]

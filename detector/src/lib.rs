@@ -14,24 +14,30 @@
 mod attack;
 mod config;
 mod detector;
+mod maintenance;
+mod overrides;
+mod repeat;
+mod saved;
 mod track;
 mod words;
 
 use weir_attack_event::{AttackEvent, DrillDown};
 use weir_flow_aggregate::WatchList;
 
-pub use attack::SavedAttack;
 pub use config::{
     DetectorConfig, DetectorSettings, Fault, Scope, Threshold, ThresholdConfig, Zone, ZoneConfig,
     check,
 };
 pub use detector::Detector;
+pub use maintenance::{Maintenance, MaintenanceConfig};
+pub use overrides::{Mute, Overridden, Override, OverrideError};
+pub use saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat};
 
 /// What a detector wants.
 #[derive(Clone, Debug)]
 pub enum DetectorOutput {
     /// To be kept over a restart before the event that follows is acted on.
-    Persist(Box<SavedAttack>),
+    Persist(Box<Saved>),
     /// To be told.
     Event(Box<AttackEvent>),
     /// For the aggregators.

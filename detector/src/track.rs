@@ -1,19 +1,24 @@
 //! The seconds of one target as they are known so far.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use weir_flow_aggregate::{Bucket, Series};
 use weir_flow_record::Vector;
+
+use crate::config::Threshold;
 
 /// Seconds of a target that are kept: the default measurement interval (5 minutes) and a little.
 const SECONDS: usize = 320;
 /// Two-sided 95 % of a normal distribution.
 const Z: f64 = 1.96;
 
+/// Packets of established connections that explain one packet of a connection's beginning.
+const PACKETS_PER_CONNECTION: u64 = 2;
+
 /// One of the three rates that limits are given for; the discriminant is its place in lists of limits.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) enum Metric {
     Bits = 0,
     Packets = 1,
@@ -58,6 +63,77 @@ impl Metric {
             Self::Packets => "packets/s",
             Self::Flows => "flows/s",
         }
+    }
+}
+
+/// A limit as it was when it fired: what is above it, or near, is the attack.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Limit {
+    pub(crate) vector: Vector,
+    /// Only what accepted connections do not explain is tested.
+    pub(crate) unexplained: bool,
+    /// Bits, packets and flows per second.
+    pub(crate) limits: [Option<u64>; 3],
+    /// Share of the limit below which it is quiet.
+    pub(crate) clear_below: f64,
+    pub(crate) clear_for: Duration,
+}
+
+impl Limit {
+    /// What a threshold states.
+    pub(crate) fn of(threshold: &Threshold) -> Self {
+        Self {
+            vector: threshold.vector,
+            unexplained: threshold.unexplained,
+            limits: threshold.limits,
+            clear_below: threshold.clear_below,
+            clear_for: threshold.clear_for,
+        }
+    }
+
+    /// Whether another one tests the same traffic.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.vector, self.unexplained) == (other.vector, other.unexplained)
+    }
+
+    /// What of a second is tested.
+    pub(crate) fn tested(&self, second: &Second) -> Bucket {
+        let bucket = second.of(self.vector);
+        if self.unexplained {
+            unexplained(&bucket, &second.of(Vector::TcpAckFlood))
+        } else {
+            bucket
+        }
+    }
+
+    /// Whether a second is not quiet.
+    pub(crate) fn is_busy(&self, second: &Second) -> bool {
+        let bucket = self.tested(second);
+        Metric::ALL.into_iter().any(|metric| {
+            self.limits[metric as usize].is_some_and(|limit| {
+                metric.value(&bucket) as f64 >= limit as f64 * self.clear_below
+            })
+        })
+    }
+}
+
+/// What is left of the beginnings of connections once those are taken off that led to something: a crowd of clients sends many
+/// SYNs, and segments with ACK after each.
+fn unexplained(beginnings: &Bucket, established: &Bucket) -> Bucket {
+    let explained = established.packets / PACKETS_PER_CONNECTION;
+    if explained == 0 || beginnings.packets == 0 {
+        return *beginnings;
+    }
+    let left = beginnings.packets.saturating_sub(explained);
+    let part = left as f64 / beginnings.packets as f64;
+    let of = |count: u64| (count as f64 * part) as u64;
+    let each = (PACKETS_PER_CONNECTION * PACKETS_PER_CONNECTION) as f64;
+    Bucket {
+        octets: of(beginnings.octets),
+        packets: left,
+        flows: of(beginnings.flows),
+        octets_variance: beginnings.octets_variance,
+        packets_variance: beginnings.packets_variance + established.packets_variance / each,
     }
 }
 

@@ -1,18 +1,42 @@
 //! Reasons in words and figures.
 
+use std::time::Duration;
+
 use weir_attack_event::Reason;
 use weir_flow_aggregate::TargetScope;
 use weir_flow_record::Vector;
 
 use crate::config::Threshold;
+use crate::repeat::Repeat;
 use crate::track::Metric;
 
 /// A threshold that fired, and by what.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Crossing {
     pub(crate) metric: Metric,
     pub(crate) value: u64,
     pub(crate) lower: u64,
     pub(crate) limit: u64,
+}
+
+impl Crossing {
+    /// How far the lower bound is over the limit: at least 1.
+    pub(crate) fn ratio(&self) -> f64 {
+        self.lower as f64 / self.limit as f64
+    }
+}
+
+/// That a target was attacked before.
+pub(crate) fn repeat(repeat: &Repeat, held_for: Duration) -> Reason {
+    let times = match repeat.starts {
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    Reason(format!(
+        "attacked {times} shortly before, with up to {} s between: held open through {} s of quiet",
+        grouped(repeat.longest_gap.max(0).unsigned_abs()),
+        grouped(held_for.as_secs()),
+    ))
 }
 
 /// Why a threshold fired.

@@ -1,206 +1,15 @@
 //! From records to events, over the real aggregator: time, thresholds, life and scopes, told as stories.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
+mod support;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use weir_attack_event::{
-    AttackEvent, AttackId, EventKind, MitigationReport, MitigationStatus, Severity,
-};
-use weir_detector::{
-    Detector, DetectorConfig, DetectorOutput, SavedAttack, Scope, ThresholdConfig, ZoneConfig,
-    check,
-};
-use weir_flow_aggregate::{AggregateSettings, AggregationConfig, Aggregator};
-use weir_flow_record::{
-    Address, ColumnSet, DatagramInfo, Direction, ExportProtocol, ExportTime, ExporterId, FlowBatch,
-    ObservationDomainId, Period, Quantity, ReceivedAt, Row, Timestamp, Vector,
-};
-
-const START: i64 = 1_700_000_000;
-
-fn at(seconds: f64) -> Timestamp {
-    Timestamp::from_nanos(START * 1_000_000_000 + (seconds * 1e9) as i64)
-}
-
-fn threshold() -> ThresholdConfig {
-    ThresholdConfig {
-        clear_for: Period(Duration::from_secs(10)),
-        ..ThresholdConfig::default()
-    }
-}
-
-fn bits(limit: u64) -> ThresholdConfig {
-    ThresholdConfig {
-        bits_per_second: Some(Quantity(limit)),
-        ..threshold()
-    }
-}
-
-fn packets(limit: u64) -> ThresholdConfig {
-    ThresholdConfig {
-        packets_per_second: Some(Quantity(limit)),
-        ..threshold()
-    }
-}
-
-struct Pipeline {
-    aggregator: Aggregator,
-    detector: Detector,
-    now: Timestamp,
-    events: Vec<AttackEvent>,
-    saved: Vec<SavedAttack>,
-}
-
-impl Pipeline {
-    fn new(thresholds: &[ThresholdConfig]) -> Self {
-        let zone = ZoneConfig {
-            name: "zone".to_owned(),
-            prefixes: vec![
-                "203.0.113.0/24".parse().unwrap(),
-                "2001:db8:a::/48".parse().unwrap(),
-            ],
-            ..ZoneConfig::default()
-        };
-        let settings = check(&DetectorConfig::default(), thresholds, &[zone]).unwrap();
-        let aggregator = Aggregator::new(AggregateSettings {
-            config: AggregationConfig::default(),
-            zones: settings.zone_prefixes(1),
-            shard: 0,
-            active_timeouts: Vec::new(),
-        });
-        let detector = Detector::new(settings);
-        Self {
-            aggregator,
-            detector,
-            now: at(0.0),
-            events: Vec::new(),
-            saved: Vec::new(),
-        }
-    }
-
-    /// Lets all timers run that are due until `until`.
-    fn run(&mut self, until: Timestamp) {
-        loop {
-            let tick = self.aggregator.poll_timeout().map(|due| due.0);
-            let due = [tick, self.detector.poll_timeout()]
-                .into_iter()
-                .flatten()
-                .min();
-            let Some(due) = due.filter(|due| *due <= until) else {
-                break;
-            };
-            self.now = self.now.max(due);
-            self.aggregator.handle_timeout(ReceivedAt(due));
-            while let Some(summary) = self.aggregator.poll_summary() {
-                self.detector.handle_window(&summary);
-                self.drain();
-            }
-            self.detector.handle_timeout(due);
-            self.drain();
-        }
-        self.now = self.now.max(until);
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.detector.poll_output() {
-            match output {
-                DetectorOutput::Event(event) => self.events.push(*event),
-                DetectorOutput::Watch(list) => self.aggregator.handle_watch(&list),
-                DetectorOutput::Persist(attack) => self.saved.push(*attack),
-                DetectorOutput::DrillDown(_) => {}
-            }
-        }
-    }
-
-    /// Records that arrive at `received`, whose exporter's clock is right.
-    fn receive(&mut self, received: Timestamp, rows: &[Row]) {
-        self.run(received);
-        let mut batch = FlowBatch::default();
-        rows.iter().for_each(|row| batch.push(row));
-        batch.datagrams.push(DatagramInfo {
-            rows: 0..u32::try_from(rows.len()).unwrap(),
-            exporter: ExporterId(0),
-            exporter_address: Address::from_v4([192, 0, 2, 1]),
-            domain: ObservationDomainId(0),
-            protocol: ExportProtocol::Ipfix,
-            sequence: 0,
-            received_at: ReceivedAt(received),
-            export_time: ExportTime(received),
-            present: ColumnSet::FLOW_TIMES,
-        });
-        self.aggregator.handle_batch(&batch);
-    }
-
-    /// Time runs on until nothing is left to happen.
-    fn finish(&mut self) {
-        self.run(at(100_000.0));
-    }
-
-    fn kinds(&self) -> Vec<EventKind> {
-        self.events.iter().map(|event| event.kind).collect()
-    }
-
-    fn report(&mut self, id: &AttackId, status: MitigationStatus, dropped: u64, lifetime: u32) {
-        self.detector.handle_timeout(self.now);
-        self.drain();
-        self.detector.handle_mitigation(&MitigationReport {
-            attack: id.clone(),
-            upstream: "provider".into(),
-            mid: 1,
-            status,
-            bytes_dropped_per_second: Some(dropped),
-            packets_dropped_per_second: Some(dropped / 100),
-            bytes_dropped: Some(dropped),
-            packets_dropped: Some(dropped / 100),
-            lifetime: Some(lifetime),
-        });
-        self.drain();
-    }
-}
-
-fn host(last: u8) -> Address {
-    Address::from_v4([203, 0, 113, last])
-}
-
-/// A record to `target` from `start` to `end`.
-fn flow(target: Address, start: Timestamp, end: Timestamp, octets: u64, packets: u64) -> Row {
-    Row {
-        source_address: Address::from_v4([198, 51, 100, 1]),
-        destination_address: target,
-        source_port: 4444,
-        destination_port: 4445,
-        protocol: 17,
-        octets,
-        packets,
-        flow_start: start.nanos(),
-        flow_end: end.nanos(),
-        sampling_rate: 1,
-        ..Row::default()
-    }
-}
-
-/// `packets` of a second, told in ten records.
-fn second(
-    pipeline: &mut Pipeline,
-    second: f64,
-    target: Address,
-    packets: u64,
-    change: impl Fn(&mut Row),
-) {
-    for tenth in 0..10 {
-        let from = second + f64::from(tenth) * 0.1;
-        let mut row = flow(
-            target,
-            at(from),
-            at(from + 0.09),
-            packets * 10,
-            packets / 10,
-        );
-        change(&mut row);
-        pipeline.receive(at(from + 0.1), &[row]);
-    }
-}
+use support::{Pipeline, START, at, bits, flow, host, packets, second};
+use weir_attack_event::{AttackEvent, EventKind, MitigationStatus, Severity};
+use weir_detector::{DetectorConfig, Scope, ThresholdConfig, ZoneConfig, check};
+use weir_flow_record::{Address, Direction, Period, Row, Vector};
 
 #[test]
 fn a_long_record_raises_no_alarm_and_the_same_octets_in_3_s_do() {
@@ -406,11 +215,10 @@ fn after_a_restart_the_attack_goes_on_under_its_name() {
         second(&mut first, f64::from(begin), host(6), 5_000, |_| {});
     }
     let id = first.events[0].id.clone();
-    let saved = first.saved.last().unwrap();
-    let text = serde_json::to_string(saved).unwrap();
-
     let mut next = Pipeline::new(&limits);
-    next.detector.restore(serde_json::from_str(&text).unwrap());
+    for row in first.kept() {
+        next.detector.restore(row);
+    }
     next.drain();
     assert_eq!(next.detector.open_attacks().collect::<Vec<_>>(), [&id]);
     for begin in 10..13 {
@@ -427,7 +235,8 @@ fn after_a_restart_the_attack_goes_on_under_its_name() {
         (end.kind, &end.id, end.end_time),
         (EventKind::AttackEnd, &id, Some(at(13.0)))
     );
-    assert!(next.saved.last().unwrap().is_closed());
+    let row = next.saved.iter().rfind(|row| row.key() == id.to_string());
+    assert!(row.unwrap().is_removal());
 }
 
 #[test]

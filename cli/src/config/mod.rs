@@ -11,7 +11,9 @@ use weir_collector::{
     CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
 };
 use weir_data_channel::{DataChannelConfig, DataChannelSettings};
-use weir_detector::{DetectorConfig, DetectorSettings, ThresholdConfig, ZoneConfig};
+use weir_detector::{
+    DetectorConfig, DetectorSettings, MaintenanceConfig, ThresholdConfig, ZoneConfig,
+};
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
 use weir_enrichment::{EnrichmentConfig, Snapshot};
@@ -42,6 +44,8 @@ pub(crate) struct Config {
     thresholds: Vec<ThresholdConfig>,
     #[serde(rename = "zone", skip_serializing_if = "Vec::is_empty")]
     zones: Vec<ZoneConfig>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    maintenance: Vec<MaintenanceConfig>,
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     upstreams: Vec<UpstreamConfig>,
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
@@ -255,6 +259,7 @@ fn parse(
             .take_array("threshold")
             .unwrap_or_else(|| vec![ThresholdConfig::built_in()]),
         zones: document.take_array("zone").unwrap_or_default(),
+        maintenance: document.take_array("maintenance").unwrap_or_default(),
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
@@ -331,7 +336,8 @@ impl Config {
             document,
             store.map_err(|error| vec![("store".to_owned(), error.to_string())]),
         );
-        let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones);
+        let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
+            .and_then(|settings| settings.with_maintenance(&self.maintenance));
         let detector = noted(
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),

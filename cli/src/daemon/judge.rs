@@ -138,7 +138,7 @@ impl JudgeThread {
         let mut decided = false;
         while let Some(verdict) = self.judge.poll_verdict() {
             match verdict {
-                Verdict::Persist(attack) => saved.push(*attack),
+                Verdict::Persist(row) => saved.push(*row),
                 Verdict::Event(event) => self.tell(event),
                 Verdict::Watch(shard, list) => {
                     // A shard is gone only when everything stops.

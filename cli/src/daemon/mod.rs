@@ -138,8 +138,8 @@ impl Daemon {
         let mut shards = start_shards(settings, &journal)?;
         let naming = Arc::new(load_naming(settings, &journal.names()?)?);
         let mut detector = Detector::new(settings.detector.clone());
-        for attack in journal.attacks()? {
-            detector.restore(attack);
+        for row in journal.attacks()? {
+            detector.restore(row);
         }
         let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
         let mut exporter = Exporter::new(settings.export.clone());

@@ -1,6 +1,7 @@
 //! The aggregator: batches in, summaries of what changed out.
 
 mod add;
+mod minute;
 mod tell;
 
 use std::time::Duration;
@@ -62,6 +63,7 @@ pub struct Aggregator {
     next_tick: Option<ReceivedAt>,
     ticks: u64,
     summary: Option<WindowSummary>,
+    minutes: minute::Minutes,
 }
 
 #[derive(Debug)]
@@ -117,6 +119,7 @@ impl Aggregator {
             ticks: 0,
             summary: None,
             clock,
+            minutes: minute::Minutes::new(zones.len()),
             zones,
         }
     }
@@ -162,6 +165,7 @@ impl Aggregator {
     pub fn counters(&self) -> AggregateCounters {
         AggregateCounters {
             outside_records: self.counters.records - self.inside_records,
+            refused_port_records: self.minutes.parts.refused(),
             ..self.counters
         }
     }
@@ -181,12 +185,12 @@ impl Aggregator {
         (self.hosts.len(), self.hosts.octets_per_host())
     }
 
-    /// Octets of memory that watched hosts, prefixes and zones take at the moment.
+    /// Octets of memory that watched hosts, prefixes, zones, and their protocols and ports take at the moment.
     #[must_use]
     pub fn detail_octets(&self) -> usize {
         let sides = self.zones.iter().flat_map(|zone| &zone.sides);
         let zones: usize = sides.map(|side| side.rings.octets()).sum();
-        zones + self.watched.octets() + self.prefixes.octets()
+        zones + self.watched.octets() + self.prefixes.octets() + self.minutes.parts.octets()
     }
 
     /// Sum of octets in all buckets of a host, for tests of conservation: what has scrolled out of the history is gone.

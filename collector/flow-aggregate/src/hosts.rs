@@ -194,6 +194,17 @@ impl Hosts {
         }
     }
 
+    /// Slots that were ever used.
+    pub(crate) fn slots(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// The host of a slot if it had a record since a second.
+    pub(crate) fn active_since(&self, slot: u32, second: i64) -> Option<&Host> {
+        let host = self.hosts.get(slot as usize)?;
+        (host.live && host.seen >= second).then_some(host)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }

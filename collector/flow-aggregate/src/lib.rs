@@ -24,6 +24,9 @@ mod hosts;
 mod index;
 mod memory;
 mod merger;
+mod minute;
+mod minutes;
+mod parts;
 mod prefixes;
 mod recent;
 mod ring;
@@ -36,6 +39,7 @@ mod zones;
 pub use aggregator::Aggregator;
 pub use config::{AggregateSettings, AggregationConfig};
 pub use merger::Merger;
+pub use minute::{MinuteProfile, MinuteRow, MinuteSums, TrafficPart, ZoneMinute};
 pub use summary::{
     AggregateCounters, Bucket, ExporterCoverage, Interesting, PrefixLength, Series, TargetScope,
     WatchList, WindowSummary, ZonePrefixes,

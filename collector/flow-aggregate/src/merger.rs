@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use weir_flow_record::{ExporterId, Period, TargetKey};
 
+use crate::minutes::MinuteMerger;
 use crate::{
     AggregateCounters, AggregationConfig, ExporterCoverage, Series, TargetScope, WatchList,
     WindowSummary,
@@ -38,6 +39,7 @@ pub struct Merger {
     ticks: u64,
     swept: i64,
     summary: Option<WindowSummary>,
+    minutes: MinuteMerger,
 }
 
 /// What the shards said of a target.
@@ -64,6 +66,7 @@ impl Merger {
             ticks: 0,
             swept: i64::MIN,
             summary: None,
+            minutes: MinuteMerger::new(shards),
         }
     }
 
@@ -91,6 +94,10 @@ impl Merger {
             .counters
             .iter()
             .fold(AggregateCounters::default(), AggregateCounters::plus);
+        if self.shards > 1 {
+            summary.minute = self.minutes.merge(shard, second, summary.minute.take());
+            summary.counters.refused_minute_rows += self.minutes.refused();
+        }
         summary.shard = 0;
         summary.tick = self.ticks;
         if second > self.swept {

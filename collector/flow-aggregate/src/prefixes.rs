@@ -9,7 +9,7 @@ use weir_flow_record::{Address, Direction, TargetKey, Vector, ZoneId};
 
 use crate::addition::Addition;
 use crate::budget::{Budget, Peak, Rates};
-use crate::ring::{Clock, Rings};
+use crate::ring::{Clock, Rings, Sums};
 use crate::{PrefixLength, Series, TargetScope};
 
 /// Slots looked at for one that can be used again, when the table is full.
@@ -179,6 +179,29 @@ impl Prefixes {
                     entry.remove();
                 }
                 self.free.push(hand);
+            }
+        }
+    }
+
+    /// Slots that were ever used.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Tells each prefix of some slots that is in use: what it is (with the index of its zone), and its seconds from the newest
+    /// back.
+    pub(crate) fn minute(
+        &mut self,
+        slots: std::ops::Range<usize>,
+        clock: &Clock,
+        mut tell: impl FnMut((IpNet, u16, Direction), &mut dyn Iterator<Item = (i64, Sums)>),
+    ) {
+        for slot in self.slots.get_mut(slots).unwrap_or_default() {
+            if slot.live && slot.rings.seen() >= clock.oldest() {
+                slot.rings.refresh(clock);
+                let (first, bits, zone, direction) = slot.key;
+                let key = (prefix(first, bits), zone, direction);
+                tell(key, &mut slot.rings.sums(clock));
             }
         }
     }

@@ -1,6 +1,8 @@
 use ipnet::IpNet;
 use weir_flow_record::{Direction, ExporterId, ReceivedAt, TargetKey, Timestamp, Vector, ZoneId};
 
+use crate::MinuteProfile;
+
 /// Sums of one target and one second of event time, scaled by the sampling rates (a rate unknown counts as 1 and is told
 /// apart in [`Series::unknown_rate`]).
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
@@ -223,6 +225,10 @@ pub struct AggregateCounters {
     pub refused_prefix_records: u64,
     /// Hosts that should be watched and found no room.
     pub refused_watches: u64,
+    /// Records whose service port found no room in a zone's minute, an estimate.
+    pub refused_port_records: u64,
+    /// Rows of minutes that came too late or found no room when shards were added up.
+    pub refused_minute_rows: u64,
 }
 
 impl AggregateCounters {
@@ -242,6 +248,10 @@ impl AggregateCounters {
             cut_records: self.cut_records + other.cut_records,
             refused_prefix_records: self.refused_prefix_records + other.refused_prefix_records,
             refused_watches: self.refused_watches + other.refused_watches,
+            refused_port_records: self
+                .refused_port_records
+                .saturating_add(other.refused_port_records),
+            refused_minute_rows: self.refused_minute_rows + other.refused_minute_rows,
         }
     }
 }
@@ -263,6 +273,8 @@ pub struct WindowSummary {
     pub prefixes: Vec<Series>,
     /// Watched and newly interesting hosts that changed.
     pub hosts: Vec<Series>,
+    /// A slice of the newest settled minute, for baselines.
+    pub minute: Option<MinuteProfile>,
     /// Losses.
     pub coverage: Vec<ExporterCoverage>,
     /// Counters.
@@ -332,6 +344,7 @@ impl WindowSummary {
             zones: Vec::new(),
             prefixes: Vec::new(),
             hosts: Vec::new(),
+            minute: None,
             coverage: Vec::new(),
             counters: AggregateCounters::default(),
         }

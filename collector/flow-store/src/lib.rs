@@ -2,7 +2,7 @@
 //! that tells who and what makes up an attack.
 //!
 //! Rows of a target are picked in plain Rust; only these go to polars, which groups them. [`ParquetStore`] keeps records on
-//! disk for as long as one likes, and [`FlowReader`] reads them back. Nothing here owns a thread: who drives it keeps it off
+//! disk for as long as one likes, [`FlowReader`] reads them back, and [`Query`] answers SQL on them. Nothing here owns a thread: who drives it keeps it off
 //! the packet path.
 //!
 //! ```
@@ -35,6 +35,7 @@ mod forged;
 mod frame;
 mod mix;
 mod parquet;
+mod query;
 mod segment;
 mod window;
 
@@ -47,4 +48,5 @@ pub use parquet::{
     DropReason, EncodeError, FlowReader, ParquetEncoder, ParquetSettings, ParquetStore, ReadError,
     StoreCounters, is_parquet,
 };
+pub use query::{Answer, Query, QueryError};
 pub use window::RecentWindow;

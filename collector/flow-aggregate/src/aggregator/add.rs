@@ -47,6 +47,7 @@ impl Aggregator {
                 self.flush(batch);
                 self.clock.advance(second);
                 self.zone_clock.advance(second);
+                self.minutes.advance(second);
             }
             let end = datagram.rows.end.min(rows);
             self.counters.records += u64::from(end.saturating_sub(datagram.rows.start));
@@ -97,6 +98,9 @@ impl Aggregator {
         let mut found = std::mem::take(&mut self.found);
         let mut points = std::mem::take(&mut self.points);
         let mut longs = std::mem::take(&mut self.longs);
+        if !pending.is_empty() {
+            self.minutes.parts.begin_pass();
+        }
         found.extend(pending.iter().map(|row| self.hosts.find_probable(row.hash)));
         self.cut(batch, &pending, &found, (&mut points, &mut longs));
         if let (Some(first), Some(slot)) = (pending.first(), found.first()) {
@@ -189,6 +193,12 @@ impl Aggregator {
         let slot = self.place(addition, known, whose, zone);
         let side = &mut self.zones[zone_index].sides[side_index];
         side.rings.add(&self.zone_clock, vector, addition, rate);
+        if self.minutes.parts.is_counting() {
+            let factor = u64::from(rate.max(1));
+            let scaled = (addition.octets(), packets.saturating_mul(factor));
+            let whose = (zone, cut.direction);
+            self.minutes.parts.add(batch, row, whose, scaled);
+        }
         for length in &side.lengths {
             let what = (vector, addition, rate);
             let whose = (address, zone, cut.direction);

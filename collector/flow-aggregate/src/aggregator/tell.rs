@@ -30,6 +30,7 @@ impl Aggregator {
             &mut summary.prefixes,
         );
         self.summarise_hosts(&mut summary);
+        self.tell_minute(&mut summary);
         summary.coverage.clone_from(&self.coverage);
         summary.counters = self.counters();
         self.release_quiet();
@@ -91,7 +92,7 @@ impl Aggregator {
     }
 }
 
-fn zone_id(zones: &[Zone], index: u16) -> ZoneId {
+pub(super) fn zone_id(zones: &[Zone], index: u16) -> ZoneId {
     let zone = zones.get(usize::from(index));
     zone.map_or_else(ZoneId::default, |zone| zone.prefixes.zone)
 }

@@ -1,0 +1,318 @@
+//! Holds targets' seconds against the thresholds of their zones.
+
+use std::time::Duration;
+
+use weir_attack_event::{Severity, Target};
+use weir_flow_aggregate::{Series, TargetScope};
+use weir_flow_record::TargetKey;
+
+use super::{Detector, MAX_ATTACKS, MAX_TRACKS};
+use crate::attack::{Attack, Beginning};
+use crate::config::{Threshold, Zone};
+use crate::overrides::Silence;
+use crate::track::{Limit, Metric, Track};
+use crate::words::{self, Crossing};
+
+impl Detector {
+    pub(super) fn handle_series(&mut self, series: &Series) {
+        let key = (series.scope, series.target);
+        if !self.tracks.contains_key(&key) && self.tracks.len() >= MAX_TRACKS {
+            self.refused_series += 1;
+            return;
+        }
+        let track = self.tracks.entry(key).or_insert_with(Track::new);
+        let mut attack = self.attacks.get_mut(&key);
+        track.handle_series(series, |second, content| {
+            if let Some(attack) = attack.as_deref_mut() {
+                attack.handle_forgotten(second, &content);
+            }
+        });
+        self.judge(key);
+    }
+
+    fn judge(&mut self, key: (TargetScope, TargetKey)) {
+        let (scope, target) = key;
+        let Some(zone) = self.settings.zones.get(usize::from(target.zone.0)) else {
+            return;
+        };
+        let Some(track) = self.tracks.get(&key) else {
+            return;
+        };
+        let is_muted = self.is_muted(&target.prefix);
+        let mut opened = false;
+        for threshold in matching(zone, scope, &target) {
+            let limit = Limit::of(threshold);
+            let Some(run) = crossed(track, &limit, threshold.hold) else {
+                continue;
+            };
+            if !self.attacks.contains_key(&key) {
+                let ended = self.silences.until_quiet(&key);
+                if is_muted || ended.is_some() {
+                    let silence = Silence {
+                        last_busy: run.last,
+                        clear_for: limit.clear_for,
+                        until_quiet: ended.is_some(),
+                    };
+                    self.silences.note(key, silence);
+                    continue;
+                }
+                if self.is_told_narrower(zone, key, &run) {
+                    continue;
+                }
+                if self.attacks.len() >= MAX_ATTACKS {
+                    self.refused_attacks += 1;
+                    continue;
+                }
+                let mut attack = Attack::begin(Beginning {
+                    key: target,
+                    scope,
+                    target: told_target(zone, scope, &target),
+                    start_second: run.first,
+                    now: self.now,
+                    metric: run.worst.metric,
+                    dry_run: zone.dry_run,
+                });
+                let repeat = self.repeats.handle_start(&key, run.first, limit.clear_for);
+                if let Some((repeat, held_for)) = repeat {
+                    attack.held_for = held_for;
+                    attack.why.push(words::repeat(&repeat, held_for));
+                }
+                self.attacks.insert(key, attack);
+                opened = true;
+            }
+            let Some(attack) = self.attacks.get_mut(&key) else {
+                continue;
+            };
+            attack.severity = attack.severity.max(severity(run.worst.ratio()));
+            if !attack.limits.iter().any(|fired| fired.is_same(&limit)) {
+                let name = target_name(zone, &attack.target, scope);
+                let reason = words::crossing(threshold, &name, &run.worst);
+                // The threshold comes first: what is known of the target besides stands behind it.
+                let place = if opened {
+                    attack.limits.len()
+                } else {
+                    attack.why.len()
+                };
+                attack.why.insert(place, reason);
+                attack.limits.push(limit);
+            }
+        }
+        let seen = self.seen();
+        let Some(attack) = self.attacks.get_mut(&key) else {
+            return self.settle_track(key);
+        };
+        attack.severity = attack.severity.max(pipe_severity(track, zone, attack));
+        if opened {
+            attack
+                .why
+                .extend(words::sampling(track.unknown_rate, track.max_sampling_rate));
+            attack.why.extend(words::coverage(seen));
+        }
+        attack.measure(track, self.settings.vendor_id, self.now);
+        attack.clear_for = longest_clear(&attack.limits).max(attack.held_for).max(
+            self.repeats
+                .hold_through(attack.longest_gap, Duration::ZERO),
+        );
+        self.settle_track(key);
+        if opened {
+            self.open(key);
+        }
+    }
+
+    /// Marks a track's seconds as looked at.
+    fn settle_track(&mut self, key: (TargetScope, TargetKey)) {
+        if let Some(track) = self.tracks.get_mut(&key) {
+            track.changed_from = i64::MAX;
+        }
+    }
+
+    /// Whether narrower targets inside, attacks on which are told or silenced, explain at least half of a wider one's traffic.
+    fn is_told_narrower(
+        &self,
+        zone: &Zone,
+        (scope, target): (TargetScope, TargetKey),
+        run: &Run,
+    ) -> bool {
+        if scope == TargetScope::Host {
+            return false;
+        }
+        let is_inside = |(other, key): &&(TargetScope, TargetKey)| {
+            let inside = match scope {
+                TargetScope::Zone => zone.id == key.zone,
+                _ => target.prefix.contains(&key.prefix) && target.zone == key.zone,
+            };
+            inside
+                && key.direction == target.direction
+                && *other < TargetScope::Zone
+                && (*other, key.prefix) != (scope, target.prefix)
+        };
+        let mut narrower: Vec<&(TargetScope, TargetKey)> = self
+            .attacks
+            .keys()
+            .chain(self.silences.keys())
+            .filter(is_inside)
+            .collect();
+        // What lies inside a wider one of them counts with it.
+        narrower.sort_by_key(|(_, key)| (key.prefix.prefix_len(), key.prefix));
+        let mut counted: Vec<&(TargetScope, TargetKey)> = Vec::new();
+        let mut told: u64 = 0;
+        for key in narrower {
+            if counted
+                .iter()
+                .any(|wider| wider.1.prefix.contains(&key.1.prefix))
+            {
+                continue;
+            }
+            counted.push(key);
+            let second = self
+                .tracks
+                .get(key)
+                .and_then(|track| track.second(run.first));
+            told = told
+                .saturating_add(second.map_or(0, |second| run.worst.metric.value(&second.total)));
+        }
+        told.saturating_mul(2) >= run.worst.value
+    }
+}
+
+/// Seconds in a row in which a limit is crossed for long enough.
+pub(super) struct Run {
+    pub(super) first: i64,
+    pub(super) last: i64,
+    /// By how much the worst of them is over.
+    pub(super) worst: Crossing,
+}
+
+/// The thresholds that hold for a target.
+pub(super) fn matching<'z>(
+    zone: &'z Zone,
+    scope: TargetScope,
+    target: &TargetKey,
+) -> impl Iterator<Item = &'z Threshold> + use<'z> {
+    let (direction, prefix) = (target.direction, target.prefix);
+    zone.thresholds.iter().filter(move |threshold| {
+        let length = match threshold.prefix_length {
+            Some((v4, v6)) => prefix.prefix_len() == if prefix.addr().is_ipv4() { v4 } else { v6 },
+            None => true,
+        };
+        threshold.scope == scope
+            && threshold.direction == direction
+            && (scope != TargetScope::Prefix || length)
+    })
+}
+
+/// The runs of seconds in which a limit is crossed long enough, as far as they reach into what changed, as one: the first
+/// second of the earliest, the last of the newest, and the worst of all.
+pub(super) fn crossed(track: &Track, limit: &Limit, hold: i64) -> Option<Run> {
+    let from = track.changed_from.saturating_sub(hold);
+    let mut running: Option<(i64, Crossing)> = None;
+    let mut found: Option<Run> = None;
+    for (second, content) in track.since(track.judged_until) {
+        running = match (worst_metric(limit, content), running.take()) {
+            (None, _) => None,
+            (Some(over), Some((first, worst))) if over.ratio() <= worst.ratio() => {
+                Some((first, worst))
+            }
+            (Some(over), running) => Some((running.map_or(second, |(first, _)| first), over)),
+        };
+        let Some((first, worst)) = &running else {
+            continue;
+        };
+        if second + 1 - first < hold || second < from {
+            continue;
+        }
+        match &mut found {
+            Some(run) => {
+                run.first = run.first.min(*first);
+                run.last = second;
+                if worst.ratio() > run.worst.ratio() {
+                    run.worst = *worst;
+                }
+            }
+            None => {
+                found = Some(Run {
+                    first: *first,
+                    last: second,
+                    worst: *worst,
+                });
+            }
+        }
+    }
+    found
+}
+
+/// The metric that is furthest over its limit in a second, if one is.
+fn worst_metric(limit: &Limit, content: &crate::track::Second) -> Option<Crossing> {
+    let bucket = limit.tested(content);
+    Metric::ALL
+        .into_iter()
+        .filter_map(|metric| {
+            let limit = limit.limits[metric as usize]?;
+            let lower = metric.lower(&bucket);
+            (lower >= limit).then(|| Crossing {
+                metric,
+                value: metric.value(&bucket),
+                lower,
+                limit,
+            })
+        })
+        .max_by(|a, b| a.ratio().total_cmp(&b.ratio()))
+}
+
+fn severity(ratio: f64) -> Severity {
+    if ratio >= 10.0 {
+        Severity::High
+    } else if ratio >= 3.0 {
+        Severity::Medium
+    } else {
+        Severity::Low
+    }
+}
+
+/// High where the target takes at least half of the zone's pipe.
+fn pipe_severity(track: &Track, zone: &Zone, attack: &Attack) -> Severity {
+    let Some(capacity) = zone.pipe_capacity else {
+        return Severity::Low;
+    };
+    let seconds = track.since(attack.start.second());
+    let most = seconds
+        .map(|(_, second)| Metric::Bits.lower(&second.total))
+        .max()
+        .unwrap_or(0);
+    if most >= capacity / 2 {
+        Severity::High
+    } else {
+        Severity::Low
+    }
+}
+
+/// The longest time for which the limits that fired want quiet.
+pub(super) fn longest_clear(limits: &[Limit]) -> Duration {
+    let times = limits.iter().map(|limit| limit.clear_for);
+    times.max().unwrap_or_default()
+}
+
+pub(super) fn told_target(zone: &Zone, scope: TargetScope, target: &TargetKey) -> Target {
+    let other_prefixes = match scope {
+        TargetScope::Zone => zone
+            .prefixes
+            .iter()
+            .copied()
+            .filter(|prefix| *prefix != target.prefix)
+            .collect(),
+        TargetScope::Host | TargetScope::Prefix => Vec::new(),
+    };
+    Target {
+        prefix: target.prefix,
+        other_prefixes,
+        zone: zone.name.clone(),
+        direction: target.direction,
+    }
+}
+
+fn target_name(zone: &Zone, target: &Target, scope: TargetScope) -> String {
+    match scope {
+        TargetScope::Zone => format!("zone {}", zone.name),
+        TargetScope::Host | TargetScope::Prefix => target.prefix.to_string(),
+    }
+}

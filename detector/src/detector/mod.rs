@@ -1,0 +1,330 @@
+//! The detector: summaries in, events, questions and watch lists out.
+
+mod judging;
+mod learning;
+mod operator;
+mod telling;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use weir_attack_event::{AttackId, Findings, MitigationReport};
+use weir_baseline::Baselines;
+use weir_flow_aggregate::{ExporterCoverage, TargetScope, WatchList, WindowSummary};
+use weir_flow_record::{TargetKey, Timestamp};
+
+use crate::DetectorOutput;
+use crate::attack::Attack;
+use crate::config::DetectorSettings;
+use crate::overrides::{Mutes, Silence, Silences};
+use crate::repeat::{Repeat, Repeats};
+use crate::saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat, number_of, scope_of};
+use crate::track::{Limit, Track};
+
+/// Attacks that may be open at once.
+const MAX_ATTACKS: usize = 10_000;
+/// Targets that are tracked without an attack; the aggregator's bounds keep it below in practice.
+const MAX_TRACKS: usize = 65_536;
+/// A target without an attack is forgotten after this.
+const FORGET: i64 = 120;
+/// Time over which coverage is taken.
+const COVERAGE: i64 = 60;
+
+/// Judges window after window. After each `handle_*`, poll [`poll_output`](Self::poll_output) until it is empty.
+#[derive(Debug)]
+pub struct Detector {
+    settings: DetectorSettings,
+    tracks: BTreeMap<(TargetScope, TargetKey), Track>,
+    attacks: BTreeMap<(TargetScope, TargetKey), Attack>,
+    mutes: Mutes,
+    silences: Silences,
+    repeats: Repeats,
+    settle: Duration,
+    now: Timestamp,
+    coverage: VecDeque<(i64, u64, u64)>,
+    refused_attacks: u64,
+    refused_series: u64,
+    outputs: VecDeque<DetectorOutput>,
+    swept: i64,
+    baselines: Baselines,
+    /// Of each zone, the second before which all is learned.
+    learned: BTreeMap<TargetKey, i64>,
+}
+
+impl Detector {
+    /// A detector without attacks.
+    #[must_use]
+    pub fn new(settings: DetectorSettings) -> Self {
+        let repeats = Repeats::new(
+            settings.repeat_within,
+            settings.repeat_budget,
+            settings.longest_hold,
+        );
+        Self {
+            baselines: learning::default_baselines(&settings),
+            learned: BTreeMap::new(),
+            settings,
+            tracks: BTreeMap::new(),
+            attacks: BTreeMap::new(),
+            mutes: Mutes::default(),
+            silences: Silences::default(),
+            repeats,
+            settle: Duration::from_secs(5),
+            now: Timestamp::default(),
+            coverage: VecDeque::new(),
+            refused_attacks: 0,
+            refused_series: 0,
+            outputs: VecDeque::new(),
+            swept: 0,
+        }
+    }
+
+    /// Brings back a row of an earlier run. An attack goes on under its name; one of a zone that is configured no more is ended at
+    /// the next `handle_*`, as one that has been quiet.
+    pub fn restore(&mut self, saved: Saved) {
+        match saved {
+            Saved::Attack(attack) => self.restore_attack(*attack),
+            Saved::Mute(SavedMute {
+                mute: Some(mute), ..
+            }) => {
+                // It was within the bound when it was saved.
+                let _ = self.mutes.insert(mute);
+            }
+            Saved::Ended(row) => {
+                if let Some(last_busy) = row.last_busy {
+                    let key = (scope_of(row.ended_scope), row.ended);
+                    let silence = Silence {
+                        last_busy,
+                        clear_for: row.clear_for,
+                        until_quiet: true,
+                    };
+                    self.silences.note(key, silence);
+                }
+            }
+            Saved::Repeat(row) => {
+                let key = (scope_of(row.repeat_scope), row.repeated);
+                let repeat = Repeat {
+                    starts: row.starts,
+                    last_end: row.last_end,
+                    longest_gap: row.longest_gap,
+                };
+                self.repeats.restore(key, repeat);
+            }
+            Saved::Mute(SavedMute { mute: None, .. }) => {}
+        }
+    }
+
+    fn restore_attack(&mut self, saved: SavedAttack) {
+        if saved.is_closed() || self.attacks.len() >= MAX_ATTACKS {
+            return;
+        }
+        let mut attack = Attack::restore(saved);
+        let zone = self
+            .settings
+            .zones
+            .iter()
+            .find(|zone| zone.name == attack.target.zone);
+        match zone {
+            Some(zone) => {
+                attack.key.zone = zone.id;
+                if attack.limits.is_empty() && attack.by_hand.is_none() {
+                    attack.limits = judging::matching(zone, attack.scope, &attack.key)
+                        .map(Limit::of)
+                        .collect();
+                }
+            }
+            None => {
+                attack.limits.clear();
+                attack.by_hand = None;
+            }
+        }
+        attack.clear_for = judging::longest_clear(&attack.limits);
+        self.outputs.push_back(DetectorOutput::Watch(WatchList {
+            watch: vec![attack.key],
+            release: Vec::new(),
+        }));
+        self.attacks.insert((attack.scope, attack.key), attack);
+    }
+
+    /// Takes in what changed by a tick.
+    pub fn handle_window(&mut self, summary: &WindowSummary) {
+        self.handle_now(summary.time());
+        let settle = summary.time().second() - summary.settled_until;
+        self.settle = Duration::from_secs(u64::try_from(settle).unwrap_or(0));
+        self.handle_coverage(&summary.coverage);
+        // From narrow to wide: an attack on a host is not told again for its prefix and zone.
+        for series in summary
+            .hosts
+            .iter()
+            .chain(&summary.prefixes)
+            .chain(&summary.zones)
+        {
+            self.handle_series(series);
+        }
+        self.learn(summary);
+        self.handle_due();
+        self.sweep();
+    }
+
+    /// Takes in the answer to a drill-down.
+    pub fn handle_findings(&mut self, findings: Findings) {
+        if let Some(attack) = self
+            .attacks
+            .values_mut()
+            .find(|attack| attack.id == findings.attack)
+        {
+            attack.news |= attack.findings.is_none();
+            attack.findings = Some(findings);
+        }
+    }
+
+    /// Takes in the upstream's word.
+    pub fn handle_mitigation(&mut self, report: &MitigationReport) {
+        let now = self.now;
+        let Some(attack) = self
+            .attacks
+            .values_mut()
+            .find(|attack| attack.id == report.attack)
+        else {
+            return;
+        };
+        attack.handle_mitigation(now, report);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.handle_now(now);
+        self.handle_due();
+    }
+
+    /// What follows, in order. Poll until `None` after each `handle_*`.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<DetectorOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When `handle_timeout` is due; `None` while no attack is open.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let due = |attack: &Attack| {
+            attack
+                .end_due(self.settle)
+                .min(attack.update_due(self.settings.update_interval))
+        };
+        // Due at once is due after now: time must pass.
+        self.attacks
+            .values()
+            .map(due)
+            .min()
+            .map(|due| due.max(self.now.plus(Duration::from_nanos(1))))
+    }
+
+    /// Names of the open attacks.
+    pub fn open_attacks(&self) -> impl Iterator<Item = &AttackId> {
+        self.attacks.values().map(|attack| &attack.id)
+    }
+
+    /// Attacks that were not opened because too many are.
+    #[must_use]
+    pub fn refused_attacks(&self) -> u64 {
+        self.refused_attacks
+    }
+
+    /// Series of targets that were not judged because too many targets are tracked.
+    #[must_use]
+    pub fn refused_series(&self) -> u64 {
+        self.refused_series
+    }
+
+    fn handle_now(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        for attack in self.attacks.values_mut().filter(|attack| attack.restored) {
+            // What happened while nobody looked is unknown: quiet is counted from now.
+            attack.restored = false;
+            attack.last_busy = attack.last_busy.max(now.second());
+        }
+    }
+
+    fn handle_coverage(&mut self, coverage: &[ExporterCoverage]) {
+        let sum = |figure: fn(&ExporterCoverage) -> u64| {
+            coverage.iter().map(figure).fold(0, u64::saturating_add)
+        };
+        let second = self.now.second();
+        if self
+            .coverage
+            .back()
+            .is_none_or(|(newest, ..)| *newest < second)
+        {
+            self.coverage
+                .push_back((second, sum(|c| c.records), sum(|c| c.missing_records)));
+        }
+        while self
+            .coverage
+            .front()
+            .is_some_and(|(oldest, ..)| *oldest < second - COVERAGE)
+        {
+            self.coverage.pop_front();
+        }
+    }
+
+    /// Share of the exported records that arrived, over the last minute.
+    fn seen(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.coverage.front(), self.coverage.back()) else {
+            return 1.0;
+        };
+        let (records, missing) = match self.coverage.len() {
+            1 => (last.1, last.2),
+            _ => (
+                last.1.saturating_sub(first.1),
+                last.2.saturating_sub(first.2),
+            ),
+        };
+        if missing == 0 {
+            1.0
+        } else {
+            records as f64 / (records + missing) as f64
+        }
+    }
+
+    /// Forgets targets that nothing came from for long.
+    fn sweep(&mut self) {
+        let second = self.now.second();
+        if second < self.swept + 10 {
+            return;
+        }
+        self.swept = second;
+        self.sweep_memory(second);
+        let attacks = &self.attacks;
+        self.tracks
+            .retain(|key, track| track.end() > second - FORGET || attacks.contains_key(key));
+    }
+
+    /// Forgets mutes that are over, targets that have become quiet, and attacks of long ago.
+    fn sweep_memory(&mut self, second: i64) {
+        let mut gone: Vec<Saved> = Vec::new();
+        for mute in self.mutes.take_over(self.now) {
+            let muted = mute.prefix;
+            gone.push(Saved::Mute(SavedMute { muted, mute: None }));
+        }
+        let settled = second - i64::try_from(self.settle.as_secs()).unwrap_or(0);
+        for (scope, ended) in self.silences.take_quiet(settled) {
+            gone.push(Saved::Ended(SavedEnd {
+                ended,
+                ended_scope: number_of(scope),
+                last_busy: None,
+                clear_for: Duration::ZERO,
+            }));
+        }
+        for (scope, repeated) in self.repeats.take_old(second) {
+            gone.push(Saved::Repeat(SavedRepeat {
+                repeated,
+                repeat_scope: number_of(scope),
+                starts: 0,
+                last_end: 0,
+                longest_gap: 0,
+            }));
+        }
+        let rows = gone.into_iter().map(Box::new);
+        self.outputs.extend(rows.map(DetectorOutput::Persist));
+    }
+}

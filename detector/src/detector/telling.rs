@@ -1,0 +1,113 @@
+//! What is told of attacks, and when.
+
+use std::time::Duration;
+
+use weir_attack_event::{DrillDown, EventKind, Reason};
+use weir_flow_aggregate::{TargetScope, WatchList};
+use weir_flow_record::{EventTime, TargetKey, Timestamp};
+
+use super::Detector;
+use crate::DetectorOutput;
+use crate::saved::{Saved, SavedRepeat, number_of};
+
+impl Detector {
+    /// Tells a new attack: it is saved first, and waits for no drill-down.
+    pub(super) fn open(&mut self, key: (TargetScope, TargetKey)) {
+        self.unlearn(key);
+        self.watch(vec![key.1], Vec::new());
+        self.tell(key, EventKind::AttackStart);
+        self.ask(key);
+    }
+
+    pub(super) fn watch(&mut self, watch: Vec<TargetKey>, release: Vec<TargetKey>) {
+        let list = WatchList { watch, release };
+        self.outputs.push_back(DetectorOutput::Watch(list));
+    }
+
+    pub(super) fn persist(&mut self, row: Saved) {
+        self.outputs
+            .push_back(DetectorOutput::Persist(Box::new(row)));
+    }
+
+    pub(super) fn tell(&mut self, key: (TargetScope, TargetKey), kind: EventKind) {
+        let (now, seen) = (self.now, self.seen());
+        let Some(attack) = self.attacks.get_mut(&key) else {
+            return;
+        };
+        let event = attack.event(kind, now, seen);
+        let saved = attack.save(&event);
+        self.persist(Saved::Attack(Box::new(saved)));
+        self.outputs
+            .push_back(DetectorOutput::Event(Box::new(event)));
+    }
+
+    fn ask(&mut self, key: (TargetScope, TargetKey)) {
+        let Some(attack) = self.attacks.get(&key) else {
+            return;
+        };
+        let to = Timestamp::from_seconds(attack.last_busy + 1).plus(Duration::from_secs(1));
+        self.outputs.push_back(DetectorOutput::DrillDown(DrillDown {
+            attack: attack.id.clone(),
+            target: attack.key,
+            other_prefixes: attack.target.other_prefixes.clone(),
+            from: EventTime(attack.start),
+            to: EventTime(to),
+            top: self.settings.top_talkers,
+        }));
+    }
+
+    /// Ends an attack, for a reason other than that it has been quiet, if there is one.
+    pub(super) fn end(&mut self, key: (TargetScope, TargetKey), reason: Option<Reason>) {
+        let Some(attack) = self.attacks.get_mut(&key) else {
+            return;
+        };
+        attack.why.extend(reason);
+        self.tell(key, EventKind::AttackEnd);
+        let Some(attack) = self.attacks.remove(&key) else {
+            return;
+        };
+        if let Some(track) = self.tracks.get_mut(&key) {
+            track.judged_until = attack.last_busy + 1;
+        }
+        let repeat = self
+            .repeats
+            .handle_end(key, attack.last_busy, attack.longest_gap);
+        if let Some(repeat) = repeat {
+            self.persist(Saved::Repeat(SavedRepeat {
+                repeated: key.1,
+                repeat_scope: number_of(key.0),
+                starts: repeat.starts,
+                last_end: repeat.last_end,
+                longest_gap: repeat.longest_gap,
+            }));
+        }
+        self.watch(Vec::new(), vec![key.1]);
+    }
+
+    /// Ends what is over, updates what has changed or was not told for long.
+    pub(super) fn handle_due(&mut self) {
+        let (now, settle, interval) = (self.now, self.settle, self.settings.update_interval);
+        let ended: Vec<_> = self
+            .attacks
+            .iter()
+            .filter(|(_, attack)| attack.end_due(settle) <= now)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in ended {
+            self.end(key, None);
+        }
+        let updated: Vec<_> = self
+            .attacks
+            .iter()
+            .filter(|(_, attack)| attack.update_due(interval) <= now)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in updated {
+            let only_time_has_passed = self.attacks.get(&key).is_some_and(|attack| !attack.news);
+            self.tell(key, EventKind::AttackUpdate);
+            if only_time_has_passed {
+                self.ask(key);
+            }
+        }
+    }
+}

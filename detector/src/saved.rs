@@ -1,0 +1,133 @@
+//! What survives a restart.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use weir_attack_event::{AttackEvent, AttackId, EventKind};
+use weir_flow_aggregate::TargetScope;
+use weir_flow_record::TargetKey;
+
+use crate::overrides::{ByHand, Mute};
+use crate::track::{Limit, Metric};
+
+/// A row of what the detector knows, to be kept over a restart and given back to [`Detector::restore`](crate::Detector::restore).
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Saved {
+    /// An attack.
+    Attack(Box<SavedAttack>),
+    /// A muted prefix.
+    Mute(SavedMute),
+    /// A target whose attack an operator has ended.
+    Ended(SavedEnd),
+    /// A target that was attacked before.
+    Repeat(SavedRepeat),
+}
+
+impl Saved {
+    /// Names the row: a later one of the same name replaces it.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Attack(attack) => attack.id().to_string(),
+            Self::Mute(row) => format!("mute/{}", row.muted),
+            Self::Ended(row) => format!("ended/{}", named(row.ended_scope, &row.ended)),
+            Self::Repeat(row) => format!("repeat/{}", named(row.repeat_scope, &row.repeated)),
+        }
+    }
+
+    /// Whether nothing is left to keep: the row of that name goes.
+    #[must_use]
+    pub fn is_removal(&self) -> bool {
+        match self {
+            Self::Attack(attack) => attack.is_closed(),
+            Self::Mute(row) => row.mute.is_none(),
+            Self::Ended(row) => row.last_busy.is_none(),
+            Self::Repeat(row) => row.starts == 0,
+        }
+    }
+}
+
+fn named(scope: u8, key: &TargetKey) -> String {
+    format!("{scope}/{}/{:?}/{}", key.zone.0, key.direction, key.prefix)
+}
+
+/// An attack as it survives a restart.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SavedAttack {
+    pub(crate) event: AttackEvent,
+    pub(crate) key: TargetKey,
+    pub(crate) metric: Metric,
+    pub(crate) scope: u8,
+    #[serde(default)]
+    pub(crate) limits: Vec<Limit>,
+    #[serde(default)]
+    pub(crate) by_hand: Option<ByHand>,
+    #[serde(default)]
+    pub(crate) last_busy: Option<i64>,
+}
+
+impl SavedAttack {
+    /// The attack.
+    #[must_use]
+    pub fn id(&self) -> &AttackId {
+        &self.event.id
+    }
+
+    /// Whether it has ended: then there is nothing left to keep.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.event.kind == EventKind::AttackEnd
+    }
+
+    /// The newest event.
+    #[must_use]
+    pub fn event(&self) -> &AttackEvent {
+        &self.event
+    }
+}
+
+/// A muted prefix; `None` = muted no more.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SavedMute {
+    pub(crate) muted: IpNet,
+    pub(crate) mute: Option<Mute>,
+}
+
+/// A target whose attack an operator has ended; without `last_busy` it has been quiet since.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SavedEnd {
+    pub(crate) ended: TargetKey,
+    pub(crate) ended_scope: u8,
+    pub(crate) last_busy: Option<i64>,
+    pub(crate) clear_for: Duration,
+}
+
+/// How often a target was attacked lately.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SavedRepeat {
+    pub(crate) repeated: TargetKey,
+    pub(crate) repeat_scope: u8,
+    pub(crate) starts: u32,
+    pub(crate) last_end: i64,
+    pub(crate) longest_gap: i64,
+}
+
+/// A scope as a number that never changes.
+pub(crate) fn number_of(scope: TargetScope) -> u8 {
+    match scope {
+        TargetScope::Host => 0,
+        TargetScope::Prefix => 1,
+        TargetScope::Zone => 2,
+    }
+}
+
+/// The scope of a number.
+pub(crate) fn scope_of(number: u8) -> TargetScope {
+    match number {
+        0 => TargetScope::Host,
+        1 => TargetScope::Prefix,
+        _ => TargetScope::Zone,
+    }
+}
