@@ -2,6 +2,7 @@
 
 mod admin;
 mod arguments;
+mod attacks;
 mod audit;
 mod config;
 mod daemon;
@@ -9,6 +10,7 @@ mod data_channel;
 mod decode;
 mod demo;
 mod dots;
+mod evidence;
 mod exporters;
 mod http;
 mod journal;
@@ -80,6 +82,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Attacks(command) => attacks::run(command),
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),

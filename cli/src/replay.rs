@@ -15,6 +15,7 @@ use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
 use crate::arguments::ReplayArguments;
 use crate::config::{self, Settings};
+use crate::evidence::ReplayedEvidence;
 use crate::judge::{Judge, Verdict};
 use crate::progress::Progress;
 
@@ -36,7 +37,12 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .as_deref()
         .map(Bodies::create)
         .transpose()?;
+    let evidence = arguments.evidence.as_deref();
+    let evidence = evidence
+        .map(|folder| ReplayedEvidence::create(folder, settings.evidence.as_ref()))
+        .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
+    replay.evidence = evidence;
     let stored = arguments.files.iter().filter(|path| is_parquet(path));
     let warnings = match stored.count() {
         0 => replay.run_captures(&arguments.files)?,
@@ -59,6 +65,7 @@ struct Replay<'w> {
     recorder: Recorder,
     events: &'w mut dyn Write,
     bodies: Option<Bodies>,
+    evidence: Option<ReplayedEvidence>,
     attacks: u64,
 }
 
@@ -77,6 +84,7 @@ impl<'w> Replay<'w> {
             recorder: Recorder::new(&settings.export),
             events,
             bodies,
+            evidence: None,
             attacks: 0,
         }
     }
@@ -138,6 +146,9 @@ impl<'w> Replay<'w> {
         while let Some(due) = self.next_timer() {
             self.handle_timeout(due)?;
         }
+        if let Some(evidence) = &mut self.evidence {
+            evidence.finish(self.judge.now());
+        }
         Ok(())
     }
 
@@ -163,6 +174,9 @@ impl<'w> Replay<'w> {
         for shard in &mut self.shards {
             while let Some(batch) = shard.poll_batch() {
                 self.window.handle_batch(&batch);
+                if let Some(evidence) = &mut self.evidence {
+                    evidence.handle_batch(self.judge.now(), &batch);
+                }
                 shard.recycle(batch);
             }
             while shard.poll_change().is_some() {}
@@ -181,6 +195,9 @@ impl<'w> Replay<'w> {
                 Verdict::Event(event) => {
                     self.attacks +=
                         u64::from(event.kind == weir_attack_event::EventKind::AttackStart);
+                    if let Some(evidence) = &mut self.evidence {
+                        evidence.handle_event(self.judge.now(), &event, &self.window);
+                    }
                     serde_json::to_writer(&mut *self.events, &event)?;
                     self.events
                         .write_all(b"\n")

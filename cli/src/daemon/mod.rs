@@ -13,7 +13,7 @@ mod shard;
 mod streams;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,7 @@ use crate::admin::Admin;
 use crate::audit::AuditLog;
 use crate::config::Settings;
 use crate::data_channel;
+use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
@@ -151,6 +152,8 @@ impl Daemon {
             let now = Timestamp::from_nanos(weir_collector::wall_clock());
             exporter.handle_hold(now, true, false);
         }
+        let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
+        views.set_evidence_folder(folder);
         let merger = Merger::new(settings.collector.shards, &settings.aggregation);
         let judge = Judge::new(merger, detector, exporter);
 
@@ -188,6 +191,7 @@ impl Daemon {
             heard.clone(),
             Arc::clone(&views),
             input.clone(),
+            Arc::clone(&journal),
         ));
         tasks.push(tokio::spawn(forward(
             notices,
@@ -262,8 +266,17 @@ impl Daemon {
             let store = parquet
                 .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
                 .transpose()?;
+            let open: BTreeSet<AttackId> = open.into_iter().collect();
+            let evidence = settings.evidence.as_ref();
+            let evidence = evidence
+                .map(|kept| EvidenceKeeper::start(kept, &open, Arc::clone(&views)))
+                .transpose()?;
             let window = RecentWindow::new(limit);
-            move || window::run(window, &asks, &spares, &input, (&naming, store))
+            let views = Arc::clone(&views);
+            move || {
+                let outside = (&*naming, &*views);
+                window::run(window, &asks, &spares, &input, outside, (store, evidence));
+            }
         })?;
         let judge = spawn("weir-judge", {
             let thread = JudgeThread {
@@ -279,6 +292,7 @@ impl Daemon {
                 story: hooks.story,
                 observer,
                 levels: BTreeMap::new(),
+                keeps_evidence: settings.evidence.is_some(),
                 stop: Arc::clone(&stop),
             };
             move || thread.run()

@@ -383,7 +383,10 @@ fn the_oldest_ended_bundle_gives_way() {
     let mut keeper = Keeper::new(settings(folder.path(), |config| {
         config.max_size = ByteSize(40_000);
     }));
-    for (number, name) in ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().enumerate() {
+    for (number, name) in ["a", "b", "c", "d", "e", "f", "g", "h"]
+        .into_iter()
+        .enumerate()
+    {
         let second = number as i64 * 10;
         keeper.event(
             second,
