@@ -84,6 +84,29 @@ pub(crate) struct CheckArguments {
     /// Prints the effective configuration, defaults and overrides from the environment included.
     #[arg(long)]
     pub(crate) dump: bool,
+    /// Proposes thresholds for each zone from a history of flows, as tables for the configuration, and says what they would
+    /// have raised on it.
+    #[arg(long, requires = "from", conflicts_with = "dump")]
+    pub(crate) suggest: bool,
+    /// The history: captures with export datagrams; or Parquet files, and folders of such.
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "suggest")]
+    pub(crate) from: Vec<PathBuf>,
+    /// Which percentile of the busiest target's rates a limit rests on.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 95.0,
+        requires = "suggest"
+    )]
+    pub(crate) percentile: f64,
+    /// The limit is so many times that.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 5.0,
+        requires = "suggest"
+    )]
+    pub(crate) burst: f64,
 }
 
 #[derive(Args, Debug)]

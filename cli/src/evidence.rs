@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Something for the disk, in order.
 enum Job {
-    Rows(Selected),
+    Rows(Box<Selected>),
     Event(Box<AttackEvent>),
 }
 
@@ -92,7 +92,7 @@ impl EvidenceKeeper {
             .store(refused, Ordering::Relaxed);
         for job in in_order(selected, event) {
             match job {
-                Job::Rows(selected) => self.store(selected),
+                Job::Rows(selected) => self.store(*selected),
                 event => {
                     if self.jobs.try_send(event).is_err() {
                         let lost = &self.views.counters.evidence_lost_events;
@@ -115,7 +115,7 @@ impl EvidenceKeeper {
             selected.attack.clone(),
             selected.left_out + selected.rows.len() as u64,
         );
-        if self.jobs.try_send(Job::Rows(selected)).is_err() {
+        if self.jobs.try_send(Job::Rows(Box::new(selected))).is_err() {
             *self.refused.entry(attack).or_default() += rows;
         }
     }
@@ -124,7 +124,7 @@ impl EvidenceKeeper {
 /// Rows of a bundle come after its first event, and before its last.
 fn in_order(selected: Option<Selected>, event: Box<AttackEvent>) -> impl Iterator<Item = Job> {
     let is_last = event.kind == EventKind::AttackEnd;
-    let rows = selected.map(Job::Rows);
+    let rows = selected.map(|selected| Job::Rows(Box::new(selected)));
     let (first, last) = if is_last {
         (rows, Some(Job::Event(event)))
     } else {

@@ -25,6 +25,7 @@ mod replay;
 mod run;
 mod score;
 mod store;
+mod suggest;
 mod upstreams;
 mod views;
 
@@ -90,6 +91,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
 }
 
 fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
+    if arguments.suggest {
+        return suggest::run(arguments);
+    }
     let (config, settings) = config::read(&arguments.config.config, ColumnSet::NONE)?;
     for warning in &settings.warnings {
         eprintln!("{}: {warning}", arguments.config.config.display());

@@ -43,18 +43,19 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
     replay.evidence = evidence;
-    let stored = arguments.files.iter().filter(|path| is_parquet(path));
-    let warnings = match stored.count() {
-        0 => replay.run_captures(&arguments.files)?,
-        all if all == arguments.files.len() => replay.run_stored(&arguments.files)?,
-        _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
-    };
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    replay.run_all(&arguments.files)?;
     replay.report();
     drop(replay);
     events.flush().context("cannot write the events")
+}
+
+/// The event lines of a replay.
+pub(crate) fn events_of(
+    settings: &Settings,
+    files: &[PathBuf],
+    events: &mut dyn Write,
+) -> anyhow::Result<()> {
+    Replay::new(settings, events, None).run_all(files)
 }
 
 /// The pipeline and what it writes.
@@ -87,6 +88,19 @@ impl<'w> Replay<'w> {
             evidence: None,
             attacks: 0,
         }
+    }
+
+    fn run_all(&mut self, files: &[PathBuf]) -> anyhow::Result<()> {
+        let stored = files.iter().filter(|path| is_parquet(path));
+        let warnings = match stored.count() {
+            0 => self.run_captures(files)?,
+            all if all == files.len() => self.run_stored(files)?,
+            _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
+        };
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
     }
 
     /// Replays captures; tells what is odd about them.
@@ -304,12 +318,12 @@ impl Bodies {
 }
 
 /// Several captures as one, by time stamp; files with equal stamps in the order of the command line.
-struct Merged {
+pub(crate) struct Merged {
     sources: Vec<(Capture, Option<CapturedDatagram>, String)>,
 }
 
 impl Merged {
-    fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
+    pub(crate) fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
         let mut sources = Vec::new();
         for path in files {
             let mut capture = Capture::open(path)?;

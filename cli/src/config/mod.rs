@@ -289,6 +289,26 @@ impl Config {
         toml::to_string(self)
     }
 
+    /// The detector's settings where each zone has the thresholds that `of` gives it.
+    pub(crate) fn detector_with(
+        &self,
+        of: impl Fn(&ZoneConfig) -> Vec<ThresholdConfig>,
+    ) -> Result<DetectorSettings, String> {
+        let mut zones = self.zones.clone();
+        for zone in &mut zones {
+            zone.thresholds = of(zone);
+        }
+        let checked = weir_detector::check(&self.detector, &self.thresholds, &zones)
+            .and_then(|settings| settings.with_maintenance(&self.maintenance));
+        checked.map_err(|faults| {
+            let faults = faults.into_iter();
+            let lines: Vec<String> = faults
+                .map(|f| format!("{}: {}", f.path, f.message))
+                .collect();
+            lines.join("; ")
+        })
+    }
+
     /// Paths are relative to the file.
     fn make_paths_absolute(&mut self, folder: &Path) {
         let absolute = |path: &mut PathBuf| {

@@ -26,7 +26,7 @@ use crate::views::{PolicyView, Views};
 /// What the judge thread takes in.
 pub(crate) enum Input {
     Summary(Box<WindowSummary>),
-    Findings(Findings),
+    Findings(Box<Findings>),
     Notice(ClientNotice),
     /// An operator's word, and where the answer goes: whether anything came of it.
     Operator(Order, tokio::sync::oneshot::Sender<bool>),
@@ -102,7 +102,7 @@ impl JudgeThread {
                 self.tell_level(&summary);
                 self.judge.handle_summary(*summary);
             }
-            Input::Findings(findings) => self.judge.handle_findings(findings),
+            Input::Findings(findings) => self.judge.handle_findings(*findings),
             Input::Notice(notice) => self
                 .judge
                 .handle_notice(Timestamp::from_nanos(wall_clock()), &notice),
@@ -207,8 +207,7 @@ impl JudgeThread {
 
     fn tell(&mut self, event: Box<AttackEvent>) {
         self.views.handle_event(&event);
-        let to_bundle = || self.questions.try_send(Ask::Attack(event.clone()));
-        if self.keeps_evidence && to_bundle().is_err() {
+        if self.keeps_evidence && self.questions.try_send(Ask::Attack(event.clone())).is_err() {
             let lost = &self.views.counters.evidence_lost_events;
             lost.fetch_add(1, Ordering::Relaxed);
         }

@@ -79,7 +79,7 @@ pub(super) fn run(
                     });
                     weir_enrichment::annotate(&mut findings, &snapshot);
                     note_time(views, asked.elapsed());
-                    if input.send(Input::Findings(findings)).is_err() {
+                    if input.send(Input::Findings(Box::new(findings))).is_err() {
                         break 'serve;
                     }
                 }
