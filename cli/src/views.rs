@@ -379,6 +379,13 @@ impl Views {
         lock(&self.evidence_folder).clone()
     }
 
+    /// Takes in an attack of an earlier run that goes on.
+    pub(crate) fn restore_open(&self, event: &AttackEvent) {
+        let mut attacks = lock(&self.attacks);
+        let id = event.id.to_string();
+        attacks.open.entry(id).or_insert_with(|| event.clone());
+    }
+
     fn restore_closed(&self, mut events: Vec<AttackEvent>) {
         let mut attacks = lock(&self.attacks);
         events.retain(|event| {

@@ -29,7 +29,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
-use weir_detector::Detector;
+use weir_detector::{Detector, Saved};
 use weir_dots_export::{ClientNotice, Exporter};
 use weir_dots_server::Mitigator;
 use weir_enrichment::LearnedName;
@@ -140,6 +140,9 @@ impl Daemon {
         let naming = Arc::new(load_naming(settings, &journal.names()?)?);
         let mut detector = Detector::new(settings.detector.clone());
         for row in journal.attacks()? {
+            if let Saved::Attack(attack) = &row {
+                views.restore_open(attack.event());
+            }
             detector.restore(row);
         }
         let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
@@ -156,6 +159,7 @@ impl Daemon {
         views.set_evidence_folder(folder);
         let merger = Merger::new(settings.collector.shards, &settings.aggregation);
         let judge = Judge::new(merger, detector, exporter);
+        views.set_mutes(judge.mutes().cloned().collect());
 
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
