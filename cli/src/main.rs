@@ -12,6 +12,7 @@ mod demo;
 mod dots;
 mod evidence;
 mod exporters;
+mod generate;
 mod http;
 mod journal;
 mod judge;
@@ -82,6 +83,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Attacks(command) => attacks::run(command),
         Command::Exporters(arguments) => exporters::run(&arguments),
