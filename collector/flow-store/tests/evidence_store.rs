@@ -57,6 +57,7 @@ fn event_of(kind: EventKind, name: &str, target: &str, second: i64) -> AttackEve
         why: Vec::new(),
         findings: None,
         coverage: Coverage(1.0),
+        degraded: false,
         mitigation: None,
         dry_run: false,
     }

@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 use weir_attack_event::{
-    AttackEvent, AttackId, CountryShare, Coverage, EventKind, Evidence, Findings, FlagsShare,
-    Gauge, HostRate, MitigationReport, MitigationStatus, Origin, PacketSizes, PortShare, PortSide,
-    PrefixRate, ProtocolShare, Reason, Severity, SizeShare, SystemShare, Target, TopTalker,
-    Traffic, TtlShare, VectorShare,
+    AttackEvent, AttackId, BaselineRef, CountryShare, Coverage, EventKind, Evidence, Findings,
+    FlagsShare, Gauge, HostRate, MitigationReport, MitigationStatus, Origin, PacketSizes,
+    PortShare, PortSide, PrefixRate, ProtocolShare, Reason, Severity, SizeShare, SystemShare,
+    Target, TopTalker, Traffic, TtlShare, VectorShare,
 };
 use weir_flow_record::{Direction, Timestamp, Vector};
 
@@ -47,7 +47,15 @@ fn event() -> AttackEvent {
             packets_per_second: gauge,
             flows_per_second: gauge,
         },
-        baseline: None,
+        baseline: Some(BaselineRef {
+            bits_per_second: 7,
+            packets_per_second: 8,
+            high_bits_per_second: Some(9),
+            high_packets_per_second: Some(10),
+            seconds_learned: Some(86_400),
+            updated: Some(Timestamp::from_seconds(1_700_000_000)),
+            confidence: Some(0.5),
+        }),
         why: vec![Reason("because".to_owned())],
         findings: Some(Findings {
             attack: id.clone(),
@@ -80,6 +88,7 @@ fn event() -> AttackEvent {
             evidence: evidence(),
         }),
         coverage: Coverage(1.0),
+        degraded: true,
         mitigation: Some(MitigationReport {
             attack: AttackId("".into()),
             upstream: "provider".into(),
