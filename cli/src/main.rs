@@ -12,6 +12,7 @@ mod demo;
 mod dots;
 mod evidence;
 mod exporters;
+mod filters;
 mod generate;
 mod http;
 mod journal;
@@ -24,6 +25,7 @@ mod progress;
 mod query;
 mod replay;
 mod run;
+mod sample;
 mod score;
 mod store;
 mod suggest;
@@ -83,6 +85,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Sample(arguments) => sample::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Attacks(command) => attacks::run(command),

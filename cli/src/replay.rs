@@ -1,19 +1,21 @@
 //! `weir replay`: the production pipeline over captures or stored flows, single-threaded, in the data's own time.
 
+mod packets;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
-use weir_collector::{Capture, CapturedDatagram, Shard, shard_of};
+use weir_collector::{Capture, CapturedDatagram, CapturedFrame, Shard, shard_of};
 use weir_detector::Detector;
 use weir_dots_export::{Exporter, Record, Recorder};
 use weir_flow_aggregate::{AggregateCounters, Merger};
 use weir_flow_record::{ColumnSet, ReceivedAt, Timestamp};
 use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
-use crate::arguments::ReplayArguments;
+use crate::arguments::{ReplayArguments, ReplayAs};
 use crate::config::{self, Settings};
 use crate::evidence::ReplayedEvidence;
 use crate::judge::{Judge, Verdict};
@@ -43,7 +45,7 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
     replay.evidence = evidence;
-    replay.run_all(&arguments.files)?;
+    replay.run_all(&arguments.files, arguments.read_as)?;
     replay.report();
     drop(replay);
     events.flush().context("cannot write the events")
@@ -55,7 +57,7 @@ pub(crate) fn events_of(
     files: &[PathBuf],
     events: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    Replay::new(settings, events, None).run_all(files)
+    Replay::new(settings, events, None).run_all(files, None)
 }
 
 /// The pipeline and what it writes.
@@ -90,10 +92,13 @@ impl<'w> Replay<'w> {
         }
     }
 
-    fn run_all(&mut self, files: &[PathBuf]) -> anyhow::Result<()> {
+    fn run_all(&mut self, files: &[PathBuf], read_as: Option<ReplayAs>) -> anyhow::Result<()> {
         let stored = files.iter().filter(|path| is_parquet(path));
         let warnings = match stored.count() {
-            0 => self.run_captures(files)?,
+            0 => match read_as.map_or_else(|| ReplayAs::of(files), Ok)? {
+                ReplayAs::Exports => self.run_captures(files)?,
+                ReplayAs::Packets => self.run_packets(files)?,
+            },
             all if all == files.len() => self.run_stored(files)?,
             _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
         };
@@ -105,7 +110,7 @@ impl<'w> Replay<'w> {
 
     /// Replays captures; tells what is odd about them.
     fn run_captures(&mut self, files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
-        let mut source = Merged::open(files)?;
+        let mut source = Merged::<CapturedDatagram>::open(files)?;
         let progress = Progress::of_files("replay", files);
         while let Some(datagram) = source.next() {
             self.handle_datagram(&datagram)?;
@@ -318,16 +323,42 @@ impl Bodies {
 }
 
 /// Several captures as one, by time stamp; files with equal stamps in the order of the command line.
-pub(crate) struct Merged {
-    sources: Vec<(Capture, Option<CapturedDatagram>, String)>,
+pub(crate) struct Merged<T> {
+    sources: Vec<(Capture, Option<T>, String)>,
 }
 
-impl Merged {
+/// What is read from a capture.
+pub(crate) trait Captured: Sized {
+    fn read(capture: &mut Capture) -> Option<Self>;
+    fn at(&self) -> ReceivedAt;
+}
+
+impl Captured for CapturedDatagram {
+    fn read(capture: &mut Capture) -> Option<Self> {
+        capture.next()
+    }
+
+    fn at(&self) -> ReceivedAt {
+        self.at
+    }
+}
+
+impl Captured for CapturedFrame {
+    fn read(capture: &mut Capture) -> Option<Self> {
+        capture.next_frame()
+    }
+
+    fn at(&self) -> ReceivedAt {
+        self.at
+    }
+}
+
+impl<T: Captured> Merged<T> {
     pub(crate) fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
         let mut sources = Vec::new();
         for path in files {
             let mut capture = Capture::open(path)?;
-            let first = capture.next();
+            let first = T::read(&mut capture);
             sources.push((capture, first, path.display().to_string()));
         }
         Ok(Self { sources })
@@ -350,15 +381,15 @@ impl Merged {
     }
 }
 
-impl Iterator for Merged {
-    type Item = CapturedDatagram;
+impl<T: Captured> Iterator for Merged<T> {
+    type Item = T;
 
-    fn next(&mut self) -> Option<CapturedDatagram> {
+    fn next(&mut self) -> Option<T> {
         let (capture, head, _) = self
             .sources
             .iter_mut()
             .filter(|(_, head, _)| head.is_some())
-            .min_by_key(|(_, head, _)| head.as_ref().map(|datagram| datagram.at))?;
-        std::mem::replace(head, capture.next())
+            .min_by_key(|(_, head, _)| head.as_ref().map(T::at))?;
+        std::mem::replace(head, T::read(capture))
     }
 }

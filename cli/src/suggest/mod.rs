@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use weir_attack_event::{AttackEvent, EventKind};
-use weir_collector::Shard;
+use weir_collector::{CapturedDatagram, Shard};
 use weir_detector::{Scope, ThresholdConfig, ZoneConfig};
 use weir_flow_aggregate::{AggregationConfig, TargetScope};
 use weir_flow_record::{ColumnSet, Direction, Period, Quantity, ReceivedAt, Timestamp, Vector};
@@ -136,7 +136,7 @@ fn observe(config: &Config, settings: &Settings, files: &[PathBuf]) -> anyhow::R
             stored == 0,
             "captures and Parquet files cannot be read together"
         );
-        for datagram in Merged::open(files)? {
+        for datagram in Merged::<CapturedDatagram>::open(files)? {
             observer.run_until(datagram.at);
             observer
                 .shard
