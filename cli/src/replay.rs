@@ -19,6 +19,7 @@ use crate::arguments::{ReplayArguments, ReplayAs};
 use crate::config::{self, Settings};
 use crate::evidence::ReplayedEvidence;
 use crate::judge::{Judge, Verdict};
+use crate::learn::Shadow;
 use crate::progress::Progress;
 
 /// Runs the command.
@@ -44,6 +45,12 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .map(|folder| ReplayedEvidence::create(folder, settings.evidence.as_ref()))
         .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
+    if let (Some(model), Some(verdicts)) = (&arguments.model, &arguments.shadow) {
+        let file = File::create(verdicts)
+            .with_context(|| format!("cannot write {}", verdicts.display()))?;
+        let out = Box::new(BufWriter::new(file));
+        replay.shadow = Some(Shadow::open(model, &settings, out)?);
+    }
     replay.evidence = evidence;
     replay.run_all(&arguments.files, arguments.read_as)?;
     replay.report();
@@ -70,6 +77,8 @@ struct Replay<'w> {
     bodies: Option<Bodies>,
     evidence: Option<ReplayedEvidence>,
     attacks: u64,
+    /// A model that looks on.
+    shadow: Option<Shadow>,
 }
 
 impl<'w> Replay<'w> {
@@ -89,6 +98,7 @@ impl<'w> Replay<'w> {
             bodies,
             evidence: None,
             attacks: 0,
+            shadow: None,
         }
     }
 
@@ -168,7 +178,7 @@ impl<'w> Replay<'w> {
         if let Some(evidence) = &mut self.evidence {
             evidence.finish(self.judge.now());
         }
-        Ok(())
+        self.shadow.as_mut().map_or(Ok(()), Shadow::finish)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
@@ -195,6 +205,9 @@ impl<'w> Replay<'w> {
                 self.window.handle_batch(&batch);
                 if let Some(evidence) = &mut self.evidence {
                     evidence.handle_batch(self.judge.now(), &batch);
+                }
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.handle_batch(&batch)?;
                 }
                 shard.recycle(batch);
             }

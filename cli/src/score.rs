@@ -139,6 +139,8 @@ fn replayed(files: &[PathBuf], config: &Path) -> anyhow::Result<Vec<Told>> {
         telemetry: None,
         evidence: None,
         shards: 1,
+        model: None,
+        shadow: None,
     })?;
     events(written.path())
 }

@@ -12,6 +12,7 @@ use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
 use weir_detector::Mute;
+use weir_dots_export::ExporterCounters;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
 use weir_dtls::Validity;
@@ -55,6 +56,8 @@ pub(crate) struct PolicyView {
     pub(crate) on_hold: bool,
     /// In words, by attack.
     pub(crate) standings: BTreeMap<String, String>,
+    /// What the policy has left out.
+    pub(crate) counters: ExporterCounters,
 }
 
 /// Counters that no stage owns.
@@ -77,6 +80,8 @@ pub(crate) struct Counters {
     pub(crate) evidence_refused_attacks: AtomicU64,
     /// Events that found no room in the queue before the bundles.
     pub(crate) evidence_lost_events: AtomicU64,
+    /// Series that the detector had no room for.
+    pub(crate) refused_series: AtomicU64,
 }
 
 /// IPFIX over TCP and TLS.
