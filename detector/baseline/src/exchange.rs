@@ -25,13 +25,55 @@ pub struct BaselineReport {
     /// All of its traffic.
     pub total: Normal,
     /// By IP protocol.
-    pub protocols: Vec<(u8, Normal)>,
-    /// By IP protocol (0 = not told apart) and port on the target's side.
-    pub ports: Vec<(u8, u16, Normal)>,
+    pub protocols: Vec<ProtocolNormal>,
+    /// By port on the target's side.
+    pub ports: Vec<PortNormal>,
     /// By vector of the catalogue.
-    pub vectors: Vec<(String, Normal)>,
+    pub vectors: Vec<VectorNormal>,
     /// What the operator says that it bears.
     pub capacities: Vec<CapacityConfig>,
+}
+
+/// What is normal of an IP protocol.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProtocolNormal {
+    /// Its number.
+    pub protocol: u8,
+    /// What is normal.
+    #[serde(flatten)]
+    pub normal: Normal,
+}
+
+/// What is normal of a port.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PortNormal {
+    /// IP protocol; 0 = not told apart.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+    /// What is normal.
+    #[serde(flatten)]
+    pub normal: Normal,
+}
+
+/// What is normal of a vector of the catalogue.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VectorNormal {
+    /// Its name.
+    pub vector: String,
+    /// What is normal.
+    #[serde(flatten)]
+    pub normal: Normal,
+}
+
+/// What is normal in one hour of the week.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HourNormal {
+    /// From Monday, 0:00 UTC: 0 to 167.
+    pub hour: u8,
+    /// What is normal.
+    #[serde(flatten)]
+    pub normal: Normal,
 }
 
 /// What somebody else says is normal for a target.
@@ -92,9 +134,18 @@ impl Baselines {
             let Some(normal) = of(aspect) else { continue };
             match aspect {
                 Aspect::Total => {}
-                Aspect::Vector(vector) => report.vectors.push((vector.name().to_owned(), normal)),
-                Aspect::Protocol(protocol) => report.protocols.push((protocol, normal)),
-                Aspect::Port { protocol, port } => report.ports.push((protocol, port, normal)),
+                Aspect::Vector(vector) => report.vectors.push(VectorNormal {
+                    vector: vector.name().to_owned(),
+                    normal,
+                }),
+                Aspect::Protocol(protocol) => {
+                    report.protocols.push(ProtocolNormal { protocol, normal })
+                }
+                Aspect::Port { protocol, port } => report.ports.push(PortNormal {
+                    protocol,
+                    port,
+                    normal,
+                }),
             }
         }
         if let (Subject::Zone(_), Direction::In) = (target.subject, target.direction) {
@@ -103,6 +154,27 @@ impl Baselines {
             report.capacities = of_zone.cloned().collect();
         }
         Some(report)
+    }
+
+    /// What is normal for a target in each hour of the week, as far as it is known.
+    #[must_use]
+    pub fn hours(&self, target: &BaselineTarget) -> Vec<HourNormal> {
+        let Some(learner) = self.targets.get(target) else {
+            return Vec::new();
+        };
+        // A Monday long ago.
+        let monday = |hour: u8| (4 * 24 + i64::from(hour)) * 3600;
+        let normal = |hour| {
+            let second = Some(monday(hour));
+            let normal = learner.normal(&self.settings, Aspect::Total, second, self.now)?;
+            Some(HourNormal { hour, normal })
+        };
+        (0..168).filter_map(normal).collect()
+    }
+
+    /// Reports of all targets, in their order.
+    pub fn all_reports(&self) -> impl Iterator<Item = BaselineReport> {
+        self.targets.keys().filter_map(|target| self.report(target))
     }
 
     /// Reports of inbound traffic, `most` of them: zones first, then prefixes and hosts, the busiest first.
