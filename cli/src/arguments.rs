@@ -42,6 +42,15 @@ pub(crate) enum Command {
     Score(crate::score::ScoreArguments),
     /// Lists who exports to the running daemon: protocol, rates, gaps, skew, templates, drops.
     Exporters(ExportersArguments),
+    /// Answers SQL on what is stored: the tables `flows` (Parquet files), `attacks` and `labels`.
+    ///
+    /// The dialect is polars'. Beyond its functions there are in_prefix(src_addr, '203.0.113.0/24') and prefix(src_addr, 24, 48).
+    /// Flows also have the columns date and hour (UTC): a condition on them skips whole folders. For example
+    ///
+    ///   SELECT prefix(src_addr, 24, 48) AS source, SUM(bytes * sampling_rate) AS octets FROM flows
+    ///   WHERE date = '2026-11-21' AND dst_addr = '203.0.113.5' GROUP BY source ORDER BY octets DESC LIMIT 10
+    #[command(verbatim_doc_comment)]
+    Query(QueryArguments),
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
@@ -124,6 +133,37 @@ pub(crate) struct ReplayArguments {
     /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) shards: u16,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QueryArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The statement.
+    #[arg(value_name = "SQL")]
+    pub(crate) statement: String,
+    /// Where the flows are; `parquet_dir` of the configuration by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// A file of attack events; `file` of the configuration's `[events]` by default.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) events: Option<PathBuf>,
+    /// A file of labels, as `score` takes them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value = "table")]
+    pub(crate) format: AnswerFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum AnswerFormat {
+    /// For people.
+    Table,
+    /// With a header line.
+    Csv,
+    /// One object a line.
+    Json,
 }
 
 #[derive(Args, Debug)]

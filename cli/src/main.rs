@@ -18,6 +18,7 @@ mod metrics;
 mod naming;
 mod overview;
 mod progress;
+mod query;
 mod replay;
 mod run;
 mod score;
@@ -80,6 +81,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Exporters(arguments) => exporters::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),
     }
 }

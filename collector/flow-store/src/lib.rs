@@ -2,7 +2,7 @@
 //! that tells who and what makes up an attack.
 //!
 //! Rows of a target are picked in plain Rust; only these go to polars, which groups them. [`ParquetStore`] keeps records on
-//! disk for as long as one likes, and [`FlowReader`] reads them back. Nothing here owns a thread: who drives it keeps it off
+//! disk for as long as one likes, [`FlowReader`] reads them back, and [`Query`] answers SQL on them. Nothing here owns a thread: who drives it keeps it off
 //! the packet path.
 //!
 //! ```
@@ -33,6 +33,7 @@ mod drill;
 mod forged;
 mod frame;
 mod parquet;
+mod query;
 mod segment;
 mod window;
 
@@ -41,4 +42,5 @@ pub use parquet::{
     DropReason, EncodeError, FlowReader, ParquetEncoder, ParquetSettings, ParquetStore, ReadError,
     StoreCounters, is_parquet,
 };
+pub use query::{Answer, Query, QueryError};
 pub use window::RecentWindow;

@@ -22,7 +22,7 @@ impl Files {
     /// Looks at what is there, and removes files that an earlier run left unfinished: also gives their number.
     pub(crate) fn scan(store: &Path) -> io::Result<(Self, u64)> {
         let (mut files, mut leftovers) = (Self::default(), 0);
-        for day in folders(&store.join(FLOWS), "date=")? {
+        for day in folders(&flows_folder(store), "date=")? {
             for hour in folders(&day, "hour=")? {
                 for entry in fs::read_dir(&hour)? {
                     let path = entry?.path();
@@ -74,6 +74,11 @@ impl Files {
         let _ = path.ancestors().nth(2).map(fs::remove_dir);
         Ok(())
     }
+}
+
+/// The folder of a store that holds the flows, by day and hour.
+pub(crate) fn flows_folder(store: &Path) -> PathBuf {
+    store.join(FLOWS)
 }
 
 /// Where the file of `start` (ns) goes.

@@ -8,6 +8,8 @@ mod read;
 mod rows;
 mod store;
 
+pub(crate) use files::flows_folder;
+
 pub use encode::{EncodeError, ParquetEncoder};
 pub use read::{FlowReader, ReadError, is_parquet};
 pub use store::{DropReason, ParquetSettings, ParquetStore, StoreCounters};
