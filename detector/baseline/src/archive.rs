@@ -35,7 +35,7 @@ pub fn to_archive(rows: &[SavedRow]) -> Vec<u8> {
 /// The rows of a file.
 pub fn from_archive(file: &[u8]) -> Result<Vec<SavedRow>, ArchiveError> {
     let mut rest = file.strip_prefix(MAGIC).ok_or(ArchiveError::Foreign)?;
-    let mut part = |rest: &mut &[u8]| {
+    let part = |rest: &mut &[u8]| {
         let cut = ArchiveError::Cut(file.len() - rest.len());
         let (length, after) = rest.split_first_chunk::<4>().ok_or(cut)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| cut)?;

@@ -82,6 +82,7 @@ mod mitigator;
 mod names;
 mod query;
 mod registry;
+mod reported;
 mod saved;
 mod server;
 mod session_config;
@@ -99,6 +100,7 @@ pub use mitigator::{
     MitigatorReport, MitigatorSettings, NftablesSettings, NoMitigator, RateLimit, WebhookSettings,
     WebhookTls, probe_mitigators, start_mitigators,
 };
+pub use reported::ReportedBaselines;
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;
 pub use shell::{BoundServer, Observation, StartError};

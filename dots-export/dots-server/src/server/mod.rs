@@ -24,6 +24,7 @@ use crate::query::Query;
 use crate::registry::{News, Registry};
 use crate::saved::{Changed, Epoch};
 use crate::session_config::SessionConfig;
+use crate::reported::{Reported, ReportedBaselines};
 use crate::setup::Setup;
 use crate::telemetry::TelemetryStore;
 use crate::{DataChannel, Mitigator, ServerPolicy};
@@ -61,6 +62,7 @@ pub struct Server {
     owners: BTreeMap<Cuid, Arc<str>>,
     telemetry: TelemetryStore,
     setups: BTreeMap<Cuid, Setup>,
+    reported: Reported,
     /// Rows of owners and setups that have changed.
     changed: Changed,
     epoch: Epoch,
@@ -127,6 +129,7 @@ impl Server {
             owners: BTreeMap::new(),
             telemetry: TelemetryStore::default(),
             setups: BTreeMap::new(),
+            reported: Reported::default(),
             changed: Changed::new(),
             epoch: Epoch {
                 instant: epoch.0,
@@ -144,6 +147,12 @@ impl Server {
     pub fn with_data_channel(mut self, data: Box<dyn DataChannel>) -> Self {
         self.data = data;
         self
+    }
+
+    /// Baselines that a client has reported. Poll until `None` after each `handle_data`; those that nobody fetches are dropped.
+    #[must_use]
+    pub fn poll_baselines(&mut self) -> Option<ReportedBaselines> {
+        self.reported.pop()
     }
 
     /// A peer has proved who it is.
