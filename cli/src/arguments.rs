@@ -35,6 +35,8 @@ pub(crate) enum Command {
     /// It opens no socket and reads no credentials; each request that it would have sent counts as accepted with nothing
     /// dropped, so quiet traffic alone ends an attack.
     Replay(ReplayArguments),
+    /// Makes synthetic, labelled traffic: a seeded scenario of days or weeks as export datagrams, in a capture or sent live.
+    Generate(crate::generate::GenerateArguments),
     /// Compares events with labels: precision and recall per attack, time to detect, false alarms. Prints one JSON object.
     ///
     /// An attack told matches a label if they overlap in time and one's prefix contains the other's; the first one told per
@@ -121,7 +123,8 @@ pub(crate) enum RecordFormat {
 pub(crate) struct ReplayArguments {
     #[command(flatten)]
     pub(crate) config: ConfigArgument,
-    /// Captures with export datagrams, several merged by time stamp; or Parquet files, and folders of such.
+    /// Captures with export datagrams, several merged by time stamp; or Parquet files, and folders of such. - reads a
+    /// capture from standard input.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Writes attack events to this file, one JSON object a line; standard output by default.

@@ -10,6 +10,7 @@ mod decode;
 mod demo;
 mod dots;
 mod exporters;
+mod generate;
 mod http;
 mod journal;
 mod judge;
@@ -79,6 +80,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),

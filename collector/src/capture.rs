@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -69,12 +70,19 @@ struct Interface {
 }
 
 impl Capture {
-    /// Opens a file and reads its first block.
+    /// Opens a file and reads its first block; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
+        if path == Path::new("-") {
+            return Self::read(std::io::stdin(), path);
+        }
         let file = File::open(path).map_err(|source| CaptureError::Open {
             path: path.to_owned(),
             source,
         })?;
+        Self::read(file, path)
+    }
+
+    fn read(file: impl Read + Send + 'static, path: &Path) -> Result<Self, CaptureError> {
         let reader = create_reader(BUFFER, file).map_err(|_| CaptureError::Format {
             path: path.to_owned(),
         })?;

@@ -29,6 +29,7 @@
 
 mod assault;
 mod crowd;
+pub mod generator;
 mod label;
 mod mitigator;
 mod network;

@@ -16,7 +16,7 @@ use serde::Serialize;
 use weir_flow_record::Timestamp;
 
 pub use compare::{Difference, compare};
-pub use read::{ScoreInputError, read_events, read_truths};
+pub use read::{ScoreInputError, read_events, read_truths, write_truths};
 pub use requirement::{Requirement, RequirementError};
 
 /// A line of the labels: what really happened.

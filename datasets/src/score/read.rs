@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, Read};
 
 use ipnet::IpNet;
@@ -102,6 +103,21 @@ pub fn read_truths(input: impl Read) -> Result<Vec<Truth>, ScoreInputError> {
     Ok(truths)
 }
 
+/// Labels as CSV that [`read_truths`] reads: `start,end,target,attack,exported`.
+pub fn write_truths(truths: &[Truth]) -> String {
+    let mut text = String::from("start,end,target,attack,exported\n");
+    for truth in truths {
+        let exported = truth.exported.map(|at| at.to_string()).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{},{},{},{},{exported}",
+            truth.start, truth.end, truth.target, truth.attack
+        );
+    }
+    text
+}
+
 /// Reads events, one JSON object a line, and puts together those of one attack.
 pub fn read_events(input: impl BufRead) -> Result<Vec<Told>, ScoreInputError> {
     let mut attacks: BTreeMap<String, Told> = BTreeMap::new();
@@ -176,6 +192,7 @@ mod tests {
                     2026-03-02T00:00:00Z,2026-03-02T00:01:00Z,192.0.2.1/32,udp-flood,2026-03-02T00:00:01.5Z\n\
                     2026-03-02T00:00:00Z,2026-03-02T00:01:00Z,192.0.2.2/32,udp-flood,\n";
         let truths = read_truths(text.as_bytes()).unwrap();
+        assert_eq!(write_truths(&truths), text);
         let after = truths[0].exported.unwrap().since(truths[0].start);
         assert_eq!(after.as_millis(), 1500);
         assert_eq!(truths[1].exported, None);

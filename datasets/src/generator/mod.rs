@@ -1,0 +1,56 @@
+//! Scenarios of days and weeks, generated record by record.
+//!
+//! A [`ScenarioFile`] names networks, exporters, normal traffic, attacks and what looks like attacks. A [`Generator`]
+//! makes of it the datagrams that the exporters would send, in order of time, and the labels that say what really happened.
+//!
+//! It is a simulation of flows, driven by events: what an exporter's cache makes of a flow is worked out when the flow
+//! begins, so that the cost goes with the records that are exported and not with packets or time. Memory goes with the
+//! flows that are open. What chance decides depends on the seed alone: the same scenario gives the same octets.
+//!
+//! ```
+//! use weir_datasets::generator::{Generator, ScenarioFile};
+//!
+//! # fn main() -> Result<(), weir_datasets::generator::ScenarioFault> {
+//! let file = ScenarioFile::parse(
+//!     r#"
+//!     duration = "5m"
+//!     [[attack]]
+//!     kind = "ntp-amplification"
+//!     at = "2m"
+//!     lasts = "1m"
+//!     target = "host"
+//!     over = 1.5
+//!     "#,
+//! )?;
+//! let mut generator = Generator::new(file)?;
+//! let datagrams = std::iter::from_fn(|| generator.poll_datagram()).count();
+//! assert!(datagrams > 100);
+//! assert!(generator.labels().iter().any(|label| label.attack == "ntp-amplification"));
+//! # Ok(())
+//! # }
+//! ```
+
+mod configuration;
+mod draw;
+mod exporter;
+mod flow;
+mod hosts;
+mod kinds;
+mod library;
+mod normal;
+mod random;
+mod scenario;
+mod shape;
+mod surge;
+mod wire;
+mod world;
+
+pub use configuration::configuration;
+pub use exporter::Datagram;
+pub use kinds::kinds;
+pub use library::{BuiltIn, built_in};
+pub use scenario::{
+    ExporterTable, Limits, NormalTable, Protocol, RandomTable, ScenarioFault, ScenarioFile,
+    Statement, Style, SurgeTable, ZoneTable,
+};
+pub use world::{Generator, Made};
