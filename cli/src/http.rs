@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use weir_attack_event::AttackId;
 
 use crate::admin::{Admin, Confirmation, Declined, Hold, MitigationRequest, Withdrawal};
+use crate::baseline;
 use crate::daemon::Order;
 use crate::metrics;
 use crate::overview::Overview;
@@ -58,6 +59,7 @@ fn acting(admin: Arc<Admin>) -> Router {
         .route("/api/v1/dots/confirm", post(confirm))
         .route("/api/v1/dots/hold", post(hold))
         .route("/api/v1/dots", get(overview))
+        .merge(baseline::routes())
         .with_state(admin)
 }
 

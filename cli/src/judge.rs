@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
+use weir_baseline::Baselines;
 use weir_detector::{Detector, DetectorOutput, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, Exporter, Standing};
 use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
@@ -91,6 +92,16 @@ impl Judge {
     /// How the requests for all attacks stand.
     pub(crate) fn standings(&self) -> impl Iterator<Item = (&AttackId, Standing)> {
         self.exporter.standings()
+    }
+
+    /// What is normal.
+    pub(crate) fn baselines(&self) -> &Baselines {
+        self.detector.baselines()
+    }
+
+    /// What is normal, to be kept and imported.
+    pub(crate) fn baselines_mut(&mut self) -> &mut Baselines {
+        self.detector.baselines_mut()
     }
 
     fn handle_report(&mut self, report: &MitigationReport) {

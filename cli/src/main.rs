@@ -3,6 +3,7 @@
 mod admin;
 mod arguments;
 mod audit;
+mod baseline;
 mod config;
 mod daemon;
 mod data_channel;
@@ -82,6 +83,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Baseline(command) => baseline::run(&command),
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),

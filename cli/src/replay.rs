@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
+use weir_baseline::Baselines;
 use weir_collector::{Capture, CapturedDatagram, Shard, shard_of};
 use weir_detector::Detector;
 use weir_dots_export::{Exporter, Record, Recorder};
@@ -14,6 +15,7 @@ use weir_flow_record::{ColumnSet, ReceivedAt, Timestamp};
 use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
 use crate::arguments::ReplayArguments;
+use crate::baseline;
 use crate::config::{self, Settings};
 use crate::judge::{Judge, Verdict};
 use crate::progress::Progress;
@@ -36,7 +38,11 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .as_deref()
         .map(Bodies::create)
         .transpose()?;
-    let mut replay = Replay::new(&settings, &mut events, bodies);
+    let baselines = match &arguments.baselines {
+        Some(path) => baseline::from_file(&settings.baseline, path)?,
+        None => Baselines::new(settings.baseline.clone()),
+    };
+    let mut replay = Replay::new(&settings, &mut events, bodies, baselines);
     let stored = arguments.files.iter().filter(|path| is_parquet(path));
     let warnings = match stored.count() {
         0 => replay.run_captures(&arguments.files)?,
@@ -47,6 +53,9 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     replay.report();
+    if let Some(path) = &arguments.baselines {
+        baseline::to_file(replay.judge.baselines_mut(), path)?;
+    }
     drop(replay);
     events.flush().context("cannot write the events")
 }
@@ -63,7 +72,12 @@ struct Replay<'w> {
 }
 
 impl<'w> Replay<'w> {
-    fn new(settings: &Settings, events: &'w mut dyn Write, bodies: Option<Bodies>) -> Self {
+    fn new(
+        settings: &Settings,
+        events: &'w mut dyn Write,
+        bodies: Option<Bodies>,
+        baselines: Baselines,
+    ) -> Self {
         Self {
             shards: (0..settings.collector.shards)
                 .map(|number| Shard::new(settings.shard(number)))
@@ -71,7 +85,7 @@ impl<'w> Replay<'w> {
             window: RecentWindow::new(settings.store.recent_window),
             judge: Judge::new(
                 Merger::new(settings.collector.shards, &settings.aggregation),
-                Detector::new(settings.detector.clone()),
+                Detector::new(settings.detector.clone()).with_baselines(baselines),
                 Exporter::new(settings.export.clone()),
             ),
             recorder: Recorder::new(&settings.export),
@@ -170,6 +184,8 @@ impl<'w> Replay<'w> {
         }
         for summary in summaries {
             self.judge.handle_summary(summary);
+            // A replay keeps nothing as it goes.
+            while self.judge.baselines_mut().poll_persist().is_some() {}
             self.drain_verdicts()?;
         }
         self.drain_verdicts()

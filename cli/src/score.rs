@@ -136,6 +136,7 @@ fn replayed(files: &[PathBuf], config: &Path) -> anyhow::Result<Vec<Told>> {
         files: files.to_vec(),
         events: Some(written.path().to_owned()),
         telemetry: None,
+        baselines: None,
         shards: 1,
     })?;
     events(written.path())

@@ -78,8 +78,8 @@ fn import(arguments: &BaselineImportArguments) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
     let path = &arguments.file;
     let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let body: Value = serde_json::from_slice(&file)
-        .with_context(|| format!("{} is no JSON", path.display()))?;
+    let body: Value =
+        serde_json::from_slice(&file).with_context(|| format!("{} is no JSON", path.display()))?;
     let told = ask(&settings, &BaselineOrder::Import { body })?;
     let imported: Imported = serde_json::from_value(told)?;
     for target in &imported.targets {
@@ -116,10 +116,7 @@ fn ask(settings: &Settings, order: &BaselineOrder) -> anyhow::Result<Value> {
 }
 
 /// What the state file holds. Rows that cannot be read are left out and said.
-pub(crate) fn restored(
-    settings: &BaselineSettings,
-    state: &State,
-) -> anyhow::Result<Baselines> {
+pub(crate) fn restored(settings: &BaselineSettings, state: &State) -> anyhow::Result<Baselines> {
     let mut baselines = Baselines::new(settings.clone());
     state.for_each(Stage::Baselines, |key, value| {
         if let Err(error) = baselines.restore(key, value) {

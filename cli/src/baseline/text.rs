@@ -73,7 +73,11 @@ pub(super) fn target(shown: &Shown) -> String {
         line(&mut text, "connections", connections);
     }
     for it in &report.protocols {
-        line(&mut text, &format!("protocol {}, bits", it.protocol), &it.normal.bits);
+        line(
+            &mut text,
+            &format!("protocol {}, bits", it.protocol),
+            &it.normal.bits,
+        );
     }
     for it in &report.ports {
         let name = format!("port {}/{}, bits", it.port, protocol(it.protocol));
@@ -157,7 +161,12 @@ mod tests {
 
     #[test]
     fn figures_are_short() {
-        for (value, text) in [(0.4, "0  "), (999.0, "999  "), (1500.0, "1.50 k"), (4.2e9, "4.20 G")] {
+        for (value, text) in [
+            (0.4, "0  "),
+            (999.0, "999  "),
+            (1500.0, "1.50 k"),
+            (4.2e9, "4.20 G"),
+        ] {
             assert_eq!(scaled(value), text);
         }
         assert!(list(&[]).contains("nothing is known"));

@@ -78,9 +78,7 @@ impl Teaching {
     ) -> Vec<(Arc<str>, ClientCommand)> {
         let config = &self.settings.baseline.config;
         let interval = config.tell_interval.0;
-        let waits = self
-            .told_at
-            .is_some_and(|told| told.plus(interval) > now);
+        let waits = self.told_at.is_some_and(|told| told.plus(interval) > now);
         if waits || !is_due(&mut self.checked_at, now, (interval / 12).max(LOOK)) {
             return Vec::new();
         }

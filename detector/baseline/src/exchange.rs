@@ -172,32 +172,38 @@ impl Baselines {
         (0..168).filter_map(normal).collect()
     }
 
-    /// Reports of all targets, in their order.
-    pub fn all_reports(&self) -> impl Iterator<Item = BaselineReport> {
-        self.targets.keys().filter_map(|target| self.report(target))
-    }
-
     /// Reports of inbound traffic, `most` of them: zones first, then prefixes and hosts, the busiest first.
     #[must_use]
     pub fn reports(&self, most: usize) -> Vec<BaselineReport> {
-        let mut targets: Vec<(bool, u64, BaselineTarget)> = self
+        let all = self.ranked(Direction::In);
+        let told = all.filter(|report| matches!(report.kind.as_str(), "zone" | "prefix"));
+        told.take(most).collect()
+    }
+
+    /// The same of one direction with exporters and links behind the zones.
+    #[must_use]
+    pub fn list(&self, direction: Direction, most: usize) -> Vec<BaselineReport> {
+        self.ranked(direction).take(most).collect()
+    }
+
+    fn ranked(&self, direction: Direction) -> impl Iterator<Item = BaselineReport> {
+        let mut targets: Vec<(u8, u64, BaselineTarget)> = self
             .targets
             .iter()
-            .filter(|(target, _)| target.direction == Direction::In)
-            .filter_map(|(target, learner)| match target.subject {
-                Subject::Zone(_) => Some((false, 0, *target)),
+            .filter(|(target, _)| target.direction == direction)
+            .map(|(target, learner)| match target.subject {
+                Subject::Zone(_) => (0, 0, *target),
+                Subject::Exporter(_) | Subject::Link(_) => (1, 0, *target),
                 Subject::Prefix(_) => {
                     let weight = learner.total.weight() as u64;
-                    Some((true, u64::MAX - weight, *target))
+                    (2, u64::MAX - weight, *target)
                 }
-                Subject::Exporter(_) | Subject::Link(_) => None,
             })
             .collect();
         targets.sort_unstable();
-        let reports = targets
-            .iter()
-            .filter_map(|(_, _, target)| self.report(target));
-        reports.take(most).collect()
+        targets
+            .into_iter()
+            .filter_map(|(_, _, target)| self.report(&target))
     }
 
     /// The target of a name: a zone's, exporter's or link's name, or a prefix or address.

@@ -32,9 +32,15 @@ fn baselines_are_handed_on_with_whose_they_are() {
     assert_eq!(bench.server.poll_baselines(), None);
     // Without a target: of all its prefixes.
     let path = ["tm-setup", CUID, "tsid=2"];
-    assert_eq!(bench.put(client, &path, &baseline(None, "5")).code, Code::CREATED);
+    assert_eq!(
+        bench.put(client, &path, &baseline(None, "5")).code,
+        Code::CREATED
+    );
     let told = bench.server.poll_baselines().unwrap();
-    assert_eq!((told.prefixes.len(), told.baselines[0].target_prefix.len()), (2, 0));
+    assert_eq!(
+        (told.prefixes.len(), told.baselines[0].target_prefix.len()),
+        (2, 0)
+    );
 }
 
 #[test]

@@ -72,7 +72,10 @@ impl Server {
                 let body = asked.body.as_ref();
                 let response = setup.answer(asked.method, tsid, body, &prefixes, most);
                 let baselines = tsid.map_or(&[][..], |tsid| setup.baselines(tsid));
-                if asked.method == Method::Put && response.code.is_success() && !baselines.is_empty() {
+                if asked.method == Method::Put
+                    && response.code.is_success()
+                    && !baselines.is_empty()
+                {
                     self.reported.push(ReportedBaselines {
                         client: Arc::clone(&name),
                         prefixes: prefixes.clone(),
