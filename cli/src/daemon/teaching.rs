@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_baseline::{BaselineReport, Baselines, SavedRow};
+use weir_baseline::{BaselineConfig, BaselineReport, Baselines, SavedRow};
 use weir_dots_export::{ClientCommand, has_changed};
 use weir_dots_server::ReportedBaselines;
 use weir_flow_record::Timestamp;
@@ -110,9 +110,13 @@ pub(super) fn import(now: Timestamp, baselines: &mut Baselines, reported: &Repor
     }
 }
 
-/// What upstreams are told: what we have learned ourselves.
+/// What upstreams are told: what we have learned ourselves, in the percentiles of which our telemetry is.
 pub(super) fn told_reports(baselines: &Baselines) -> Vec<BaselineReport> {
-    let most = baselines.settings().config.tell_targets;
+    let config = &baselines.settings().config;
+    if config.percentiles != BaselineConfig::default().percentiles {
+        return Vec::new();
+    }
+    let most = config.tell_targets;
     let mut reports = baselines.reports(most);
     reports.retain(|report| report.total.imported < 1.0);
     reports
@@ -125,4 +129,88 @@ fn is_due(last: &mut Option<Timestamp>, now: Timestamp, interval: Duration) -> b
         *last = Some(now);
     }
     due
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "helpers of tests may")]
+
+    use weir_baseline::{BaselineTarget, Subject};
+    use weir_flow_aggregate::Bucket;
+    use weir_flow_record::{ColumnSet, Direction, ZoneId};
+
+    use super::*;
+    use crate::config;
+
+    const START: i64 = 1_767_571_200;
+
+    fn settings() -> Settings {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.toml");
+        let upstream = |name: &str, rest: &str| {
+            format!(
+                "[[upstream]]\nname = \"{name}\"\nserver = \"192.0.2.1\"\nca = \"ca.pem\"\ncertificate = \"c.pem\"\nkey = \"c.key\"\n{rest}\n"
+            )
+        };
+        let zone = "[[zone]]\nname = \"web\"\nprefixes = [\"203.0.113.0/24\"]\n";
+        let all = [
+            zone.to_owned(),
+            upstream("told", ""),
+            upstream("deaf", "share = [\"mitigation\"]"),
+            upstream("other", "prefixes = [\"198.51.100.0/24\"]"),
+        ];
+        std::fs::write(&path, all.concat()).unwrap();
+        config::load(&path, ColumnSet::NONE).unwrap()
+    }
+
+    /// An hour of so many octets a second.
+    fn teach(baselines: &mut Baselines, from: i64, octets: u64) {
+        let zone = BaselineTarget {
+            subject: Subject::Zone(ZoneId(0)),
+            direction: Direction::In,
+        };
+        let bucket = Bucket {
+            octets,
+            packets: octets / 500,
+            ..Bucket::default()
+        };
+        for second in from..from + 3600 {
+            baselines.handle_second(&zone, second, &bucket, [], true);
+        }
+    }
+
+    #[test]
+    fn upstreams_that_may_know_are_told_when_it_has_changed_and_not_too_often() {
+        let settings = settings();
+        let mut baselines = Baselines::new(settings.baseline.clone());
+        let mut teaching = Teaching::new(&settings, told_reports(&baselines));
+        let at = |minutes: i64| Timestamp::from_seconds(START + minutes * 60);
+        assert!(
+            teaching.tell(at(0), &baselines).is_empty(),
+            "nothing is known"
+        );
+        teach(&mut baselines, START, 1_000_000);
+        let told = teaching.tell(at(60), &baselines);
+        let plans: Vec<(&str, bool)> = told
+            .iter()
+            .map(|(upstream, command)| match command {
+                ClientCommand::Setup { plan } => (&**upstream, plan.contains_key("baseline")),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(plans, [("told", true), ("deaf", false), ("other", false)]);
+        assert!(
+            teaching.tell(at(130), &baselines).is_empty(),
+            "it is the same"
+        );
+        teach(&mut baselines, START + 3600, 9_000_000);
+        teach(&mut baselines, START + 7200, 9_000_000);
+        assert_eq!(teaching.tell(at(190), &baselines).len(), 3);
+        teach(&mut baselines, START + 10_800, 90_000_000);
+        teach(&mut baselines, START + 14_400, 90_000_000);
+        assert!(
+            teaching.tell(at(240), &baselines).is_empty(),
+            "it is too soon"
+        );
+    }
 }

@@ -1,11 +1,14 @@
 //! What baselines tell others, and take from them: plain figures, without any form of a protocol.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_flow_record::{Direction, Timestamp, ZoneId};
 
 use crate::cell::METRICS;
 use crate::learner::{Imported, Learner};
+use crate::saved;
 use crate::{Aspect, BaselineTarget, Baselines, CapacityConfig, Level, Metric, Normal, Subject};
 
 /// Aspects taken of one imported baseline.
@@ -206,18 +209,27 @@ impl Baselines {
             .filter_map(|(_, _, target)| self.report(&target))
     }
 
-    /// The target of a name: a zone's, exporter's or link's name, or a prefix or address.
+    /// The target of a name: a zone's or link's name, a prefix, or the address of a host or exporter.
     #[must_use]
     pub fn named(&self, name: &str, direction: Direction) -> Option<BaselineTarget> {
-        let is_it = |target: &&BaselineTarget| {
-            let found = self.describe(target);
-            let host = name.parse::<std::net::IpAddr>().map(IpNet::from);
-            target.direction == direction
-                && found.is_some_and(|(_, other, _)| {
-                    other == name || host.is_ok_and(|host| other == host.to_string())
-                })
-        };
-        self.targets.keys().find(is_it).copied()
+        let number = |place: Option<usize>| place.and_then(|place| u16::try_from(place).ok());
+        let zones = &self.settings.zones;
+        let zone = number(zones.iter().position(|zone| *zone.name == *name));
+        let links = &self.settings.links;
+        let link = number(links.iter().position(|link| **link == *name));
+        let address = name.parse::<IpAddr>().ok();
+        let prefix = name.parse::<IpNet>().ok().or(address.map(IpNet::from));
+        let subjects = [
+            zone.map(|zone| Subject::Zone(ZoneId(zone))),
+            link.map(Subject::Link),
+            prefix.map(|prefix| Subject::Prefix(prefix.trunc())),
+            address.map(Subject::Exporter),
+        ];
+        subjects
+            .into_iter()
+            .flatten()
+            .map(|subject| BaselineTarget { subject, direction })
+            .find(|target| self.targets.contains_key(target))
     }
 
     /// Takes what somebody else says, as if learned for `import_weight`; it replaces what was imported of the target before.
@@ -253,7 +265,9 @@ impl Baselines {
         }
         if let Some(learner) = self.targets.get_mut(&target) {
             learner.imported = Some(Box::new(imported));
-            learner.dirty = true;
+            // It is kept at once: nobody tells it again.
+            self.rows
+                .extend(saved::row(&self.settings, &target, learner));
         }
         self.counters.imported += 1;
         Ok(target)
