@@ -3,6 +3,7 @@
 mod baselines;
 mod dots;
 mod exporters;
+mod packets;
 mod sources;
 
 use std::fmt;
@@ -61,6 +62,7 @@ impl Scrape {
             "Exporters that sent nothing for their time",
             self.0.silent().len() as u64,
         )?;
+        packets::encode(encoder, &shard.samplers)?;
         sources::encode_mirrors(encoder, &shard.mirrors)?;
         sources::encode_streams(encoder, &self.0.streams())?;
         let mut family = encoder.encode_descriptor(
