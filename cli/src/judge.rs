@@ -5,7 +5,9 @@ use std::sync::Arc;
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
 use weir_baseline::Baselines;
 use weir_detector::{Detector, DetectorOutput, Saved};
-use weir_dots_export::{ClientCommand, ClientNotice, Decision, Exporter, Standing};
+use weir_dots_export::{
+    ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
+};
 use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
 use weir_flow_record::Timestamp;
 
@@ -102,6 +104,16 @@ impl Judge {
     /// What is normal, to be kept and imported.
     pub(crate) fn baselines_mut(&mut self) -> &mut Baselines {
         self.detector.baselines_mut()
+    }
+
+    /// What the policy has left out.
+    pub(crate) fn policy_counters(&self) -> ExporterCounters {
+        self.exporter.counters()
+    }
+
+    /// Series that the detector had no room for.
+    pub(crate) fn refused_series(&self) -> u64 {
+        self.detector.refused_series()
     }
 
     fn handle_report(&mut self, report: &MitigationReport) {

@@ -11,6 +11,7 @@ use weir_baseline::BaselineCounters;
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
+use weir_dots_export::ExporterCounters;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
 use weir_dtls::Validity;
@@ -52,6 +53,8 @@ pub(crate) struct PolicyView {
     pub(crate) on_hold: bool,
     /// In words, by attack.
     pub(crate) standings: BTreeMap<String, String>,
+    /// What the policy has left out.
+    pub(crate) counters: ExporterCounters,
 }
 
 /// Figures of the baselines.
@@ -71,6 +74,8 @@ pub(crate) struct Counters {
     /// Rows that found no room in the queues before the Parquet writer.
     pub(crate) store_queue_full_rows: AtomicU64,
     pub(crate) reload_failures: AtomicU64,
+    /// Series that the detector had no room for.
+    pub(crate) refused_series: AtomicU64,
 }
 
 /// IPFIX over TCP and TLS.

@@ -161,6 +161,7 @@ impl JudgeThread {
             standings: standings
                 .map(|(attack, standing)| (attack.to_string(), standing.to_string()))
                 .collect(),
+            counters: self.judge.policy_counters(),
         });
     }
 
@@ -191,6 +192,9 @@ impl JudgeThread {
                 Verdict::Command(upstream, command) => commands.push((upstream, *command)),
             }
         }
+        let refused = self.judge.refused_series();
+        let shown = &self.views.counters.refused_series;
+        shown.store(refused, Ordering::Relaxed);
         if decided || !commands.is_empty() {
             self.show_policy();
         }
