@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
 use weir_baseline::Baselines;
-use weir_detector::{Detector, DetectorOutput, Saved};
+use weir_detector::{Detector, DetectorOutput, Mute, Overridden, Override, OverrideError, Saved};
 use weir_dots_export::{
     ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
 };
@@ -78,6 +78,21 @@ impl Judge {
     pub(crate) fn handle_confirmation(&mut self, now: Timestamp, attack: &AttackId) -> bool {
         self.now = self.now.max(now);
         self.exporter.handle_confirmation(self.now, attack)
+    }
+
+    /// Takes an operator's word on attacks.
+    pub(crate) fn handle_override(
+        &mut self,
+        now: Timestamp,
+        word: Override,
+    ) -> Result<Overridden, OverrideError> {
+        self.now = self.now.max(now);
+        self.detector.handle_override(self.now, word)
+    }
+
+    /// The muted prefixes.
+    pub(crate) fn mutes(&self) -> impl Iterator<Item = &Mute> {
+        self.detector.mutes()
     }
 
     /// Throws or releases the stop switch.

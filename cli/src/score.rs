@@ -138,6 +138,7 @@ fn replayed(files: &[PathBuf], config: &Path) -> anyhow::Result<Vec<Told>> {
         events: Some(written.path().to_owned()),
         telemetry: None,
         baselines: None,
+        evidence: None,
         shards: 1,
         model: None,
         shadow: None,

@@ -19,6 +19,8 @@ pub enum Stage {
     Policy,
     /// What is normal, by target.
     Baselines,
+    /// What operators say that attacks really were.
+    Labels,
     /// What the DOTS server keeps for its clients: mitigations, cuids, telemetry.
     DotsServer,
 }
@@ -27,7 +29,7 @@ pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Templates,
         Self::SamplingRates,
         Self::Names,
@@ -36,6 +38,7 @@ impl Stage {
         Self::Sequences,
         Self::Policy,
         Self::Baselines,
+        Self::Labels,
         Self::DotsServer,
     ];
 
@@ -50,6 +53,7 @@ impl Stage {
             Self::Sequences => "sequences",
             Self::Policy => "policy",
             Self::Baselines => "baselines",
+            Self::Labels => "labels",
             Self::DotsServer => "dots-server",
         }
     }
@@ -66,6 +70,7 @@ impl Stage {
             | Self::Sequences
             | Self::Policy
             | Self::Baselines
+            | Self::Labels
             | Self::DotsServer => 1,
         }
     }

@@ -15,7 +15,7 @@ mod streams;
 mod teaching;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
-use weir_detector::Detector;
+use weir_detector::{Detector, Saved};
 use weir_dots_export::{ClientNotice, Exporter};
 use weir_dots_server::{Mitigator, ReportedBaselines};
 use weir_ebpf::{Sampler, capability};
@@ -53,6 +53,7 @@ use crate::audit::AuditLog;
 use crate::baseline;
 use crate::config::Settings;
 use crate::data_channel;
+use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
@@ -155,6 +156,9 @@ impl Daemon {
         let mut detector = Detector::new(settings.detector.clone())
             .with_baselines(baseline::restored(&settings.baseline, &state)?);
         for row in journal.attacks()? {
+            if let Saved::Attack(attack) = &row {
+                views.restore_open(attack.event());
+            }
             detector.restore(row);
         }
         let normal = teaching::told_reports(detector.baselines());
@@ -168,8 +172,11 @@ impl Daemon {
             let now = Timestamp::from_nanos(weir_collector::wall_clock());
             exporter.handle_hold(now, true, false);
         }
+        let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
+        views.set_evidence_folder(folder);
         let merger = Merger::new(settings.collector.shards, &settings.aggregation);
         let judge = Judge::new(merger, detector, exporter);
+        views.set_mutes(judge.mutes().cloned().collect());
 
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
@@ -211,6 +218,7 @@ impl Daemon {
             heard.clone(),
             Arc::clone(&views),
             input.clone(),
+            Arc::clone(&journal),
         ));
         tasks.push(tokio::spawn(forward(
             notices,
@@ -291,8 +299,17 @@ impl Daemon {
             let store = parquet
                 .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
                 .transpose()?;
+            let open: BTreeSet<AttackId> = open.into_iter().collect();
+            let evidence = settings.evidence.as_ref();
+            let evidence = evidence
+                .map(|kept| EvidenceKeeper::start(kept, &open, Arc::clone(&views)))
+                .transpose()?;
             let window = RecentWindow::new(limit);
-            move || window::run(window, &asks, &spares, &input, (&naming, store))
+            let views = Arc::clone(&views);
+            move || {
+                let outside = (&*naming, &*views);
+                window::run(window, &asks, &spares, &input, outside, (store, evidence));
+            }
         })?;
         let judge = spawn("weir-judge", {
             let thread = JudgeThread {
@@ -309,6 +326,7 @@ impl Daemon {
                 observer,
                 levels: BTreeMap::new(),
                 teaching: Teaching::new(settings, normal),
+                keeps_evidence: settings.evidence.is_some(),
                 stop: Arc::clone(&stop),
             };
             move || thread.run()

@@ -2,6 +2,7 @@
 
 mod baselines;
 mod dots;
+mod evidence;
 mod exporters;
 mod packets;
 mod sources;
@@ -46,6 +47,7 @@ impl Collector for Scrape {
         self.encode_aggregate(&mut encoder)?;
         self.encode_store(&mut encoder)?;
         baselines::encode(&mut encoder, &self.0.baselines())?;
+        evidence::encode(&mut encoder, &self.0)?;
         self.encode_attacks(&mut encoder)
     }
 }
