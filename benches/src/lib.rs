@@ -12,11 +12,11 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use weir_flow_aggregate::{
-    AggregateSettings, AggregationConfig, Aggregator, Interesting, ZonePrefixes,
+    AggregateSettings, AggregationConfig, Aggregator, Automatic, Interesting, ZonePrefixes,
 };
 use weir_flow_record::{
     Address, ColumnSet, Direction, ExportTime, FlowBatch, ObservationDomainId, ReceivedAt, Row,
-    TCP_ACK, TCP_SYN, ZoneId,
+    TCP_ACK, TCP_SYN, Vector, ZoneId,
 };
 use weir_netflow::encode::{Encoder, Format};
 use weir_netflow::{CheckedLimits, Decoder};
@@ -240,6 +240,15 @@ fn settings() -> AggregateSettings {
             flows: Some(10_000),
         }],
         prefix_lengths: Vec::new(),
+        automatic: Vector::ALL
+            .into_iter()
+            .map(|vector| Automatic {
+                direction: Direction::In,
+                vector,
+                octets: Some(3_906_250),
+                packets: Some(3_125),
+            })
+            .collect(),
     };
     AggregateSettings {
         config: AggregationConfig::default(),

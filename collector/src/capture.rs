@@ -9,6 +9,7 @@ use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket, SlicedPacket, Transpor
 use pcap_parser::traits::{PcapNGPacketBlock, PcapReaderIterator};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 use weir_flow_record::{ReceivedAt, Timestamp};
+use weir_packet::LinkType;
 
 /// Octets held of a file at once; also the largest block that can be read.
 const BUFFER: usize = 4 << 20;
@@ -26,6 +27,27 @@ pub struct CapturedDatagram {
     pub to: SocketAddr,
     /// UDP payload; cut where the capture's snapshot length cut it.
     pub payload: Vec<u8>,
+}
+
+/// A frame of a capture.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CapturedFrame {
+    /// The capture's time stamp.
+    pub at: ReceivedAt,
+    /// How it begins: at its Ethernet header, or, for other link types, at the IP packet.
+    pub link: LinkType,
+    /// Its octets, as far as they were captured.
+    pub octets: Vec<u8>,
+    /// How many octets there were.
+    pub length: u32,
+}
+
+/// A packet as the file has it.
+struct RawFrame {
+    nanos: i64,
+    linktype: Linktype,
+    octets: Vec<u8>,
+    length: u32,
 }
 
 /// Why a capture cannot be read.
@@ -114,8 +136,19 @@ impl Capture {
         self.frames
     }
 
-    /// Reads blocks until a datagram is ready or the file ends.
-    fn read_block(&mut self) {
+    /// The next frame of a link type that carries IP, whatever it holds. A capture gives either frames or datagrams: what one
+    /// has taken, the other does not see.
+    pub fn next_frame(&mut self) -> Option<CapturedFrame> {
+        while !self.ended {
+            if let Some(frame) = self.read_block().and_then(RawFrame::captured) {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    /// Reads a block; the frame in it.
+    fn read_block(&mut self) -> Option<RawFrame> {
         let mut frame = None;
         match self.reader.next() {
             Ok((length, block)) => {
@@ -133,7 +166,12 @@ impl Capture {
                         let nanos = i64::from(packet.ts_sec) * 1_000_000_000
                             + i64::from(packet.ts_usec) * unit;
                         let linktype = self.interfaces.first().map(|i| i.linktype);
-                        frame = linktype.map(|l| (nanos, l, packet.data.to_vec()));
+                        frame = linktype.map(|linktype| RawFrame {
+                            nanos,
+                            linktype,
+                            octets: packet.data.to_vec(),
+                            length: packet.origlen,
+                        });
                     }
                     PcapBlockOwned::NG(block) => {
                         frame = next_generation(&mut self.interfaces, &block)
@@ -152,10 +190,8 @@ impl Capture {
             }
             Err(_) => self.stop(),
         }
-        if let Some((nanos, linktype, octets)) = frame {
-            self.frames += 1;
-            self.handle_frame(Timestamp::from_nanos(nanos), linktype, &octets);
-        }
+        self.frames += u64::from(frame.is_some());
+        frame
     }
 
     /// Whether the rest of the file is not a whole block.
@@ -224,17 +260,43 @@ impl Iterator for Capture {
 
     fn next(&mut self) -> Option<CapturedDatagram> {
         while self.ready.is_empty() && !self.ended {
-            self.read_block();
+            if let Some(frame) = self.read_block() {
+                let at = Timestamp::from_nanos(frame.nanos);
+                self.handle_frame(at, frame.linktype, &frame.octets);
+            }
         }
         self.ready.pop_front()
     }
 }
 
-/// Takes in a pcapng block; returns time in ns, link type and octets of a packet.
-fn next_generation(
-    interfaces: &mut Vec<Interface>,
-    block: &Block<'_>,
-) -> Option<(i64, Linktype, Vec<u8>)> {
+impl RawFrame {
+    fn captured(self) -> Option<CapturedFrame> {
+        let at = ReceivedAt::from_nanos(self.nanos);
+        // Files have been seen that state less than they hold.
+        let length = self
+            .length
+            .max(u32::try_from(self.octets.len()).unwrap_or(u32::MAX));
+        if self.linktype == Linktype::ETHERNET {
+            return Some(CapturedFrame {
+                at,
+                link: LinkType::Ethernet,
+                octets: self.octets,
+                length,
+            });
+        }
+        let (ether_type, packet) = network_layer(self.linktype, &self.octets)?;
+        let before = u32::try_from(self.octets.len() - packet.len()).ok()?;
+        matches!(ether_type, EtherType::IPV4 | EtherType::IPV6).then(|| CapturedFrame {
+            at,
+            link: LinkType::Ip,
+            octets: packet.to_vec(),
+            length: length.saturating_sub(before),
+        })
+    }
+}
+
+/// Takes in a pcapng block; returns the packet in it.
+fn next_generation(interfaces: &mut Vec<Interface>, block: &Block<'_>) -> Option<RawFrame> {
     match block {
         Block::SectionHeader(_) => {
             interfaces.clear();
@@ -254,11 +316,12 @@ fn next_generation(
             let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(interface.ticks_per_second);
             let nanos = i64::try_from(nanos).ok()?;
             let offset = interface.offset_seconds.checked_mul(1_000_000_000)?;
-            Some((
-                nanos.checked_add(offset)?,
-                interface.linktype,
-                packet.packet_data().to_vec(),
-            ))
+            Some(RawFrame {
+                nanos: nanos.checked_add(offset)?,
+                linktype: interface.linktype,
+                octets: packet.packet_data().to_vec(),
+                length: packet.origlen,
+            })
         }
         _ => None,
     }

@@ -21,7 +21,7 @@ mod stream;
 mod trust;
 
 pub use allow::AllowList;
-pub use capture::{Capture, CaptureError, CapturedDatagram};
+pub use capture::{Capture, CaptureError, CapturedDatagram, CapturedFrame};
 pub use config::{CollectorConfig, CollectorSettings, ConfigFault};
 pub use coverage::Coverage;
 pub use decoders::{DecoderLimits, DecoderState, Decoders, Outcome};

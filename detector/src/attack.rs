@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use weir_attack_event::{
-    AttackEvent, AttackId, Coverage, EventKind, Findings, Gauge, MitigationReport,
+    AttackEvent, AttackId, BaselineRef, Coverage, EventKind, Findings, Gauge, MitigationReport,
     MitigationStatus, Reason, Severity, Target, Traffic, VectorShare,
 };
 use weir_flow_aggregate::{Bucket, TargetScope};
 use weir_flow_record::{TargetKey, Timestamp, Vector};
 
 use crate::overrides::ByHand;
+use crate::repeat::Repeats;
 use crate::saved::{SavedAttack, number_of, scope_of};
 use crate::track::{Limit, Metric, Second, Track};
 
@@ -22,6 +24,9 @@ const NAMED: f64 = 0.1;
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 /// Quiet seconds within an attack that count as a gap between pulses: fewer may be filled by late records.
 const GAP: i64 = 5;
+
+/// Coverage below which figures are degraded.
+const DEGRADED: f64 = 0.95;
 
 /// Sums per vector: octets and packets.
 type Sums = BTreeMap<Vector, (u64, u64)>;
@@ -50,7 +55,12 @@ pub(crate) struct Attack {
     /// At least so long, since the target was attacked before.
     pub(crate) held_for: Duration,
     pub(crate) by_hand: Option<ByHand>,
+    /// Cells of an automatic prefix.
+    pub(crate) members: Vec<IpNet>,
     pub(crate) findings: Option<Findings>,
+    pub(crate) baseline: Option<BaselineRef>,
+    /// Records without a known sampling rate are among its traffic.
+    pub(crate) unknown_rate: bool,
     pub(crate) mitigation: Option<Mitigation>,
     pub(crate) dry_run: bool,
     /// Sums of seconds that the track has forgotten.
@@ -111,7 +121,10 @@ impl Attack {
             clear_for: Duration::ZERO,
             held_for: Duration::ZERO,
             by_hand: None,
+            members: Vec::new(),
             findings: None,
+            baseline: None,
+            unknown_rate: false,
             mitigation: None,
             dry_run,
             forgotten: Sums::new(),
@@ -143,10 +156,12 @@ impl Attack {
         attack.vectors = event.vectors;
         attack.traffic = event.traffic;
         attack.findings = event.findings;
+        attack.baseline = event.baseline;
         attack.last_event = event.time;
         attack.last_busy = saved.last_busy.unwrap_or(event.time.second());
         attack.limits = saved.limits;
         attack.by_hand = saved.by_hand;
+        attack.members = saved.members;
         attack.restored = true;
         attack.told = (
             attack.vectors.iter().map(|v| v.attack_id).collect(),
@@ -168,6 +183,7 @@ impl Attack {
             scope: number_of(self.scope),
             limits: self.limits.clone(),
             by_hand: self.by_hand.clone(),
+            members: self.members.clone(),
             last_busy: Some(self.last_busy),
         }
     }
@@ -213,7 +229,29 @@ impl Attack {
             );
         }
         self.traffic = traffic(track, start, now);
+        self.unknown_rate = track.unknown_rate;
         self.note_news();
+    }
+
+    /// Says anew how long it is held through quiet.
+    pub(crate) fn hold(&mut self, repeats: &Repeats) {
+        let wanted = self.limits.iter().map(|limit| limit.clear_for).max();
+        self.clear_for = wanted
+            .unwrap_or_default()
+            .max(self.held_for)
+            .max(repeats.hold_through(self.longest_gap, Duration::ZERO));
+    }
+
+    /// The targets that aggregators are to tell as long as it is open.
+    pub(crate) fn watched(&self) -> Vec<TargetKey> {
+        if self.members.is_empty() {
+            return vec![self.key];
+        }
+        let member = |prefix: &IpNet| TargetKey {
+            prefix: *prefix,
+            ..self.key
+        };
+        self.members.iter().map(member).collect()
     }
 
     /// An attack of which only an operator's word is known.
@@ -333,10 +371,11 @@ impl Attack {
             vectors: self.vectors.clone(),
             severity: self.severity,
             traffic: self.traffic,
-            baseline: None,
+            baseline: self.baseline.clone(),
             why: self.why.clone(),
             findings: self.findings.clone(),
             coverage: Coverage(coverage),
+            degraded: coverage < DEGRADED || self.unknown_rate,
             mitigation: self
                 .mitigation
                 .as_ref()

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weir_flow_aggregate::{Interesting, PrefixLength, TargetScope, ZonePrefixes};
+use weir_flow_aggregate::{Automatic, Interesting, PrefixLength, TargetScope, ZonePrefixes};
 use weir_flow_record::{Direction, Period, Quantity, Vector, ZoneId};
 
+use crate::automatic::{AutomaticLimit, PART};
 use crate::maintenance::{self, Maintenance, MaintenanceConfig};
 
 /// The table `[detector]`.
@@ -27,6 +28,12 @@ pub struct DetectorConfig {
     pub repeat_budget: u32,
     /// The longest quiet that is held through.
     pub longest_hold: Period,
+    /// Attacks on many hosts of a prefix, each below its own limit, are looked for.
+    pub automatic_prefixes: bool,
+    /// Age of a zone's baseline until which nothing is held against it,
+    pub learn_for: Period,
+    /// and for how long attacks that only it shows are then told without asking for help.
+    pub dry_run_for: Period,
 }
 
 impl Default for DetectorConfig {
@@ -39,6 +46,9 @@ impl Default for DetectorConfig {
             repeat_within: Period(Duration::from_secs(3600)),
             repeat_budget: 5,
             longest_hold: Period(Duration::from_secs(1800)),
+            automatic_prefixes: true,
+            learn_for: Period(Duration::from_secs(86_400)),
+            dry_run_for: Period(Duration::from_secs(86_400)),
         }
     }
 }
@@ -80,6 +90,22 @@ pub struct ThresholdConfig {
     /// Limit; absent = not tested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flows_per_second: Option<Quantity>,
+    /// Times what is normal in the hour (the high percentile of the baseline) from which on it fires too, once that is known;
+    /// tested on the rates that have a floor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline_factor: Option<f64>,
+    /// A limit by `baseline_factor` is not lower; absent = this rate is not held against the baseline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor_bits_per_second: Option<Quantity>,
+    /// A limit by `baseline_factor` is not lower.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor_packets_per_second: Option<Quantity>,
+    /// A limit by `baseline_factor` is not lower.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor_flows_per_second: Option<Quantity>,
+    /// Of `tcp-syn-flood` and `tcp-synack-reflection`: only what accepted connections do not explain is tested.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub beyond_connections: bool,
     /// Consecutive seconds over the limit.
     #[serde(rename = "for")]
     pub hold: Period,
@@ -101,6 +127,11 @@ impl Default for ThresholdConfig {
             bits_per_second: None,
             packets_per_second: None,
             flows_per_second: None,
+            baseline_factor: None,
+            floor_bits_per_second: None,
+            floor_packets_per_second: None,
+            floor_flows_per_second: None,
+            beyond_connections: false,
             hold: Period(Duration::from_secs(1)),
             clear_below: 0.8,
             clear_for: Period(Duration::from_secs(60)),
@@ -108,17 +139,19 @@ impl Default for ThresholdConfig {
     }
 }
 
-impl ThresholdConfig {
-    /// The threshold that holds where the file has none.
-    #[must_use]
-    pub fn built_in() -> Self {
-        Self {
-            bits_per_second: Some(Quantity(1_000_000_000)),
-            packets_per_second: Some(Quantity(100_000)),
-            flows_per_second: Some(Quantity(20_000)),
-            ..Self::default()
-        }
-    }
+/// How far a zone has come. Limits that a threshold states act from the first second, whatever the stage.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// By the age of its baseline: `learn_for` learning, then `dry_run_for` dry, then active.
+    #[default]
+    Auto,
+    /// What is normal is learned; nothing is held against it.
+    Learning,
+    /// Attacks that only the baseline shows are told, and nobody is asked for help.
+    DryRun,
+    /// They are attacks like all others.
+    Active,
 }
 
 /// One `[[zone]]`.
@@ -134,6 +167,8 @@ pub struct ZoneConfig {
     pub pipe_capacity: Option<Quantity>,
     /// As in `[detector]`, for this zone.
     pub dry_run: bool,
+    /// `auto`, `learning`, `dry-run` or `active`.
+    pub stage: Stage,
     /// A `[[policy]]`; absent = report only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -164,6 +199,10 @@ pub struct Threshold {
     pub vector: Vector,
     /// Limits in bits, packets and flows per second.
     pub limits: [Option<u64>; 3],
+    /// Times what is normal.
+    pub baseline_factor: Option<f64>,
+    /// Least limits by the baseline.
+    pub floors: [Option<u64>; 3],
     /// Seconds over the limit; at least 1.
     pub hold: i64,
     /// Share of the limit below which it is quiet.
@@ -187,8 +226,16 @@ pub struct Zone {
     pub pipe_capacity: Option<u64>,
     /// Nobody is asked for help.
     pub dry_run: bool,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Age of the baseline until which it only learns,
+    pub learn_for: Duration,
+    /// and for how long it then runs dry, with stage `auto`.
+    pub dry_run_for: Duration,
     /// What holds in it.
     pub thresholds: Vec<Threshold>,
+    /// Whether attacks on many hosts, each below its limit, are looked for.
+    pub automatic_prefixes: bool,
 }
 
 /// A checked configuration of the detector.
@@ -235,7 +282,7 @@ pub fn check(
     let zones = zones
         .iter()
         .enumerate()
-        .map(|(index, zone)| checker.zone(index, zone, &defaults, detector.dry_run))
+        .map(|(index, zone)| checker.zone(index, zone, &defaults, detector))
         .collect();
     if checker.faults.is_empty() {
         Ok(DetectorSettings {
@@ -273,7 +320,7 @@ impl Checker {
         index: usize,
         zone: &ZoneConfig,
         defaults: &[Threshold],
-        dry_run: bool,
+        detector: &DetectorConfig,
     ) -> Zone {
         let path = format!("zone[{index}]");
         if zone.name.is_empty() {
@@ -319,8 +366,12 @@ impl Checker {
             name: zone.name.as_str().into(),
             prefixes,
             pipe_capacity: zone.pipe_capacity.map(|capacity| capacity.0),
-            dry_run: dry_run || zone.dry_run,
+            dry_run: detector.dry_run || zone.dry_run,
+            stage: zone.stage,
+            learn_for: detector.learn_for.0,
+            dry_run_for: detector.dry_run_for.0,
             thresholds,
+            automatic_prefixes: detector.automatic_prefixes,
         }
     }
 
@@ -338,8 +389,31 @@ impl Checker {
             threshold.flows_per_second,
         ]
         .map(|limit| limit.map(|limit| limit.0));
-        if limits.iter().all(Option::is_none) {
+        let floors = [
+            threshold.floor_bits_per_second,
+            threshold.floor_packets_per_second,
+            threshold.floor_flows_per_second,
+        ]
+        .map(|floor| floor.map(|floor| floor.0));
+        let by_baseline = threshold.baseline_factor.is_some();
+        if limits.iter().all(Option::is_none) && !by_baseline {
             self.fault(path, "a threshold tests at least one of bits_per_second, packets_per_second, flows_per_second");
+        }
+        if by_baseline != floors.iter().any(Option::is_some) {
+            self.fault(path, "baseline_factor and a floor (floor_bits_per_second, floor_packets_per_second, floor_flows_per_second) go together");
+        }
+        if threshold
+            .baseline_factor
+            .is_some_and(|factor| !(factor >= 1.0 && factor.is_finite()))
+        {
+            self.fault(&format!("{path}.baseline_factor"), "must be at least 1");
+        }
+        let connections = [Some(Vector::TcpSynFlood), Some(Vector::TcpSynackReflection)];
+        if threshold.beyond_connections && !connections.contains(&vector) {
+            self.fault(
+                &format!("{path}.beyond_connections"),
+                "goes with tcp-syn-flood and tcp-synack-reflection only",
+            );
         }
         if limits.contains(&Some(0)) {
             self.fault(path, "a limit must be more than 0");
@@ -374,10 +448,12 @@ impl Checker {
             direction: threshold.direction,
             vector: vector.unwrap_or(Vector::Total),
             limits,
+            baseline_factor: threshold.baseline_factor,
+            floors,
             hold: i64::try_from(hold.as_secs()).unwrap_or(1),
             clear_below: threshold.clear_below,
             clear_for: threshold.clear_for.0,
-            unexplained: false,
+            unexplained: threshold.beyond_connections,
         })
     }
 
@@ -463,7 +539,27 @@ impl Zone {
                 .map(|threshold| threshold.interesting(shards))
                 .collect(),
             prefix_lengths,
+            automatic: [Direction::In, Direction::Out]
+                .into_iter()
+                .filter(|_| self.automatic_prefixes)
+                .flat_map(|direction| self.automatic(direction, shards))
+                .collect(),
         }
+    }
+
+    /// From which rates on a part of an automatic prefix is worth telling.
+    fn automatic(&self, direction: Direction, shards: u64) -> impl Iterator<Item = Automatic> {
+        let limits = AutomaticLimit::all(self, direction);
+        limits.into_iter().map(move |limit| {
+            let part =
+                |metric: usize, unit: u64| limit.limits[metric].map(|l| l / unit / PART / shards);
+            Automatic {
+                direction,
+                vector: limit.vector,
+                octets: part(0, 8),
+                packets: part(1, 1),
+            }
+        })
     }
 }
 
@@ -471,7 +567,11 @@ impl Threshold {
     fn interesting(&self, shards: u64) -> Interesting {
         let part =
             |limit: Option<u64>, unit: u64| limit.map(|limit| (limit / unit / 2 / shards).max(1));
-        let [bits, packets, flows] = self.limits;
+        let least = |metric: usize| {
+            let both = self.limits[metric].into_iter().chain(self.floors[metric]);
+            both.min()
+        };
+        let [bits, packets, flows] = [least(0), least(1), least(2)];
         Interesting {
             direction: self.direction,
             octets: part(bits, 8),

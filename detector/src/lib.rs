@@ -12,10 +12,13 @@
 //! It neither sums records nor speaks to anybody; it owns no socket, thread or clock.
 
 mod attack;
+mod automatic;
+mod builtin;
 mod config;
 mod detector;
 mod maintenance;
 mod overrides;
+mod relative;
 mod repeat;
 mod saved;
 mod track;
@@ -25,8 +28,8 @@ use weir_attack_event::{AttackEvent, DrillDown};
 use weir_flow_aggregate::WatchList;
 
 pub use config::{
-    DetectorConfig, DetectorSettings, Fault, Scope, Threshold, ThresholdConfig, Zone, ZoneConfig,
-    check,
+    DetectorConfig, DetectorSettings, Fault, Scope, Stage, Threshold, ThresholdConfig, Zone,
+    ZoneConfig, check,
 };
 pub use detector::Detector;
 pub use maintenance::{Maintenance, MaintenanceConfig};

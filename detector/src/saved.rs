@@ -65,6 +65,8 @@ pub struct SavedAttack {
     #[serde(default)]
     pub(crate) by_hand: Option<ByHand>,
     #[serde(default)]
+    pub(crate) members: Vec<IpNet>,
+    #[serde(default)]
     pub(crate) last_busy: Option<i64>,
 }
 
@@ -120,6 +122,7 @@ pub(crate) fn number_of(scope: TargetScope) -> u8 {
         TargetScope::Host => 0,
         TargetScope::Prefix => 1,
         TargetScope::Zone => 2,
+        TargetScope::Automatic => 3,
     }
 }
 
@@ -128,6 +131,7 @@ pub(crate) fn scope_of(number: u8) -> TargetScope {
     match number {
         0 => TargetScope::Host,
         1 => TargetScope::Prefix,
+        3 => TargetScope::Automatic,
         _ => TargetScope::Zone,
     }
 }

@@ -72,6 +72,9 @@ pub(crate) struct Limit {
     pub(crate) vector: Vector,
     /// Only what accepted connections do not explain is tested.
     pub(crate) unexplained: bool,
+    /// It follows from the baseline.
+    #[serde(default)]
+    pub(crate) relative: bool,
     /// Bits, packets and flows per second.
     pub(crate) limits: [Option<u64>; 3],
     /// Share of the limit below which it is quiet.
@@ -85,6 +88,7 @@ impl Limit {
         Self {
             vector: threshold.vector,
             unexplained: threshold.unexplained,
+            relative: false,
             limits: threshold.limits,
             clear_below: threshold.clear_below,
             clear_for: threshold.clear_for,
@@ -93,7 +97,8 @@ impl Limit {
 
     /// Whether another one tests the same traffic.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        (self.vector, self.unexplained) == (other.vector, other.unexplained)
+        (self.vector, self.unexplained, self.relative)
+            == (other.vector, other.unexplained, other.relative)
     }
 
     /// What of a second is tested.
@@ -228,6 +233,11 @@ impl Track {
                 self.first += 1;
             }
         }
+    }
+
+    /// The oldest second that is known.
+    pub(crate) fn first(&self) -> i64 {
+        self.first
     }
 
     /// One past the newest second.

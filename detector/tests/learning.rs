@@ -47,6 +47,7 @@ fn series(scope: TargetScope, prefix: &str, second: i64, octets: u64) -> Series 
         vectors: Some(vec![(Vector::UdpFlood, vec![bucket])]),
         unknown_rate: false,
         max_sampling_rate: 1,
+        shape: None,
     }
 }
 

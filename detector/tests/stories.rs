@@ -283,9 +283,23 @@ fn carpet_bombing_is_seen_on_the_zone_and_a_single_host_is_told_once() {
         .filter(|event| event.kind == EventKind::AttackStart)
         .collect();
     assert_eq!(starts.len(), 1);
-    assert_eq!(starts[0].target.prefix, "203.0.113.0/24".parse().unwrap());
+    assert_eq!(starts[0].target.prefix, "203.0.113.0/25".parse().unwrap());
     assert_eq!(starts[0].vectors[0].name, Vector::NtpAmplification);
-    assert_eq!(starts[0].target.other_prefixes.len(), 1);
+
+    // Without automatic prefixes the zone is told.
+    let plain = DetectorConfig {
+        automatic_prefixes: false,
+        ..DetectorConfig::default()
+    };
+    let zones = [support::zone(&["203.0.113.0/24", "2001:db8:a::/48"])];
+    let limits = [host_limit.clone(), zone.clone()];
+    let mut whole = Pipeline::with(check(&plain, &limits, &zones).unwrap());
+    whole.receive(at(0.6), &rows);
+    whole.finish();
+    assert_eq!(whole.starts().len(), 1);
+    let target = &whole.events[0].target;
+    assert_eq!(target.prefix, "203.0.113.0/24".parse().unwrap());
+    assert_eq!(target.other_prefixes.len(), 1);
 
     // One host with all of it: the host is told, the zone is not.
     let mut single = Pipeline::new(&[host_limit, zone]);

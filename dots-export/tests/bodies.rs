@@ -28,6 +28,7 @@ fn events() -> Vec<AttackEvent> {
     update.baseline = Some(BaselineRef {
         bits_per_second: 600_000_000,
         packets_per_second: 3_000,
+        ..BaselineRef::default()
     });
     all.push(update);
     // As much of everything as the detector can say.

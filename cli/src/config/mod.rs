@@ -257,7 +257,7 @@ fn parse(
         mirrors: document.take_array("mirror").unwrap_or_default(),
         thresholds: document
             .take_array("threshold")
-            .unwrap_or_else(|| vec![ThresholdConfig::built_in()]),
+            .unwrap_or_else(ThresholdConfig::all_built_in),
         zones: document.take_array("zone").unwrap_or_default(),
         maintenance: document.take_array("maintenance").unwrap_or_default(),
         upstreams: document.take_array("upstream").unwrap_or_default(),

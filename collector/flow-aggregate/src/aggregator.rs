@@ -1,6 +1,7 @@
 //! The aggregator: batches in, summaries of what changed out.
 
 mod add;
+mod automatic;
 mod minute;
 mod tell;
 
@@ -13,6 +14,7 @@ use weir_flow_record::{
 
 use crate::addition::{Long, Point};
 use crate::budget::Rates;
+use crate::cells::{self, Cells, Fulls, Triggers};
 use crate::hosts::Hosts;
 use crate::prefixes::{Length, Prefixes};
 use crate::recent::Recent;
@@ -45,6 +47,8 @@ pub struct Aggregator {
     hosts: Hosts,
     watched: Watched,
     prefixes: Prefixes,
+    cells: Cells,
+    fulls: Fulls,
     recent: Recent,
     pending: Vec<add::Pending>,
     found: Vec<u32>,
@@ -80,6 +84,8 @@ struct Side {
     /// From which on a host is watched.
     rates: Rates,
     lengths: Vec<Length>,
+    /// From which on a cell is told; `None` where none is.
+    triggers: Option<Box<Triggers>>,
 }
 
 impl Aggregator {
@@ -103,6 +109,8 @@ impl Aggregator {
             hosts: Hosts::new(config.max_hosts as usize, &clock),
             watched: Watched::new(config.max_watched as usize),
             prefixes: Prefixes::new((config.max_hosts as usize / 16).max(16)),
+            cells: Cells::new((config.max_hosts as usize / 4).max(16)),
+            fulls: Fulls::new((config.max_watched as usize / 8).max(1)),
             recent: Recent::new(),
             pending: Vec::with_capacity(add::PASS),
             found: Vec::with_capacity(add::PASS),
@@ -133,11 +141,17 @@ impl Aggregator {
                 self.watched.pin(self.hosts.host(slot).watched, true);
             } else {
                 self.watch_prefix(target);
+                self.watch_cell(target);
             }
+        }
+        for target in &list.look {
+            self.look_at_cell(target);
         }
         for target in &list.release {
             if let Some(slot) = self.known_slot_of(target) {
                 self.watched.pin(self.hosts.host(slot).watched, false);
+            } else {
+                self.release_cell(target);
             }
         }
     }
@@ -190,7 +204,8 @@ impl Aggregator {
     pub fn detail_octets(&self) -> usize {
         let sides = self.zones.iter().flat_map(|zone| &zone.sides);
         let zones: usize = sides.map(|side| side.rings.octets()).sum();
-        zones + self.watched.octets() + self.prefixes.octets() + self.minutes.parts.octets()
+        let cells = self.cells.octets() + self.fulls.octets();
+        zones + self.watched.octets() + self.prefixes.octets() + cells + self.minutes.parts.octets()
     }
 
     /// Sum of octets in all buckets of a host, for tests of conservation: what has scrolled out of the history is gone.
@@ -287,6 +302,7 @@ impl Zone {
                 .filter(|length| length.interesting.direction == direction)
                 .map(Length::new)
                 .collect(),
+            triggers: cells::triggers(&prefixes.automatic, direction),
         });
         Self { prefixes, sides }
     }
@@ -298,6 +314,7 @@ impl Zone {
 
 fn is_named(zone: &ZonePrefixes, direction: Direction) -> bool {
     let lengths = zone.prefix_lengths.iter();
+    // A cell needs its hosts.
     zone.interesting
         .iter()
         .chain(lengths.map(|length| &length.interesting))

@@ -33,6 +33,8 @@ pub(crate) struct Host {
     /// Index of its zone.
     pub(crate) zone: u16,
     pub(crate) direction: Direction,
+    /// Its cell, or [`NONE`].
+    pub(crate) cell: u32,
     /// Whether it ever had a record without a known sampling rate.
     pub(crate) unknown_rate: bool,
     live: bool,
@@ -46,6 +48,9 @@ pub(crate) struct Hosts {
     hosts: Vec<Host>,
     slabs: Slabs,
     periods: Periods,
+    /// The hosts of a cell, chained: previous and next slot of each slot, and the first slot of each cell.
+    links: Vec<[u32; 2]>,
+    heads: Vec<u32>,
     free: Vec<u32>,
     max: usize,
     hand: usize,
@@ -60,6 +65,8 @@ impl Hosts {
             hosts: Vec::with_capacity(max),
             slabs: Slabs::new(max, clock),
             periods: Periods::new(clock),
+            links: Vec::with_capacity(max),
+            heads: Vec::new(),
             free: Vec::with_capacity(max),
             max,
             hand: 0,
@@ -96,7 +103,7 @@ impl Hosts {
     pub(crate) fn insert(
         &mut self,
         hash: u64,
-        (address, direction, zone): (Address, Direction, u16),
+        (address, direction, zone, cell): (Address, Direction, u16, u32),
         newest_row: RowNumber,
         clock: &Clock,
     ) -> Option<u32> {
@@ -109,6 +116,7 @@ impl Hosts {
             newest_row,
             zone,
             direction,
+            cell,
             unknown_rate: false,
             live: true,
         };
@@ -118,6 +126,7 @@ impl Hosts {
             None => self.hosts.push(host),
         }
         self.index.insert(hash, slot);
+        self.link(slot, cell);
         Some(slot)
     }
 
@@ -194,6 +203,56 @@ impl Hosts {
         }
     }
 
+    /// The hosts of a cell, the newest first.
+    pub(crate) fn of_cell(&self, cell: u32) -> impl Iterator<Item = u32> {
+        let mut slot = self.heads.get(cell as usize).copied().unwrap_or(NONE);
+        std::iter::from_fn(move || {
+            let found = (slot != NONE).then_some(slot)?;
+            slot = self.links.get(slot as usize).map_or(NONE, |link| link[1]);
+            Some(found)
+        })
+    }
+
+    /// Whether a cell has hosts.
+    pub(crate) fn has_hosts(&self, cell: u32) -> bool {
+        self.heads
+            .get(cell as usize)
+            .is_some_and(|head| *head != NONE)
+    }
+
+    fn link(&mut self, slot: u32, cell: u32) {
+        if self.links.len() <= slot as usize {
+            self.links.resize(slot as usize + 1, [NONE; 2]);
+        }
+        if cell == NONE {
+            self.links[slot as usize] = [NONE; 2];
+            return;
+        }
+        if self.heads.len() <= cell as usize {
+            self.heads.resize(cell as usize + 1, NONE);
+        }
+        let next = std::mem::replace(&mut self.heads[cell as usize], slot);
+        self.links[slot as usize] = [NONE, next];
+        if next != NONE {
+            self.links[next as usize][0] = slot;
+        }
+    }
+
+    fn unlink(&mut self, slot: u32, cell: u32) {
+        let [previous, next] = self.links[slot as usize];
+        if cell == NONE {
+            return;
+        }
+        if previous == NONE {
+            self.heads[cell as usize] = next;
+        } else {
+            self.links[previous as usize][1] = next;
+        }
+        if next != NONE {
+            self.links[next as usize][0] = previous;
+        }
+    }
+
     /// Slots that were ever used.
     pub(crate) fn slots(&self) -> usize {
         self.hosts.len()
@@ -215,6 +274,7 @@ impl Hosts {
         size_of::<Host>()
             + self.slabs.octets_per_host()
             + Index::octets_per_slot()
+            + size_of::<[u32; 2]>()
             + size_of::<u32>()
     }
 
@@ -236,6 +296,7 @@ impl Hosts {
             let host = &hosts[slot as usize];
             hash_of(hasher, host.address, host.direction)
         });
+        self.unlink(slot, host.cell);
         self.hosts[slot as usize].live = false;
         self.hosts[slot as usize].seen = NEVER;
         self.free.push(slot);

@@ -19,6 +19,7 @@ mod addition;
 mod aggregator;
 mod bound;
 mod budget;
+mod cells;
 mod config;
 mod hosts;
 mod index;
@@ -41,6 +42,6 @@ pub use config::{AggregateSettings, AggregationConfig};
 pub use merger::Merger;
 pub use minute::{MinuteProfile, MinuteRow, MinuteSums, TrafficPart, ZoneMinute};
 pub use summary::{
-    AggregateCounters, Bucket, ExporterCoverage, Interesting, PrefixLength, Series, TargetScope,
-    WatchList, WindowSummary, ZonePrefixes,
+    AggregateCounters, Automatic, Bucket, ExporterCoverage, Interesting, PrefixLength, PrefixShape,
+    Series, TargetScope, WatchList, WindowSummary, ZonePrefixes,
 };

@@ -10,6 +10,9 @@ use crate::{
     WindowSummary,
 };
 
+/// Seconds after which the other shards are asked again to look at an automatic prefix that one of them has seen rise.
+const LOOK: i64 = 5;
+
 /// Adds up the summaries of several shards. A target that one shard tells is watched by the others too, since each of them
 /// sees only a part of its traffic. After each `handle_*`, poll [`poll_summary`](Self::poll_summary) and
 /// [`poll_watch`](Self::poll_watch).
@@ -47,6 +50,8 @@ pub struct Merger {
 struct Target {
     parts: Vec<Option<Series>>,
     told: i64,
+    /// When the other shards were last asked to look at an automatic prefix.
+    looked: i64,
 }
 
 impl Merger {
@@ -128,7 +133,9 @@ impl Merger {
     /// What a shard is to watch. Poll until `None` after each `handle_*`.
     #[must_use]
     pub fn poll_watch(&mut self) -> Option<(u16, WatchList)> {
-        let is_news = |list: &WatchList| !list.watch.is_empty() || !list.release.is_empty();
+        let is_news = |list: &WatchList| {
+            !list.watch.is_empty() || !list.release.is_empty() || !list.look.is_empty()
+        };
         let shard = self.watches.iter().position(is_news)?;
         Some((shard as u16, std::mem::take(&mut self.watches[shard])))
     }
@@ -141,7 +148,7 @@ impl Merger {
         let key = (series.scope, series.target);
         let shards = self.shards;
         let target = self.targets.entry(key).or_insert_with(|| {
-            if series.scope != TargetScope::Zone {
+            if matches!(series.scope, TargetScope::Host | TargetScope::Prefix) {
                 let others = self.watches.iter_mut().enumerate();
                 others
                     .filter(|(other, _)| *other != shard)
@@ -150,16 +157,25 @@ impl Merger {
             Target {
                 parts: vec![None; shards],
                 told: second,
+                looked: i64::MIN,
             }
         });
         target.told = second;
+        let risen = series.shape.as_ref().is_some_and(|shape| shape.risen);
+        if risen && second >= target.looked.saturating_add(LOOK) {
+            target.looked = second;
+            let others = self.watches.iter_mut().enumerate();
+            others
+                .filter(|(other, _)| *other != shard)
+                .for_each(|(_, list)| list.look.push(series.target));
+        }
         match &mut target.parts[shard] {
             Some(part) => part.replace(series),
             part => *part = Some(series.clone()),
         }
         let keep = match series.scope {
             TargetScope::Zone => self.zone_keep,
-            TargetScope::Host | TargetScope::Prefix => self.keep,
+            TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => self.keep,
         };
         let first = series.first_second;
         for (other, part) in target.parts.iter_mut().enumerate() {
@@ -176,7 +192,7 @@ impl Merger {
         let (keep, wanted, watches) = (self.keep, &self.wanted, &mut self.watches);
         self.targets.retain(|(scope, target), state| {
             let stays = *scope == TargetScope::Zone || state.told >= second - keep;
-            if !stays && !wanted.contains(target) {
+            if !stays && *scope != TargetScope::Automatic && !wanted.contains(target) {
                 watches
                     .iter_mut()
                     .for_each(|list| list.release.push(*target));
@@ -249,10 +265,11 @@ mod tests {
             vectors: Some(Vec::new()),
             unknown_rate: false,
             max_sampling_rate: 1,
+            shape: None,
         };
         match rest.0 {
             TargetScope::Zone => summary.zones.push(series),
-            TargetScope::Prefix => summary.prefixes.push(series),
+            TargetScope::Automatic | TargetScope::Prefix => summary.prefixes.push(series),
             TargetScope::Host => summary.hosts.push(series),
         }
         summary.counters.records = octets.len() as u64;
@@ -318,7 +335,7 @@ mod tests {
         let mut merger = Merger::new(2, &AggregationConfig::default());
         merger.handle_watch(&WatchList {
             watch: vec![target("10.0.0.1/32")],
-            release: Vec::new(),
+            ..WatchList::default()
         });
         assert_eq!(std::iter::from_fn(|| merger.poll_watch()).count(), 2);
         merger.handle_summary(summary(0, 100, &[9], host));

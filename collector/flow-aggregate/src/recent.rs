@@ -59,6 +59,11 @@ impl Recent {
         RowNumber(number)
     }
 
+    /// All rows that are still there, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &RecentRow> {
+        self.rows.iter()
+    }
+
     /// The rows of a host that are still there, from its newest one back.
     pub(crate) fn of(&self, slot: u32, newest: RowNumber) -> impl Iterator<Item = &RecentRow> {
         let mut number = newest;

@@ -137,6 +137,12 @@ impl Sums {
         self.packed >> PACKET_BITS
     }
 
+    /// The sum of both.
+    #[inline]
+    pub(crate) fn and(self, other: Self) -> Self {
+        self.plus(other.octets, other.packed)
+    }
+
     #[inline]
     pub(crate) fn plus(self, octets: u64, packed: u64) -> Self {
         Self {

@@ -42,6 +42,8 @@ const MOST_GAP: i64 = 4096;
 pub enum TargetScope {
     /// A single address.
     Host,
+    /// A cell of addresses around hosts, the /24 or /56 cut to its zone, that is told since its traffic rose.
+    Automatic,
     /// A configured prefix length inside a zone.
     Prefix,
     /// A whole zone; the key's prefix is the zone's first.
@@ -66,6 +68,51 @@ pub struct Series {
     pub unknown_rate: bool,
     /// Largest sampling rate among the records.
     pub max_sampling_rate: u32,
+    /// Of automatic prefixes: how the traffic is spread over hosts, and what was usual.
+    pub shape: Option<Box<PrefixShape>>,
+}
+
+/// How an automatic prefix' traffic is spread over its hosts, and what was usual there before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PrefixShape {
+    /// The narrowest prefix that holds nearly all of the newest traffic.
+    pub holds: IpNet,
+    /// Hosts with traffic in the newest seconds; some thousands at most.
+    pub hosts: u32,
+    /// The number of equal hosts whose traffic would be as unevenly spread: 1 / Σ share².
+    pub effective_hosts: u32,
+    /// Whether a shard sees more than usual there itself; else it only looks since another one does.
+    pub risen: bool,
+    /// Seconds over which `levels` were learned: 0 = nothing is known.
+    pub known_for: u32,
+    /// What usually arrives, by vector: octets and packets a second. Vectors without traffic are left out.
+    pub levels: Vec<(Vector, [u64; 2])>,
+}
+
+impl PrefixShape {
+    /// Adds another shard's part: other exporters, and mostly the same hosts.
+    pub fn merge(&mut self, other: &Self) {
+        while !self.holds.contains(&other.holds) {
+            let Some(wider) = self.holds.supernet() else {
+                break;
+            };
+            self.holds = wider;
+        }
+        self.hosts = self.hosts.max(other.hosts);
+        self.effective_hosts = self.effective_hosts.max(other.effective_hosts);
+        self.risen |= other.risen;
+        self.known_for = self.known_for.min(other.known_for);
+        for (vector, level) in &other.levels {
+            match self.levels.iter_mut().find(|(known, _)| known == vector) {
+                Some((_, known)) => {
+                    known[0] = known[0].saturating_add(level[0]);
+                    known[1] = known[1].saturating_add(level[1]);
+                }
+                None => self.levels.push((*vector, *level)),
+            }
+        }
+        self.levels.sort_unstable_by_key(|(vector, _)| *vector);
+    }
 }
 
 impl Series {
@@ -94,6 +141,11 @@ impl Series {
         self.first_second = first;
         self.unknown_rate |= other.unknown_rate;
         self.max_sampling_rate = self.max_sampling_rate.max(other.max_sampling_rate);
+        match (&mut self.shape, &other.shape) {
+            (Some(shape), Some(theirs)) => shape.merge(theirs),
+            (None, Some(theirs)) => self.shape = Some(theirs.clone()),
+            _ => {}
+        }
     }
 
     /// Takes in a later series of the same target and shard.
@@ -120,6 +172,7 @@ impl Series {
         }
         self.unknown_rate = later.unknown_rate;
         self.max_sampling_rate = later.max_sampling_rate;
+        self.shape.clone_from(&later.shape);
     }
 
     /// The seconds from `first` on.
@@ -135,6 +188,7 @@ impl Series {
                     .map(|(vector, buckets)| (*vector, rest(buckets)))
                     .collect(),
             ),
+            shape: self.shape.clone(),
             ..*self
         }
     }
@@ -225,6 +279,10 @@ pub struct AggregateCounters {
     pub refused_prefix_records: u64,
     /// Hosts that should be watched and found no room.
     pub refused_watches: u64,
+    /// Records of hosts that belong to no cell, since there was no room for it: automatic prefixes do not see them.
+    pub refused_cell_records: u64,
+    /// Cells that should be told and found no room.
+    pub refused_cells: u64,
     /// Records whose service port found no room in a zone's minute, an estimate.
     pub refused_port_records: u64,
     /// Rows of minutes that came too late or found no room when shards were added up.
@@ -248,6 +306,8 @@ impl AggregateCounters {
             cut_records: self.cut_records + other.cut_records,
             refused_prefix_records: self.refused_prefix_records + other.refused_prefix_records,
             refused_watches: self.refused_watches + other.refused_watches,
+            refused_cell_records: self.refused_cell_records + other.refused_cell_records,
+            refused_cells: self.refused_cells + other.refused_cells,
             refused_port_records: self
                 .refused_port_records
                 .saturating_add(other.refused_port_records),
@@ -269,7 +329,7 @@ pub struct WindowSummary {
     pub settled_until: i64,
     /// Zones that changed since the last tick.
     pub zones: Vec<Series>,
-    /// Configured prefixes that changed.
+    /// Configured and automatic prefixes that changed.
     pub prefixes: Vec<Series>,
     /// Watched and newly interesting hosts that changed.
     pub hosts: Vec<Series>,
@@ -288,6 +348,8 @@ pub struct WatchList {
     pub watch: Vec<TargetKey>,
     /// Taken from the list.
     pub release: Vec<TargetKey>,
+    /// Automatic prefixes to be told for a few seconds: another shard has seen them rise.
+    pub look: Vec<TargetKey>,
 }
 
 /// A zone as the aggregator needs it.
@@ -302,6 +364,21 @@ pub struct ZonePrefixes {
     pub interesting: Vec<Interesting>,
     /// Prefix lengths that are summed.
     pub prefix_lengths: Vec<PrefixLength>,
+    /// Rates from which on a cell of hosts is worth telling, if it is more than usual there.
+    pub automatic: Vec<Automatic>,
+}
+
+/// Rates of one second from which on an automatic prefix is told, of one vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Automatic {
+    /// In which direction.
+    pub direction: Direction,
+    /// Of which traffic; [`Vector::Total`] is what has no vector of its own.
+    pub vector: Vector,
+    /// Octets in one second.
+    pub octets: Option<u64>,
+    /// Packets in one second.
+    pub packets: Option<u64>,
 }
 
 /// A prefix length that is summed inside a zone, and the rates from which on its prefixes are told.

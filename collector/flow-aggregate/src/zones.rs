@@ -120,6 +120,7 @@ mod tests {
                 .collect(),
             interesting: Vec::new(),
             prefix_lengths: Vec::new(),
+            automatic: Vec::new(),
         };
         let table = ZoneTable::new(&[
             zone(0, &["10.0.0.0/8", "2001:db8::/32"]),

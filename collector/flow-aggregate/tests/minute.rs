@@ -34,6 +34,7 @@ fn both_ways() -> Aggregator {
                 v6: 48,
                 interesting: interesting(Direction::In),
             }],
+            automatic: Vec::new(),
         }],
         shard: 0,
         active_timeouts: Vec::new(),

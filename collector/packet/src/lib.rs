@@ -43,6 +43,8 @@ pub struct Packet {
     pub ip: Option<IpPacket>,
     /// The IP packet within a tunnel: GRE, IP in IP, VXLAN, EtherIP, SRv6.
     pub inner: Option<IpPacket>,
+    /// Octets before the IP packet; 0 where there is none.
+    pub network_offset: u32,
 }
 
 impl Packet {
@@ -51,8 +53,8 @@ impl Packet {
     pub fn parse(link: LinkType, octets: &[u8]) -> Self {
         match link {
             LinkType::Ethernet => Self::ethernet(octets),
-            LinkType::Ppp => Self::of(Layers::ppp(Cursor::new(octets))),
-            LinkType::Mpls => Self::of(Layers::mpls(Cursor::new(octets))),
+            LinkType::Ppp => Self::of(octets, Layers::ppp(Cursor::new(octets))),
+            LinkType::Mpls => Self::of(octets, Layers::mpls(Cursor::new(octets))),
             LinkType::Ip => Self::ip(octets),
         }
     }
@@ -60,26 +62,29 @@ impl Packet {
     /// Reads an Ethernet frame, from its destination address on.
     #[inline]
     pub fn ethernet(octets: &[u8]) -> Self {
-        Self::of(Layers::ethernet(Cursor::new(octets)))
+        Self::of(octets, Layers::ethernet(Cursor::new(octets)))
     }
 
     /// Reads an IPv4 or IPv6 packet, told apart by its version.
     #[inline]
     pub fn ip(octets: &[u8]) -> Self {
-        Self::of(Layers::ip(Cursor::new(octets)))
+        Self::of(octets, Layers::ip(Cursor::new(octets)))
     }
 
     #[inline]
-    fn of(layers: Layers<'_>) -> Self {
+    fn of(octets: &[u8], layers: Layers<'_>) -> Self {
         let (ip, inner) = match layers.network.and_then(IpPacket::parse) {
             Some((ip, payload)) => (Some(ip), inner(payload)),
             None => (None, None),
         };
+        let network = layers.network.filter(|_| ip.is_some());
         Self {
             mac: layers.mac,
             vlan_id: layers.vlan_id,
             ip,
             inner,
+            // A frame is shorter than 2³² octets.
+            network_offset: network.map_or(0, |at| (octets.len() - at.rest().len()) as u32),
         }
     }
 }

@@ -84,12 +84,27 @@ pub struct Traffic {
 }
 
 /// The normal level that an attack was measured against.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 pub struct BaselineRef {
     /// Normal bits per second.
     pub bits_per_second: u64,
     /// Normal packets per second.
     pub packets_per_second: u64,
+    /// The high percentile of the hour: bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_bits_per_second: Option<u64>,
+    /// The same in packets per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_packets_per_second: Option<u64>,
+    /// Seconds in peace that it was learned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_learned: Option<u64>,
+    /// The newest second that it was learned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated: Option<Timestamp>,
+    /// How much it rests on: 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
 }
 
 /// Why an attack was called one: a sentence with figures.
@@ -133,6 +148,8 @@ pub struct AttackEvent {
     pub findings: Option<Findings>,
     /// How much of the traffic was seen.
     pub coverage: Coverage,
+    /// Whether the figures are less sure than they look: much was not seen, or a sampling rate is unknown.
+    pub degraded: bool,
     /// The upstream's latest word.
     pub mitigation: Option<MitigationReport>,
     /// Whether the zone (or the detector) runs dry: nobody is asked for help.
@@ -163,6 +180,8 @@ struct Line {
     protocols: Vec<crate::ProtocolShare>,
     source_count: Option<u64>,
     coverage: Coverage,
+    #[serde(default)]
+    degraded: bool,
     mitigation: Option<MitigationReport>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
@@ -201,6 +220,7 @@ impl Serialize for AttackEvent {
             protocols,
             source_count,
             coverage: event.coverage,
+            degraded: event.degraded,
             mitigation: event.mitigation,
             dry_run: event.dry_run,
         }
@@ -240,6 +260,7 @@ impl<'de> Deserialize<'de> for AttackEvent {
             why: line.why,
             findings,
             coverage: line.coverage,
+            degraded: line.degraded,
             mitigation: line.mitigation,
             dry_run: line.dry_run,
         })

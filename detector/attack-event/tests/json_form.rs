@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use weir_attack_event::{
-    AttackEvent, AttackId, Coverage, EventKind, Findings, Gauge, MitigationReport,
+    AttackEvent, AttackId, BaselineRef, Coverage, EventKind, Findings, Gauge, MitigationReport,
     MitigationStatus, Origin, PortShare, PortSide, ProtocolShare, Reason, Severity, Target,
     TopTalker, Traffic, VectorShare,
 };
@@ -46,7 +46,15 @@ fn event() -> AttackEvent {
             packets_per_second: gauge,
             flows_per_second: gauge,
         },
-        baseline: None,
+        baseline: Some(BaselineRef {
+            bits_per_second: 7,
+            packets_per_second: 8,
+            high_bits_per_second: Some(9),
+            high_packets_per_second: Some(10),
+            seconds_learned: Some(86_400),
+            updated: Some(Timestamp::from_seconds(1_700_000_000)),
+            confidence: Some(0.5),
+        }),
         why: vec![Reason("because".to_owned())],
         findings: Some(Findings {
             attack: id.clone(),
@@ -78,6 +86,7 @@ fn event() -> AttackEvent {
             complete: true,
         }),
         coverage: Coverage(1.0),
+        degraded: true,
         mitigation: Some(MitigationReport {
             attack: AttackId("".into()),
             upstream: "provider".into(),

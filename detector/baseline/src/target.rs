@@ -32,7 +32,9 @@ impl BaselineTarget {
     pub fn of(scope: TargetScope, key: &TargetKey) -> Self {
         let subject = match scope {
             TargetScope::Zone => Subject::Zone(key.zone),
-            TargetScope::Host | TargetScope::Prefix => Subject::Prefix(key.prefix),
+            TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => {
+                Subject::Prefix(key.prefix)
+            }
         };
         Self {
             subject,

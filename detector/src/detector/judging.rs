@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use weir_attack_event::{Severity, Target};
 use weir_flow_aggregate::{Series, TargetScope};
 use weir_flow_record::TargetKey;
 
 use super::{Detector, MAX_ATTACKS, MAX_TRACKS};
 use crate::attack::{Attack, Beginning};
-use crate::config::{Threshold, Zone};
+use crate::config::{Stage, Threshold, Zone};
 use crate::overrides::Silence;
+use crate::relative::{self, Basis};
 use crate::track::{Limit, Metric, Track};
 use crate::words::{self, Crossing};
+
+/// Times its own limit from which on a target inside a wider one that is attacked is told by itself.
+const APART: f64 = 3.0;
 
 impl Detector {
     pub(super) fn handle_series(&mut self, series: &Series) {
@@ -40,8 +45,8 @@ impl Detector {
         };
         let is_muted = self.is_muted(&target.prefix);
         let mut opened = false;
-        for threshold in matching(zone, scope, &target) {
-            let limit = Limit::of(threshold);
+        let stage = relative::stage(zone, &self.baselines, &target, self.now);
+        for (threshold, limit, basis) in self.tests(zone, key, stage) {
             let Some(run) = crossed(track, &limit, threshold.hold) else {
                 continue;
             };
@@ -56,7 +61,11 @@ impl Detector {
                     self.silences.note(key, silence);
                     continue;
                 }
-                if self.is_told_narrower(zone, key, &run) {
+                if self.is_told_narrower(zone, key, &run) || self.is_part_of_wider(key, &run) {
+                    continue;
+                }
+                if self.may_be_told_narrower(key) {
+                    self.deferred.insert(key);
                     continue;
                 }
                 if self.attacks.len() >= MAX_ATTACKS {
@@ -70,7 +79,7 @@ impl Detector {
                     start_second: run.first,
                     now: self.now,
                     metric: run.worst.metric,
-                    dry_run: zone.dry_run,
+                    dry_run: zone.dry_run || (limit.relative && stage == Stage::DryRun),
                 });
                 let repeat = self.repeats.handle_start(&key, run.first, limit.clear_for);
                 if let Some((repeat, held_for)) = repeat {
@@ -86,7 +95,14 @@ impl Detector {
             attack.severity = attack.severity.max(severity(run.worst.ratio()));
             if !attack.limits.iter().any(|fired| fired.is_same(&limit)) {
                 let name = target_name(zone, &attack.target, scope);
-                let reason = words::crossing(threshold, &name, &run.worst);
+                let reason = match &basis {
+                    Some(basis) => words::above_normal(threshold, &name, &run.worst, basis),
+                    None => words::crossing(threshold, &name, &run.worst),
+                };
+                if !limit.relative && attack.dry_run && !zone.dry_run {
+                    attack.dry_run = false;
+                    attack.news = true;
+                }
                 // The threshold comes first: what is known of the target besides stands behind it.
                 let place = if opened {
                     attack.limits.len()
@@ -97,37 +113,75 @@ impl Detector {
                 attack.limits.push(limit);
             }
         }
-        let seen = self.seen();
-        let Some(attack) = self.attacks.get_mut(&key) else {
+        if opened {
+            self.tell_sampling(key);
+        }
+        let (Some(attack), Some(track), Some(zone)) = (
+            self.attacks.get_mut(&key),
+            self.tracks.get(&key),
+            self.settings.zones.get(usize::from(target.zone.0)),
+        ) else {
             return self.settle_track(key);
         };
         attack.severity = attack.severity.max(pipe_severity(track, zone, attack));
-        if opened {
-            attack
-                .why
-                .extend(words::sampling(track.unknown_rate, track.max_sampling_rate));
-            attack.why.extend(words::coverage(seen));
-        }
         attack.measure(track, self.settings.vendor_id, self.now);
-        attack.clear_for = longest_clear(&attack.limits).max(attack.held_for).max(
-            self.repeats
-                .hold_through(attack.longest_gap, Duration::ZERO),
-        );
+        attack.hold(&self.repeats);
         self.settle_track(key);
         if opened {
             self.open(key);
         }
     }
 
-    /// Marks a track's seconds as looked at.
+    /// What a target is held against: the limits that thresholds state, and those that they make of what is normal.
+    fn tests<'z>(
+        &self,
+        zone: &'z Zone,
+        key: (TargetScope, TargetKey),
+        stage: Stage,
+    ) -> Vec<(&'z Threshold, Limit, Option<Basis>)> {
+        let mut tests = Vec::new();
+        for threshold in matching(zone, key.0, &key.1) {
+            if threshold.limits.iter().any(Option::is_some) {
+                tests.push((threshold, Limit::of(threshold), None));
+            }
+            if stage == Stage::Learning {
+                continue;
+            }
+            let relative = relative::limit(threshold, &self.baselines, key, self.now);
+            tests.extend(relative.map(|(limit, basis)| (threshold, limit, Some(basis))));
+        }
+        tests
+    }
+
+    /// Judges targets again that waited for narrower ones to be told.
+    pub(super) fn judge_deferred(&mut self) {
+        for key in std::mem::take(&mut self.deferred) {
+            self.judge(key);
+        }
+    }
+
+    /// Whether something inside a target is about to be told.
+    fn may_be_told_narrower(&self, (scope, target): (TargetScope, TargetKey)) -> bool {
+        let side = (target.zone, target.direction);
+        match scope {
+            TargetScope::Host | TargetScope::Automatic => false,
+            TargetScope::Prefix => self.automatics.is_waiting(side, Some(&target.prefix)),
+            TargetScope::Zone => self.automatics.is_waiting(side, None),
+        }
+    }
+
+    /// Marks a track's seconds as looked at, unless it is to be judged again.
     fn settle_track(&mut self, key: (TargetScope, TargetKey)) {
+        if self.deferred.contains(&key) {
+            return;
+        }
         if let Some(track) = self.tracks.get_mut(&key) {
             track.changed_from = i64::MAX;
         }
     }
 
     /// Whether narrower targets inside, attacks on which are told or silenced, explain at least half of a wider one's traffic.
-    fn is_told_narrower(
+    pub(super) fn is_told_narrower(
         &self,
         zone: &Zone,
         (scope, target): (TargetScope, TargetKey),
@@ -175,7 +229,45 @@ impl Detector {
     }
 }
 
+impl Detector {
+    /// Whether an attack is open on something wider that holds the target.
+    pub(super) fn is_told_wider(&self, key: (TargetScope, TargetKey)) -> bool {
+        self.wider(key).next().is_some()
+    }
+
+    /// Whether an attack on something wider explains what a target has: it does not hold most of it, nor is it far above its limit.
+    fn is_part_of_wider(&self, (scope, target): (TargetScope, TargetKey), run: &Run) -> bool {
+        if run.worst.ratio() >= APART {
+            return false;
+        }
+        let value = run.worst.value;
+        let (metric, second) = (run.worst.metric, run.first);
+        self.wider((scope, target))
+            .filter_map(|key| self.tracks.get(key)?.second(second))
+            .any(|wider| metric.value(&wider.total) > value.saturating_mul(2))
+    }
+
+    fn wider(
+        &self,
+        (of, target): (TargetScope, TargetKey),
+    ) -> impl Iterator<Item = &(TargetScope, TargetKey)> {
+        let open = self.attacks.iter().filter(move |((scope, key), attack)| {
+            let holds = |prefix: &IpNet| prefix.contains(&target.prefix);
+            let wider = (*scope, *key) != (of, target)
+                && *scope != TargetScope::Host
+                && (key.zone, key.direction) == (target.zone, target.direction);
+            let told = &attack.target;
+            wider
+                && (holds(&key.prefix)
+                    || holds(&told.prefix)
+                    || told.other_prefixes.iter().any(holds))
+        });
+        open.map(|(key, _)| key)
+    }
+}
+
 /// Seconds in a row in which a limit is crossed for long enough.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) first: i64,
     pub(super) last: i64,
@@ -259,7 +351,7 @@ fn worst_metric(limit: &Limit, content: &crate::track::Second) -> Option<Crossin
         .max_by(|a, b| a.ratio().total_cmp(&b.ratio()))
 }
 
-fn severity(ratio: f64) -> Severity {
+pub(super) fn severity(ratio: f64) -> Severity {
     if ratio >= 10.0 {
         Severity::High
     } else if ratio >= 3.0 {
@@ -270,7 +362,7 @@ fn severity(ratio: f64) -> Severity {
 }
 
 /// High where the target takes at least half of the zone's pipe.
-fn pipe_severity(track: &Track, zone: &Zone, attack: &Attack) -> Severity {
+pub(super) fn pipe_severity(track: &Track, zone: &Zone, attack: &Attack) -> Severity {
     let Some(capacity) = zone.pipe_capacity else {
         return Severity::Low;
     };
@@ -300,7 +392,7 @@ pub(super) fn told_target(zone: &Zone, scope: TargetScope, target: &TargetKey) -
             .copied()
             .filter(|prefix| *prefix != target.prefix)
             .collect(),
-        TargetScope::Host | TargetScope::Prefix => Vec::new(),
+        TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => Vec::new(),
     };
     Target {
         prefix: target.prefix,
@@ -313,6 +405,8 @@ pub(super) fn told_target(zone: &Zone, scope: TargetScope, target: &TargetKey) -
 fn target_name(zone: &Zone, target: &Target, scope: TargetScope) -> String {
     match scope {
         TargetScope::Zone => format!("zone {}", zone.name),
-        TargetScope::Host | TargetScope::Prefix => target.prefix.to_string(),
+        TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => {
+            target.prefix.to_string()
+        }
     }
 }

@@ -1,18 +1,20 @@
 //! The detector: summaries in, events, questions and watch lists out.
 
+mod automatic;
 mod judging;
 mod learning;
 mod operator;
 mod telling;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use weir_attack_event::{AttackId, Findings, MitigationReport};
 use weir_baseline::Baselines;
-use weir_flow_aggregate::{ExporterCoverage, TargetScope, WatchList, WindowSummary};
+use weir_flow_aggregate::{ExporterCoverage, Series, TargetScope, WatchList, WindowSummary};
 use weir_flow_record::{TargetKey, Timestamp};
 
+use self::automatic::Automatics;
 use crate::DetectorOutput;
 use crate::attack::Attack;
 use crate::config::DetectorSettings;
@@ -39,6 +41,9 @@ pub struct Detector {
     mutes: Mutes,
     silences: Silences,
     repeats: Repeats,
+    automatics: Automatics,
+    /// Targets above their limits that wait for narrower ones to be told.
+    deferred: BTreeSet<(TargetScope, TargetKey)>,
     settle: Duration,
     now: Timestamp,
     coverage: VecDeque<(i64, u64, u64)>,
@@ -69,6 +74,8 @@ impl Detector {
             mutes: Mutes::default(),
             silences: Silences::default(),
             repeats,
+            automatics: Automatics::default(),
+            deferred: BTreeSet::new(),
             settle: Duration::from_secs(5),
             now: Timestamp::default(),
             coverage: VecDeque::new(),
@@ -140,8 +147,8 @@ impl Detector {
         }
         attack.clear_for = judging::longest_clear(&attack.limits);
         self.outputs.push_back(DetectorOutput::Watch(WatchList {
-            watch: vec![attack.key],
-            release: Vec::new(),
+            watch: attack.watched(),
+            ..WatchList::default()
         }));
         self.attacks.insert((attack.scope, attack.key), attack);
     }
@@ -153,12 +160,18 @@ impl Detector {
         self.settle = Duration::from_secs(u64::try_from(settle).unwrap_or(0));
         self.handle_coverage(&summary.coverage);
         // From narrow to wide: an attack on a host is not told again for its prefix and zone.
-        for series in summary
-            .hosts
+        for series in &summary.hosts {
+            self.handle_series(series);
+        }
+        let (cells, prefixes): (Vec<&Series>, Vec<&Series>) = summary
+            .prefixes
             .iter()
-            .chain(&summary.prefixes)
-            .chain(&summary.zones)
-        {
+            .partition(|series| series.scope == TargetScope::Automatic);
+        for series in cells {
+            self.handle_cell(series);
+        }
+        self.judge_automatic();
+        for series in prefixes.into_iter().chain(&summary.zones) {
             self.handle_series(series);
         }
         self.learn(summary);
@@ -194,6 +207,7 @@ impl Detector {
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.handle_now(now);
+        self.open_due();
         self.handle_due();
     }
 
@@ -215,6 +229,7 @@ impl Detector {
         self.attacks
             .values()
             .map(due)
+            .chain(self.automatics.poll_timeout())
             .min()
             .map(|due| due.max(self.now.plus(Duration::from_nanos(1))))
     }
@@ -294,6 +309,7 @@ impl Detector {
         }
         self.swept = second;
         self.sweep_memory(second);
+        self.automatics.forget_before(second - FORGET);
         let attacks = &self.attacks;
         self.tracks
             .retain(|key, track| track.end() > second - FORGET || attacks.contains_key(key));

@@ -2,25 +2,54 @@
 
 use std::time::Duration;
 
-use weir_attack_event::{DrillDown, EventKind, Reason};
+use weir_attack_event::{BaselineRef, DrillDown, EventKind, Reason};
+use weir_baseline::{Aspect, BaselineTarget};
 use weir_flow_aggregate::{TargetScope, WatchList};
 use weir_flow_record::{EventTime, TargetKey, Timestamp};
 
 use super::Detector;
 use crate::DetectorOutput;
 use crate::saved::{Saved, SavedRepeat, number_of};
+use crate::words;
 
 impl Detector {
     /// Tells a new attack: it is saved first, and waits for no drill-down.
     pub(super) fn open(&mut self, key: (TargetScope, TargetKey)) {
+        self.note_normal(key);
         self.unlearn(key);
-        self.watch(vec![key.1], Vec::new());
+        let watched = self.attacks.get(&key).map(|attack| attack.watched());
+        self.watch(watched.unwrap_or_default(), Vec::new());
         self.tell(key, EventKind::AttackStart);
         self.ask(key);
     }
 
+    /// Notes what was normal when an attack began, where that is known.
+    fn note_normal(&mut self, key: (TargetScope, TargetKey)) {
+        let Some(attack) = self.attacks.get_mut(&key) else {
+            return;
+        };
+        let target = BaselineTarget::of(key.0, &key.1);
+        let normal = self.baselines.normal(&target, Aspect::Total, attack.start);
+        if let Some(normal) = normal {
+            let count = |level: f64| level.max(0.0) as u64;
+            attack.baseline = Some(BaselineRef {
+                bits_per_second: count(normal.bits.mid),
+                packets_per_second: count(normal.packets.mid),
+                high_bits_per_second: Some(count(normal.bits.high)),
+                high_packets_per_second: Some(count(normal.packets.high)),
+                seconds_learned: Some(normal.seconds_learned),
+                updated: Some(normal.updated),
+                confidence: Some(normal.confidence),
+            });
+        }
+    }
+
     pub(super) fn watch(&mut self, watch: Vec<TargetKey>, release: Vec<TargetKey>) {
-        let list = WatchList { watch, release };
+        let list = WatchList {
+            watch,
+            release,
+            ..WatchList::default()
+        };
         self.outputs.push_back(DetectorOutput::Watch(list));
     }
 
@@ -81,7 +110,18 @@ impl Detector {
                 longest_gap: repeat.longest_gap,
             }));
         }
-        self.watch(Vec::new(), vec![key.1]);
+        self.watch(Vec::new(), attack.watched());
+    }
+
+    /// Adds to the reasons of a new attack what its figures rest on.
+    pub(super) fn tell_sampling(&mut self, key: (TargetScope, TargetKey)) {
+        let seen = self.seen();
+        if let (Some(attack), Some(track)) = (self.attacks.get_mut(&key), self.tracks.get(&key)) {
+            attack
+                .why
+                .extend(words::sampling(track.unknown_rate, track.max_sampling_rate));
+            attack.why.extend(words::coverage(seen));
+        }
     }
 
     /// Ends what is over, updates what has changed or was not told for long.

@@ -79,6 +79,7 @@ pub(crate) fn event(kind: EventKind, id: &str, target: &str, second: i64) -> Att
         why: vec![Reason("4.2 Gbit/s, limit 1 Gbit/s".to_owned())],
         findings: None,
         coverage: Coverage(1.0),
+        degraded: false,
         mitigation: None,
         dry_run: false,
     }

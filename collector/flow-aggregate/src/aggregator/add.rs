@@ -210,6 +210,24 @@ impl Aggregator {
         };
         let look = self.hosts.add(slot, &self.clock, &side.rates, addition);
         let host = self.hosts.host_mut(slot);
+        if let Some(triggers) = &side.triggers {
+            if host.cell == NONE {
+                self.counters.refused_cell_records += 1;
+            } else {
+                let factor = u64::from(rate.max(1));
+                let counts = (
+                    vector,
+                    octets.saturating_mul(factor),
+                    packets.saturating_mul(factor),
+                );
+                let full = self
+                    .cells
+                    .add(host.cell, self.clock.newest(), counts, triggers);
+                if full != NONE {
+                    self.fulls.add(full, &self.clock, (vector, addition, rate));
+                }
+            }
+        }
         host.unknown_rate |= rate == 0;
         let watched = host.watched;
         host.newest_row = self.recent.push(RecentRow {
@@ -298,7 +316,13 @@ impl Aggregator {
         direction: Direction,
         zone: u16,
     ) -> Option<u32> {
-        let whose = (address, direction, zone);
+        let side = self.zones.get(usize::from(zone));
+        let side = side.and_then(|zone| zone.side(direction));
+        let cell = match side.is_some_and(|side| side.triggers.is_some()) {
+            true => self.cells.of(address, zone, direction).unwrap_or(NONE),
+            false => NONE,
+        };
+        let whose = (address, direction, zone, cell);
         self.hosts
             .insert(hash, whose, self.recent.none(), &self.clock)
     }

@@ -30,11 +30,13 @@ impl Aggregator {
             &mut summary.prefixes,
         );
         self.summarise_hosts(&mut summary);
+        self.summarise_cells(&mut summary);
         self.tell_minute(&mut summary);
         summary.coverage.clone_from(&self.coverage);
         summary.counters = self.counters();
         self.release_quiet();
         self.hosts.sweep(&self.clock, SWEEP);
+        self.sweep_cells(SWEEP);
         self.prefixes.sweep(&self.clock, SWEEP);
         self.summary = Some(summary);
     }
@@ -107,6 +109,7 @@ impl Reading {
             vectors: Some(self.vectors),
             unknown_rate: self.unknown_rate,
             max_sampling_rate: self.max_sampling_rate,
+            shape: None,
         }
     }
 }

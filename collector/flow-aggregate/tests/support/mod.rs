@@ -38,6 +38,7 @@ pub fn aggregator(packets: Option<u64>, max_hosts: u32) -> Aggregator {
             ],
             interesting: vec![interesting],
             prefix_lengths: Vec::new(),
+            automatic: Vec::new(),
         }],
         shard: 0,
         active_timeouts: Vec::new(),

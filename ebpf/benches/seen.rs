@@ -1,0 +1,2 @@
+//! Which share of the packets each method sees at the same offered rate.
+fn main() {}
