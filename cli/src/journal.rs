@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use anyhow::Context;
+use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::DecoderState;
 use weir_detector::Saved;
 use weir_dots_export::StateChange as ClientChange;
 use weir_enrichment::LearnedName;
 use weir_state::{Batch, Stage, State};
+
+use crate::attacks::Label;
 
 /// Row of the stop switch.
 const HOLD: &[u8] = b"hold";
@@ -143,6 +146,32 @@ impl Journal {
             self.state.delete(Stage::Policy, HOLD)
         };
         Ok(kept?)
+    }
+
+    /// What operators say that attacks really were, by the attacks' names.
+    pub(crate) fn labels(&self) -> anyhow::Result<Vec<Label>> {
+        self.read(Stage::Labels)
+    }
+
+    /// Keeps a label, in the place of an earlier one of that attack; durable when it returns.
+    pub(crate) fn keep_label(&self, label: &Label) -> anyhow::Result<()> {
+        let key = label.attack.to_string();
+        Ok(self.state.put_json(Stage::Labels, key.as_bytes(), label)?)
+    }
+
+    /// What an operator says of an attack.
+    pub(crate) fn label(&self, attack: &AttackId) -> anyhow::Result<Option<Label>> {
+        let key = attack.to_string();
+        Ok(self.state.get_json(Stage::Labels, key.as_bytes())?)
+    }
+
+    /// Notes when a labelled attack ended.
+    pub(crate) fn end_label(&self, event: &AttackEvent) -> anyhow::Result<()> {
+        let Some(mut label) = self.label(&event.id)? else {
+            return Ok(());
+        };
+        label.end = event.end_time;
+        self.keep_label(&label)
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, stage: Stage) -> anyhow::Result<Vec<T>> {

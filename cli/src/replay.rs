@@ -17,6 +17,7 @@ use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
 use crate::arguments::{ReplayArguments, ReplayAs};
 use crate::config::{self, Settings};
+use crate::evidence::ReplayedEvidence;
 use crate::judge::{Judge, Verdict};
 use crate::learn::Shadow;
 use crate::progress::Progress;
@@ -39,6 +40,10 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .as_deref()
         .map(Bodies::create)
         .transpose()?;
+    let evidence = arguments.evidence.as_deref();
+    let evidence = evidence
+        .map(|folder| ReplayedEvidence::create(folder, settings.evidence.as_ref()))
+        .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
     if let (Some(model), Some(verdicts)) = (&arguments.model, &arguments.shadow) {
         let file = File::create(verdicts)
@@ -46,24 +51,20 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         let out = Box::new(BufWriter::new(file));
         replay.shadow = Some(Shadow::open(model, &settings, out)?);
     }
-    let stored = arguments.files.iter().filter(|path| is_parquet(path));
-    let warnings = match stored.count() {
-        0 => match arguments
-            .read_as
-            .map_or_else(|| ReplayAs::of(&arguments.files), Ok)?
-        {
-            ReplayAs::Exports => replay.run_captures(&arguments.files)?,
-            ReplayAs::Packets => replay.run_packets(&arguments.files)?,
-        },
-        all if all == arguments.files.len() => replay.run_stored(&arguments.files)?,
-        _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
-    };
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    replay.evidence = evidence;
+    replay.run_all(&arguments.files, arguments.read_as)?;
     replay.report();
     drop(replay);
     events.flush().context("cannot write the events")
+}
+
+/// The event lines of a replay.
+pub(crate) fn events_of(
+    settings: &Settings,
+    files: &[PathBuf],
+    events: &mut dyn Write,
+) -> anyhow::Result<()> {
+    Replay::new(settings, events, None).run_all(files, None)
 }
 
 /// The pipeline and what it writes.
@@ -74,6 +75,7 @@ struct Replay<'w> {
     recorder: Recorder,
     events: &'w mut dyn Write,
     bodies: Option<Bodies>,
+    evidence: Option<ReplayedEvidence>,
     attacks: u64,
     /// A model that looks on.
     shadow: Option<Shadow>,
@@ -94,9 +96,26 @@ impl<'w> Replay<'w> {
             recorder: Recorder::new(&settings.export),
             events,
             bodies,
+            evidence: None,
             attacks: 0,
             shadow: None,
         }
+    }
+
+    fn run_all(&mut self, files: &[PathBuf], read_as: Option<ReplayAs>) -> anyhow::Result<()> {
+        let stored = files.iter().filter(|path| is_parquet(path));
+        let warnings = match stored.count() {
+            0 => match read_as.map_or_else(|| ReplayAs::of(files), Ok)? {
+                ReplayAs::Exports => self.run_captures(files)?,
+                ReplayAs::Packets => self.run_packets(files)?,
+            },
+            all if all == files.len() => self.run_stored(files)?,
+            _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
+        };
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
     }
 
     /// Replays captures; tells what is odd about them.
@@ -156,6 +175,9 @@ impl<'w> Replay<'w> {
         while let Some(due) = self.next_timer() {
             self.handle_timeout(due)?;
         }
+        if let Some(evidence) = &mut self.evidence {
+            evidence.finish(self.judge.now());
+        }
         self.shadow.as_mut().map_or(Ok(()), Shadow::finish)
     }
 
@@ -181,6 +203,9 @@ impl<'w> Replay<'w> {
         for shard in &mut self.shards {
             while let Some(batch) = shard.poll_batch() {
                 self.window.handle_batch(&batch);
+                if let Some(evidence) = &mut self.evidence {
+                    evidence.handle_batch(self.judge.now(), &batch);
+                }
                 if let Some(shadow) = &mut self.shadow {
                     shadow.handle_batch(&batch)?;
                 }
@@ -202,6 +227,9 @@ impl<'w> Replay<'w> {
                 Verdict::Event(event) => {
                     self.attacks +=
                         u64::from(event.kind == weir_attack_event::EventKind::AttackStart);
+                    if let Some(evidence) = &mut self.evidence {
+                        evidence.handle_event(self.judge.now(), &event, &self.window);
+                    }
                     serde_json::to_writer(&mut *self.events, &event)?;
                     self.events
                         .write_all(b"\n")
@@ -308,12 +336,12 @@ impl Bodies {
 }
 
 /// Several captures as one, by time stamp; files with equal stamps in the order of the command line.
-struct Merged<T> {
+pub(crate) struct Merged<T> {
     sources: Vec<(Capture, Option<T>, String)>,
 }
 
 /// What is read from a capture.
-trait Captured: Sized {
+pub(crate) trait Captured: Sized {
     fn read(capture: &mut Capture) -> Option<Self>;
     fn at(&self) -> ReceivedAt;
 }
@@ -339,7 +367,7 @@ impl Captured for CapturedFrame {
 }
 
 impl<T: Captured> Merged<T> {
-    fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
+    pub(crate) fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
         let mut sources = Vec::new();
         for path in files {
             let mut capture = Capture::open(path)?;

@@ -21,7 +21,7 @@ use weir_ebpf::SamplerSettings;
 use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
-use weir_flow_store::{StoreConfig, StoreSettings};
+use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
 
 use crate::data_channel;
 use document::{Document, Mistake, Overrides, overrides};
@@ -36,6 +36,7 @@ pub(crate) struct Config {
     collector: CollectorConfig,
     aggregation: AggregationConfig,
     store: StoreConfig,
+    evidence: EvidenceConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
     events: EventsConfig,
@@ -130,6 +131,8 @@ pub(crate) struct Settings {
     pub(crate) samplers: Vec<SamplerSettings>,
     pub(crate) aggregation: AggregationConfig,
     pub(crate) store: StoreSettings,
+    /// `None` = flows of attacks are not kept.
+    pub(crate) evidence: Option<EvidenceSettings>,
     /// Files, not read yet.
     pub(crate) enrichment: EnrichmentConfig,
     pub(crate) detector: DetectorSettings,
@@ -256,6 +259,7 @@ fn parse(
         collector: document.take("collector"),
         aggregation: document.take("aggregation"),
         store: document.take("store"),
+        evidence: document.take("evidence"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
         events: document.take("events"),
@@ -288,6 +292,26 @@ impl Config {
         toml::to_string(self)
     }
 
+    /// The detector's settings where each zone has the thresholds that `of` gives it.
+    pub(crate) fn detector_with(
+        &self,
+        of: impl Fn(&ZoneConfig) -> Vec<ThresholdConfig>,
+    ) -> Result<DetectorSettings, String> {
+        let mut zones = self.zones.clone();
+        for zone in &mut zones {
+            zone.thresholds = of(zone);
+        }
+        let checked = weir_detector::check(&self.detector, &self.thresholds, &zones)
+            .and_then(|settings| settings.with_maintenance(&self.maintenance));
+        checked.map_err(|faults| {
+            let faults = faults.into_iter();
+            let lines: Vec<String> = faults
+                .map(|f| format!("{}: {}", f.path, f.message))
+                .collect();
+            lines.join("; ")
+        })
+    }
+
     /// Paths are relative to the file.
     fn make_paths_absolute(&mut self, folder: &Path) {
         let absolute = |path: &mut PathBuf| {
@@ -302,6 +326,7 @@ impl Config {
         absolute(&mut self.enrichment.country_database);
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
+        absolute(&mut self.evidence.dir);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -313,7 +338,8 @@ impl Config {
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
         let columns = if self.store.parquet_dir.as_os_str().is_empty() {
-            columns
+            // What a drill-down tells of beyond addresses and ports.
+            columns.with(ColumnSet::TTL).with(ColumnSet::AS)
         } else {
             ColumnSet::ALL
         };
@@ -339,6 +365,11 @@ impl Config {
         let store = noted(
             document,
             store.map_err(|error| vec![("store".to_owned(), error.to_string())]),
+        );
+        let evidence = self.evidence.check(&self.state_dir);
+        let evidence = noted(
+            document,
+            evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
         );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
             .and_then(|settings| settings.with_maintenance(&self.maintenance));
@@ -373,6 +404,7 @@ impl Config {
                 self.aggregation.clone()
             },
             store: store?,
+            evidence: evidence?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
             export: export?,

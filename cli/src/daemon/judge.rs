@@ -6,10 +6,11 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_attack_event::{AttackEvent, AttackId, EventKind, Findings};
 use weir_collector::wall_clock;
+use weir_detector::{Overridden, Override, OverrideError, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, telemetry_body};
 use weir_dots_server::Observation;
 use weir_flow_aggregate::{WatchList, WindowSummary};
@@ -25,10 +26,15 @@ use crate::views::{PolicyView, Views};
 /// What the judge thread takes in.
 pub(crate) enum Input {
     Summary(Box<WindowSummary>),
-    Findings(Findings),
+    Findings(Box<Findings>),
     Notice(ClientNotice),
     /// An operator's word, and where the answer goes: whether anything came of it.
     Operator(Order, tokio::sync::oneshot::Sender<bool>),
+    /// An operator's word on attacks, and where the answer goes.
+    Override(
+        Override,
+        tokio::sync::oneshot::Sender<Result<Overridden, OverrideError>>,
+    ),
     /// What an operator has asked an upstream for.
     Decision(Box<Decision>),
 }
@@ -58,6 +64,8 @@ pub(super) struct JudgeThread {
     pub(super) observer: Option<tokio::sync::mpsc::Sender<Observation>>,
     /// Octets of seconds that are not settled yet, for the story.
     pub(super) levels: BTreeMap<(i64, ZoneId), u64>,
+    /// Whether flows of attacks are kept.
+    pub(super) keeps_evidence: bool,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -94,13 +102,22 @@ impl JudgeThread {
                 self.tell_level(&summary);
                 self.judge.handle_summary(*summary);
             }
-            Input::Findings(findings) => self.judge.handle_findings(findings),
+            Input::Findings(findings) => self.judge.handle_findings(*findings),
             Input::Notice(notice) => self
                 .judge
                 .handle_notice(Timestamp::from_nanos(wall_clock()), &notice),
             Input::Operator(order, answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.handle_order(order));
+            }
+            Input::Override(word, answer) => {
+                tracing::info!(?word, "an operator's word");
+                let now = Timestamp::from_nanos(wall_clock());
+                let result = self.judge.handle_override(now, word);
+                // Durable before it is answered.
+                self.carry_out();
+                self.show_mutes();
+                let _ = answer.send(result);
             }
             Input::Decision(decision) => self.audit.write(&decision),
         }
@@ -128,6 +145,7 @@ impl JudgeThread {
             standings: standings
                 .map(|(attack, standing)| (attack.to_string(), standing.to_string()))
                 .collect(),
+            counters: self.judge.policy_counters(),
         });
     }
 
@@ -147,7 +165,10 @@ impl JudgeThread {
                     }
                 }
                 Verdict::DrillDown(question) => {
-                    if self.questions.try_send(Ask::DrillDown(question)).is_err() {
+                    let ask = Ask::DrillDown(question, Instant::now());
+                    if self.questions.try_send(ask).is_err() {
+                        let lost = &self.views.counters.lost_drill_downs;
+                        lost.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!("the recent window is behind: a drill-down was left out");
                     }
                 }
@@ -158,8 +179,14 @@ impl JudgeThread {
                 Verdict::Command(upstream, command) => commands.push((upstream, *command)),
             }
         }
+        let refused = self.judge.refused_series();
+        let shown = &self.views.counters.refused_series;
+        shown.store(refused, Ordering::Relaxed);
         if decided || !commands.is_empty() {
             self.show_policy();
+        }
+        if saved.iter().any(|row| matches!(row, Saved::Mute(_))) {
+            self.show_mutes();
         }
         if !saved.is_empty()
             && let Err(error) = self.journal.keep_attacks(&saved)
@@ -177,8 +204,22 @@ impl JudgeThread {
         }
     }
 
+    /// Shows the muted prefixes where they can be looked at.
+    fn show_mutes(&self) {
+        self.views.set_mutes(self.judge.mutes().cloned().collect());
+    }
+
     fn tell(&mut self, event: Box<AttackEvent>) {
         self.views.handle_event(&event);
+        if self.keeps_evidence && self.questions.try_send(Ask::Attack(event.clone())).is_err() {
+            let lost = &self.views.counters.evidence_lost_events;
+            lost.fetch_add(1, Ordering::Relaxed);
+        }
+        if event.kind == EventKind::AttackEnd
+            && let Err(error) = self.journal.end_label(&event)
+        {
+            tracing::error!(%error, "a label does not know when its attack ended");
+        }
         tracing::info!(
             event = ?event.kind,
             id = %event.id,

@@ -14,7 +14,7 @@ mod shard;
 mod streams;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
-use weir_detector::Detector;
+use weir_detector::{Detector, Saved};
 use weir_dots_export::{ClientNotice, Exporter};
 use weir_dots_server::Mitigator;
 use weir_ebpf::{Sampler, capability};
@@ -50,6 +50,7 @@ use crate::admin::Admin;
 use crate::audit::AuditLog;
 use crate::config::Settings;
 use crate::data_channel;
+use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
@@ -151,6 +152,9 @@ impl Daemon {
         let naming = Arc::new(load_naming(settings, &journal.names()?)?);
         let mut detector = Detector::new(settings.detector.clone());
         for row in journal.attacks()? {
+            if let Saved::Attack(attack) = &row {
+                views.restore_open(attack.event());
+            }
             detector.restore(row);
         }
         let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
@@ -163,8 +167,11 @@ impl Daemon {
             let now = Timestamp::from_nanos(weir_collector::wall_clock());
             exporter.handle_hold(now, true, false);
         }
+        let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
+        views.set_evidence_folder(folder);
         let merger = Merger::new(settings.collector.shards, &settings.aggregation);
         let judge = Judge::new(merger, detector, exporter);
+        views.set_mutes(judge.mutes().cloned().collect());
 
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
@@ -206,6 +213,7 @@ impl Daemon {
             heard.clone(),
             Arc::clone(&views),
             input.clone(),
+            Arc::clone(&journal),
         ));
         tasks.push(tokio::spawn(forward(
             notices,
@@ -284,8 +292,17 @@ impl Daemon {
             let store = parquet
                 .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
                 .transpose()?;
+            let open: BTreeSet<AttackId> = open.into_iter().collect();
+            let evidence = settings.evidence.as_ref();
+            let evidence = evidence
+                .map(|kept| EvidenceKeeper::start(kept, &open, Arc::clone(&views)))
+                .transpose()?;
             let window = RecentWindow::new(limit);
-            move || window::run(window, &asks, &spares, &input, (&naming, store))
+            let views = Arc::clone(&views);
+            move || {
+                let outside = (&*naming, &*views);
+                window::run(window, &asks, &spares, &input, outside, (store, evidence));
+            }
         })?;
         let judge = spawn("weir-judge", {
             let thread = JudgeThread {
@@ -301,6 +318,7 @@ impl Daemon {
                 story: hooks.story,
                 observer,
                 levels: BTreeMap::new(),
+                keeps_evidence: settings.evidence.is_some(),
                 stop: Arc::clone(&stop),
             };
             move || thread.run()

@@ -1,6 +1,7 @@
 //! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
 
 mod dots;
+mod evidence;
 mod exporters;
 mod packets;
 mod sources;
@@ -44,6 +45,7 @@ impl Collector for Scrape {
         self.encode_collector(&mut encoder)?;
         self.encode_aggregate(&mut encoder)?;
         self.encode_store(&mut encoder)?;
+        evidence::encode(&mut encoder, &self.0)?;
         self.encode_attacks(&mut encoder)
     }
 }
