@@ -59,7 +59,7 @@ pub(crate) struct ScoreArguments {
 struct Report {
     #[serde(flatten)]
     score: Score,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Details>,
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<Score>,
