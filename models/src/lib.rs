@@ -14,7 +14,8 @@
 //! - [`evaluate()`] measures per class and for attack against peace, split by time, by family, by capture: never by random rows,
 //!   since neighbouring seconds of one attack are nearly the same row.
 //!
-//! No I/O, no clock, no thread that outlives a call.
+//! What is judged is traffic towards a target; floods that leave a network are not learned. No I/O, no clock, no thread that
+//! outlives a call.
 //!
 //! ```
 //! use weir_flow_record::{Address, FragmentKind, Row};
