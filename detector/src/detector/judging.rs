@@ -12,7 +12,7 @@ use crate::attack::{Attack, Beginning};
 use crate::config::{Stage, Threshold, Zone};
 use crate::overrides::Silence;
 use crate::relative::{self, Basis};
-use crate::track::{Limit, Metric, Track};
+use crate::track::{Limit, Metric, Second, Track};
 use crate::words::{self, Crossing};
 
 /// Times its own limit from which on a target inside a wider one that is attacked is told by itself.
@@ -300,7 +300,8 @@ pub(super) fn crossed(track: &Track, limit: &Limit, hold: i64) -> Option<Run> {
     let mut running: Option<(i64, Crossing)> = None;
     let mut found: Option<Run> = None;
     for (second, content) in track.since(track.judged_until) {
-        running = match (worst_metric(limit, content), running.take()) {
+        let before = track.second(second - 1);
+        running = match (worst_metric(limit, content, before), running.take()) {
             (None, _) => None,
             (Some(over), Some((first, worst))) if over.ratio() <= worst.ratio() => {
                 Some((first, worst))
@@ -334,8 +335,8 @@ pub(super) fn crossed(track: &Track, limit: &Limit, hold: i64) -> Option<Run> {
 }
 
 /// The metric that is furthest over its limit in a second, if one is.
-fn worst_metric(limit: &Limit, content: &crate::track::Second) -> Option<Crossing> {
-    let bucket = limit.tested(content);
+fn worst_metric(limit: &Limit, content: &Second, before: Option<&Second>) -> Option<Crossing> {
+    let bucket = limit.tested(content, before);
     Metric::ALL
         .into_iter()
         .filter_map(|metric| {
