@@ -16,6 +16,7 @@ mod automatic;
 mod builtin;
 mod config;
 mod detector;
+mod links;
 mod maintenance;
 mod overrides;
 mod relative;
@@ -32,6 +33,7 @@ pub use config::{
     ZoneConfig, check,
 };
 pub use detector::Detector;
+pub use links::{Link, LinkConfig};
 pub use maintenance::{Maintenance, MaintenanceConfig};
 pub use overrides::{Mute, Overridden, Override, OverrideError};
 pub use saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat};

@@ -126,10 +126,12 @@ impl Detector {
             return;
         }
         let mut attack = Attack::restore(saved);
+        let links = self.settings.links.iter().map(|link| &link.zone);
         let zone = self
             .settings
             .zones
             .iter()
+            .chain(links)
             .find(|zone| zone.name == attack.target.zone);
         match zone {
             Some(zone) => {
@@ -171,7 +173,8 @@ impl Detector {
             self.handle_cell(series);
         }
         self.judge_automatic();
-        for series in prefixes.into_iter().chain(&summary.zones) {
+        let wide = summary.zones.iter().chain(&summary.links);
+        for series in prefixes.into_iter().chain(wide) {
             self.handle_series(series);
         }
         self.learn(summary);
