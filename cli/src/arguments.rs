@@ -42,6 +42,12 @@ pub(crate) enum Command {
     /// An attack told matches a label if they overlap in time and one's prefix contains the other's; the first one told per
     /// label counts, more are duplicates.
     Score(crate::score::ScoreArguments),
+    /// Samples packets of interfaces, and prints or exports them as flow records, live.
+    ///
+    /// Takes the best way that works: an XDP program in the driver, then in the network stack, then a packet ring, then pnet's
+    /// datalink; and says which, and why not better. Needs root or capabilities (CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON for XDP,
+    /// CAP_NET_RAW for the rest and for promiscuous mode), and gives them up once it has begun. Ends with what was counted.
+    Sample(SampleArguments),
     /// Lists who exports to the running daemon: protocol, rates, gaps, skew, templates, drops.
     Exporters(ExportersArguments),
     /// Answers SQL on what is stored: the tables `flows` (Parquet files), `attacks` and `labels`.
@@ -56,6 +62,17 @@ pub(crate) enum Command {
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
+    /// Learns a model from labelled flows, and writes it with its card to one file.
+    Train(crate::learn::TrainArguments),
+    /// Tells how well a model tells labelled flows: per class precision, recall, F1; one JSON object.
+    ///
+    /// What is told are windows: a target in a second in which a flow to it ended. With --split a model is learned anew by the
+    /// same parameters from one part of the data and tells the other; never by random rows, since neighbouring seconds of an
+    /// attack are nearly the same.
+    Evaluate(crate::learn::EvaluateArguments),
+    /// Models taken up: list, show, promote, roll back.
+    #[command(subcommand)]
+    Models(crate::learn::ModelsCommand),
 }
 
 #[derive(Args, Debug)]
@@ -123,6 +140,9 @@ pub(crate) enum RecordFormat {
 pub(crate) struct ReplayArguments {
     #[command(flatten)]
     pub(crate) config: ConfigArgument,
+    /// What captures hold; by default exports where a UDP payload parses as an export datagram, else packets.
+    #[arg(long = "as", value_enum, value_name = "WHAT")]
+    pub(crate) read_as: Option<ReplayAs>,
     /// Captures with export datagrams, several merged by time stamp; or Parquet files, and folders of such. - reads a
     /// capture from standard input.
     #[arg(required = true, value_name = "FILE")]
@@ -136,6 +156,12 @@ pub(crate) struct ReplayArguments {
     /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) shards: u16,
+    /// Lets this model judge too, in shadow: its verdicts change nothing and go to the file of --shadow.
+    #[arg(long, value_name = "MODEL", requires = "shadow")]
+    pub(crate) model: Option<PathBuf>,
+    /// Where the model's verdicts go, one JSON object a line in the shape of attack events, for `weir score`.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) shadow: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -167,6 +193,55 @@ pub(crate) enum AnswerFormat {
     Csv,
     /// One object a line.
     Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum ReplayAs {
+    /// Export datagrams: NetFlow, IPFIX, sFlow.
+    Exports,
+    /// Packets themselves, each as the packet sampler would tell it.
+    Packets,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SampleArguments {
+    /// Interfaces.
+    #[arg(required = true, value_name = "IF")]
+    pub(crate) interfaces: Vec<String>,
+    /// Samples one in this many packets.
+    #[arg(long, default_value_t = 100, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    pub(crate) one_in: u32,
+    /// How packets are got at: auto, native, generic, tpacket, pnet.
+    #[arg(long, default_value = "auto", value_name = "MODE")]
+    pub(crate) mode: weir_ebpf::Mode,
+    /// Counts all packets by flow instead, and tells the flows each second.
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// How records are written.
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub(crate) format: RecordFormat,
+    /// Sends flows as IPFIX to a collector, such as udp://192.0.2.1:4739, instead of printing them.
+    #[arg(long, value_name = "URL", conflicts_with = "format")]
+    pub(crate) export: Option<String>,
+    /// Ends after this many records.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) count: Option<u64>,
+    /// Ends after this time, such as 30s.
+    #[arg(long, value_name = "TIME")]
+    duration: Option<String>,
+    /// Leaves the interface as it is: frames for others are not seen then.
+    #[arg(long)]
+    pub(crate) no_promiscuous: bool,
+}
+
+impl SampleArguments {
+    /// How long to sample; `None` until it is stopped.
+    pub(crate) fn duration(&self) -> anyhow::Result<Option<std::time::Duration>> {
+        let text = self.duration.as_deref();
+        let read = text.map(|text| text.parse::<weir_flow_record::Period>());
+        let period = read.transpose().map_err(anyhow::Error::msg)?;
+        Ok(period.map(|period| period.0))
+    }
 }
 
 #[derive(Args, Debug)]

@@ -10,10 +10,12 @@ mod decode;
 mod demo;
 mod dots;
 mod exporters;
+mod filters;
 mod generate;
 mod http;
 mod journal;
 mod judge;
+mod learn;
 mod log;
 mod metrics;
 mod naming;
@@ -22,6 +24,7 @@ mod progress;
 mod query;
 mod replay;
 mod run;
+mod sample;
 mod score;
 mod store;
 mod upstreams;
@@ -80,11 +83,15 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Sample(arguments) => sample::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),
+        Command::Train(arguments) => learn::train(&arguments),
+        Command::Evaluate(arguments) => learn::evaluate(&arguments),
+        Command::Models(command) => learn::models(command),
     }
 }
 

@@ -1,21 +1,24 @@
 //! `weir replay`: the production pipeline over captures or stored flows, single-threaded, in the data's own time.
 
+mod packets;
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
-use weir_collector::{Capture, CapturedDatagram, Shard, shard_of};
+use weir_collector::{Capture, CapturedDatagram, CapturedFrame, Shard, shard_of};
 use weir_detector::Detector;
 use weir_dots_export::{Exporter, Record, Recorder};
 use weir_flow_aggregate::{AggregateCounters, Merger};
 use weir_flow_record::{ColumnSet, ReceivedAt, Timestamp};
 use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
-use crate::arguments::ReplayArguments;
+use crate::arguments::{ReplayArguments, ReplayAs};
 use crate::config::{self, Settings};
 use crate::judge::{Judge, Verdict};
+use crate::learn::Shadow;
 use crate::progress::Progress;
 
 /// Runs the command.
@@ -37,9 +40,21 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .map(Bodies::create)
         .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
+    if let (Some(model), Some(verdicts)) = (&arguments.model, &arguments.shadow) {
+        let file = File::create(verdicts)
+            .with_context(|| format!("cannot write {}", verdicts.display()))?;
+        let out = Box::new(BufWriter::new(file));
+        replay.shadow = Some(Shadow::open(model, &settings, out)?);
+    }
     let stored = arguments.files.iter().filter(|path| is_parquet(path));
     let warnings = match stored.count() {
-        0 => replay.run_captures(&arguments.files)?,
+        0 => match arguments
+            .read_as
+            .map_or_else(|| ReplayAs::of(&arguments.files), Ok)?
+        {
+            ReplayAs::Exports => replay.run_captures(&arguments.files)?,
+            ReplayAs::Packets => replay.run_packets(&arguments.files)?,
+        },
         all if all == arguments.files.len() => replay.run_stored(&arguments.files)?,
         _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
     };
@@ -60,6 +75,8 @@ struct Replay<'w> {
     events: &'w mut dyn Write,
     bodies: Option<Bodies>,
     attacks: u64,
+    /// A model that looks on.
+    shadow: Option<Shadow>,
 }
 
 impl<'w> Replay<'w> {
@@ -78,12 +95,13 @@ impl<'w> Replay<'w> {
             events,
             bodies,
             attacks: 0,
+            shadow: None,
         }
     }
 
     /// Replays captures; tells what is odd about them.
     fn run_captures(&mut self, files: &[PathBuf]) -> anyhow::Result<Vec<String>> {
-        let mut source = Merged::open(files)?;
+        let mut source = Merged::<CapturedDatagram>::open(files)?;
         let progress = Progress::of_files("replay", files);
         while let Some(datagram) = source.next() {
             self.handle_datagram(&datagram)?;
@@ -138,7 +156,7 @@ impl<'w> Replay<'w> {
         while let Some(due) = self.next_timer() {
             self.handle_timeout(due)?;
         }
-        Ok(())
+        self.shadow.as_mut().map_or(Ok(()), Shadow::finish)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
@@ -163,6 +181,9 @@ impl<'w> Replay<'w> {
         for shard in &mut self.shards {
             while let Some(batch) = shard.poll_batch() {
                 self.window.handle_batch(&batch);
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.handle_batch(&batch)?;
+                }
                 shard.recycle(batch);
             }
             while shard.poll_change().is_some() {}
@@ -287,16 +308,42 @@ impl Bodies {
 }
 
 /// Several captures as one, by time stamp; files with equal stamps in the order of the command line.
-struct Merged {
-    sources: Vec<(Capture, Option<CapturedDatagram>, String)>,
+struct Merged<T> {
+    sources: Vec<(Capture, Option<T>, String)>,
 }
 
-impl Merged {
+/// What is read from a capture.
+trait Captured: Sized {
+    fn read(capture: &mut Capture) -> Option<Self>;
+    fn at(&self) -> ReceivedAt;
+}
+
+impl Captured for CapturedDatagram {
+    fn read(capture: &mut Capture) -> Option<Self> {
+        capture.next()
+    }
+
+    fn at(&self) -> ReceivedAt {
+        self.at
+    }
+}
+
+impl Captured for CapturedFrame {
+    fn read(capture: &mut Capture) -> Option<Self> {
+        capture.next_frame()
+    }
+
+    fn at(&self) -> ReceivedAt {
+        self.at
+    }
+}
+
+impl<T: Captured> Merged<T> {
     fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
         let mut sources = Vec::new();
         for path in files {
             let mut capture = Capture::open(path)?;
-            let first = capture.next();
+            let first = T::read(&mut capture);
             sources.push((capture, first, path.display().to_string()));
         }
         Ok(Self { sources })
@@ -319,15 +366,15 @@ impl Merged {
     }
 }
 
-impl Iterator for Merged {
-    type Item = CapturedDatagram;
+impl<T: Captured> Iterator for Merged<T> {
+    type Item = T;
 
-    fn next(&mut self) -> Option<CapturedDatagram> {
+    fn next(&mut self) -> Option<T> {
         let (capture, head, _) = self
             .sources
             .iter_mut()
             .filter(|(_, head, _)| head.is_some())
-            .min_by_key(|(_, head, _)| head.as_ref().map(|datagram| datagram.at))?;
-        std::mem::replace(head, capture.next())
+            .min_by_key(|(_, head, _)| head.as_ref().map(T::at))?;
+        std::mem::replace(head, T::read(capture))
     }
 }

@@ -18,6 +18,10 @@ use crate::views::Views;
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let mut settings = load(path)?;
+    if !settings.samplers.is_empty() {
+        // No thread has them but while samplers are opened.
+        weir_ebpf::capability::lower()?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -130,6 +130,7 @@ fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
 fn replayed(files: &[PathBuf], config: &Path) -> anyhow::Result<Vec<Told>> {
     let written = tempfile::NamedTempFile::new()?;
     replay::run(&ReplayArguments {
+        read_as: None,
         config: ConfigArgument {
             config: config.to_owned(),
         },
@@ -137,6 +138,8 @@ fn replayed(files: &[PathBuf], config: &Path) -> anyhow::Result<Vec<Told>> {
         events: Some(written.path().to_owned()),
         telemetry: None,
         shards: 1,
+        model: None,
+        shadow: None,
     })?;
     events(written.path())
 }

@@ -10,12 +10,14 @@ use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
-use weir_dots_server::{TransportFigures, TransportView};
+use weir_dots_proto::body::PreOrOngoingMitigation;
+use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
 use weir_dtls::Validity;
 use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, StoreCounters};
 
+use crate::daemon::SamplerView;
 use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
@@ -29,6 +31,10 @@ pub(crate) struct Views {
     silent: Mutex<Vec<(Address, ReceivedAt)>>,
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
+    /// What upstreams tell of attacks on our zones.
+    observed: Mutex<BTreeMap<String, Vec<PreOrOngoingMitigation>>>,
+    /// Redirections that were followed, and that were ignored as loops, by upstream.
+    redirects: Mutex<BTreeMap<String, [u64; 2]>>,
     validities: Mutex<BTreeMap<String, Validity>>,
     dots_server: Mutex<Option<Arc<TransportView>>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
@@ -76,6 +82,8 @@ pub(crate) struct ShardView {
     pub(crate) refused: Vec<TrustView>,
     /// What went to each mirror.
     pub(crate) mirrors: Vec<(SocketAddr, MirrorCounters)>,
+    /// What each packet sampler counted.
+    pub(crate) samplers: Vec<SamplerView>,
     /// Records by zone and exporter, an estimate; the coverage is the exporter's.
     pub(crate) shares: Vec<(String, Coverage, u64)>,
 }
@@ -105,6 +113,7 @@ impl ShardView {
         self.trust.too_many_records += other.trust.too_many_records;
         self.trust.evicted_exporters += other.trust.evicted_exporters;
         self.refused.extend_from_slice(&other.refused);
+        self.samplers.extend_from_slice(&other.samplers);
         for (to, counters) in &other.mirrors {
             match self.mirrors.iter_mut().find(|(known, _)| known == to) {
                 Some((_, sum)) => {
@@ -288,6 +297,35 @@ impl Views {
         lock(&self.dots_server).as_ref().map(|view| view.figures())
     }
 
+    /// What the back ends of our own DOTS server have done.
+    pub(crate) fn mitigators(&self) -> Vec<MitigatorFigures> {
+        let view = lock(&self.dots_server);
+        view.as_ref()
+            .map_or_else(Vec::new, |view| view.mitigators())
+    }
+
+    /// Notes what an upstream tells of attacks on our zones, in place of what it told before.
+    pub(crate) fn set_observed(&self, upstream: &str, items: &[PreOrOngoingMitigation]) {
+        lock(&self.observed).insert(upstream.to_owned(), items.to_vec());
+    }
+
+    /// What upstreams tell of attacks on our zones.
+    pub(crate) fn observed(&self) -> BTreeMap<String, Vec<PreOrOngoingMitigation>> {
+        lock(&self.observed).clone()
+    }
+
+    /// Counts a redirection by an upstream to another server.
+    pub(crate) fn count_redirect(&self, upstream: &str, followed: bool) {
+        let mut redirects = lock(&self.redirects);
+        let [follows, loops] = redirects.entry(upstream.to_owned()).or_default();
+        *(if followed { follows } else { loops }) += 1;
+    }
+
+    /// Redirections that were followed, and that were ignored as loops, by upstream.
+    pub(crate) fn redirects(&self) -> BTreeMap<String, [u64; 2]> {
+        lock(&self.redirects).clone()
+    }
+
     /// Notes an upstream's word on a mitigation; what is over is forgotten.
     pub(crate) fn set_mitigation(&self, report: &MitigationReport) {
         let mut mitigations = lock(&self.mitigations);
@@ -302,6 +340,13 @@ impl Views {
     /// Forgets a mitigation that the upstream has ended.
     pub(crate) fn remove_mitigation(&self, upstream: &Arc<str>, mid: u32) {
         lock(&self.mitigations).remove(&(Arc::clone(upstream), mid));
+    }
+
+    /// Whether a mitigation stands at an upstream.
+    pub(crate) fn has_mitigation(&self, upstream: &str) -> bool {
+        let mitigations = lock(&self.mitigations);
+        let mut reports = mitigations.values();
+        reports.any(|report| *report.upstream == *upstream && report.status.is_active())
     }
 
     /// The newest word on each mitigation.

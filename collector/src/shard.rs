@@ -14,6 +14,7 @@ use crate::config::CollectorSettings;
 use crate::coverage::Coverage;
 use crate::decoders::{DecoderState, Decoders, Outcome};
 use crate::exporter::{Count, ExporterRule};
+use crate::sampled::{Sampled, SampledTotals};
 
 /// Rows after which a batch goes to aggregation without waiting for a tick: small enough to stay in the cache.
 const ROWS: usize = 1024;
@@ -27,6 +28,7 @@ pub struct Shard {
     allow: AllowList,
     collector: CollectorSettings,
     decoders: Decoders,
+    sampled: Sampled,
     aggregator: Aggregator,
     batch: FlowBatch,
     spare: Vec<FlowBatch>,
@@ -53,7 +55,11 @@ impl Shard {
     /// A shard that knows no exporter yet.
     pub fn new(settings: ShardSettings) -> Self {
         let columns = settings.collector.columns;
+        let limits = &settings.collector.limits;
         Self {
+            sampled: Sampled::new(
+                limits.netflow.get().max_exporters + limits.sflow.get().max_exporters,
+            ),
             decoders: Decoders::new(&settings.collector.limits, columns),
             aggregator: Aggregator::new(settings.aggregate),
             batch: FlowBatch::with_projection(columns),
@@ -138,6 +144,35 @@ impl Shard {
         }
     }
 
+    /// Makes room for a sampler of this host's own packets, which exports under `address`.
+    pub fn add_sampler(&mut self, address: Address) -> ExporterId {
+        self.sampled.add(address)
+    }
+
+    /// Takes in records that a sampler appends, as datagrams of the number that [`add_sampler`](Self::add_sampler) gave; how many.
+    pub fn handle_sampled(
+        &mut self,
+        sampler: ExporterId,
+        at: ReceivedAt,
+        append: impl FnOnce(&mut FlowBatch),
+    ) -> usize {
+        let rows = self.batch.len();
+        append(&mut self.batch);
+        let records = self.batch.len().saturating_sub(rows);
+        if records > 0 {
+            self.sampled.handle_records(sampler, at, records);
+        }
+        if self.batch.len() >= ROWS {
+            self.flush();
+        }
+        records
+    }
+
+    /// Takes in what a sampler counted since it was opened.
+    pub fn handle_sampled_totals(&mut self, sampler: ExporterId, totals: SampledTotals) {
+        self.sampled.handle_totals(sampler, totals);
+    }
+
     /// Hands what is decoded to aggregation, and evaluates the tick if it is due.
     pub fn handle_timeout(&mut self, now: ReceivedAt) {
         self.flush();
@@ -145,12 +180,16 @@ impl Shard {
         if due && now.nanos() >= self.covered_until {
             self.covered_until = now.nanos().saturating_add(COVERAGE);
             self.coverage.clear();
-            self.coverage
-                .extend(self.decoders.exporters().map(|exporter| ExporterCoverage {
-                    exporter: exporter.id,
-                    records: exporter.records,
-                    missing_records: Coverage::of(&exporter).lost(),
-                }));
+            self.coverage.extend(
+                self.decoders
+                    .exporters()
+                    .chain(self.sampled.exporters())
+                    .map(|exporter| ExporterCoverage {
+                        exporter: exporter.id,
+                        records: exporter.records,
+                        missing_records: Coverage::of(&exporter).lost(),
+                    }),
+            );
             self.aggregator.handle_coverage(&self.coverage);
         }
         self.aggregator.handle_timeout(now);
@@ -237,9 +276,9 @@ impl Shard {
         &self.decoders
     }
 
-    /// Who exports.
+    /// Who exports; this host's samplers last.
     pub fn exporters(&self) -> impl Iterator<Item = ExporterView> + '_ {
-        self.decoders.exporters()
+        self.decoders.exporters().chain(self.sampled.exporters())
     }
 
     /// The configured name of an exporter.

@@ -26,7 +26,8 @@
 //! # The kernel program
 //!
 //! The object is committed, stripped, with its SHA-256: whoever builds Weir needs no clang. `src/bpf/build.sh` makes it with
-//! clang 14, the same octets in any folder, and a test does so and compares. It needs Linux 5.18 (`bpf_xdp_load_bytes`).
+//! clang 14, the same octets in any folder, and a test does so and compares. It needs Linux 5.19: `bpf_xdp_load_bytes`,
+//! and counters that can be read once privileges are given up.
 //! It looks at the first 128 octets of a frame.
 //!
 //! # Parsing
@@ -67,7 +68,7 @@ pub use error::{Declined, OpenError};
 pub use headers::SampledHeaders;
 pub use kernel::{KernelSettings, Program};
 pub use layout::{Flow, FlowKey, HEADERS, Sample, Totals};
-pub use parser::parse;
+pub use parser::{parse, parse_link};
 pub use rows::{Observation, push_sample};
 pub use sampler::Sampler;
 pub use settings::{Method, Mode, SamplerSettings};

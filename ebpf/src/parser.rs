@@ -1,5 +1,5 @@
 use bytemuck::Zeroable;
-use weir_packet::Packet;
+use weir_packet::{LinkType, Packet};
 
 use crate::layout::{HEADERS, PRESENT_ICMP, PRESENT_VLAN, Sample};
 
@@ -11,8 +11,13 @@ pub fn parse(octets: &[u8], frame_octets: u32) -> Option<Sample> {
     sample_of(&Packet::ethernet(octets), frame_octets)
 }
 
-/// The sample of a packet that was read before, from any link type.
-pub(crate) fn sample_of(packet: &Packet, frame_octets: u32) -> Option<Sample> {
+/// The same for a frame of another link type.
+pub fn parse_link(link: LinkType, octets: &[u8], frame_octets: u32) -> Option<Sample> {
+    let octets = octets.get(..HEADERS).unwrap_or(octets);
+    sample_of(&Packet::parse(link, octets), frame_octets)
+}
+
+fn sample_of(packet: &Packet, frame_octets: u32) -> Option<Sample> {
     let ip = packet.ip?;
     let mut sample = Sample {
         source: ip.source.octets(),

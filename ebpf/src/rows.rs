@@ -42,6 +42,13 @@ impl Observation {
         }
     }
 
+    /// Appends one packet, seen at `at`, as a datagram of its own; see [`push_sample`].
+    pub fn append(&mut self, at: ReceivedAt, sample: &Sample, headers: &[u8], out: &mut FlowBatch) {
+        let first = out.len();
+        let present = push_sample(sample, headers, at.nanos(), self, out);
+        self.finish(at, first, present, out);
+    }
+
     /// Marks the rows of `out` from `first` on as observed now.
     pub(crate) fn finish(
         &mut self,

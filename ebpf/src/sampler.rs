@@ -42,6 +42,9 @@ enum Backend {
 }
 
 impl Sampler {
+    /// How many records one [`read`](Self::read) appends at most.
+    pub const MOST_RECORDS: usize = ROWS;
+
     /// Opens an interface by the best method that works and is allowed.
     pub fn open(settings: &SamplerSettings) -> Result<Self, OpenError> {
         check(settings)?;
@@ -129,6 +132,11 @@ impl Sampler {
             text.push_str(&declined.told());
         }
         text
+    }
+
+    /// What it was opened by.
+    pub fn settings(&self) -> &SamplerSettings {
+        &self.settings
     }
 
     /// The interface's name.

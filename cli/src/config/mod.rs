@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, a table per stage, each defined in its stage's crate.
 
 mod document;
+mod sampler;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use weir_detector::{
 };
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
+use weir_ebpf::SamplerSettings;
 use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
@@ -23,6 +25,7 @@ use weir_flow_store::{StoreConfig, StoreSettings};
 
 use crate::data_channel;
 use document::{Document, Mistake, Overrides, overrides};
+use sampler::PacketSamplerConfig;
 
 /// The file as read, with defaults in place; nothing is checked against anything else.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +43,8 @@ pub(crate) struct Config {
     exporters: Vec<ExporterConfig>,
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
     mirrors: Vec<MirrorConfig>,
+    #[serde(rename = "packet_sampler", skip_serializing_if = "Vec::is_empty")]
+    samplers: Vec<PacketSamplerConfig>,
     #[serde(rename = "threshold")]
     thresholds: Vec<ThresholdConfig>,
     #[serde(rename = "zone", skip_serializing_if = "Vec::is_empty")]
@@ -124,6 +129,7 @@ pub(crate) struct Settings {
     pub(crate) http: SocketAddr,
     pub(crate) collector: CollectorSettings,
     pub(crate) mirrors: Vec<MirrorSettings>,
+    pub(crate) samplers: Vec<SamplerSettings>,
     pub(crate) aggregation: AggregationConfig,
     pub(crate) store: StoreSettings,
     /// Files, not read yet.
@@ -258,6 +264,7 @@ fn parse(
         events: document.take("events"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
+        samplers: document.take_array("packet_sampler").unwrap_or_default(),
         thresholds: document
             .take_array("threshold")
             .unwrap_or_else(ThresholdConfig::all_built_in),
@@ -268,14 +275,10 @@ fn parse(
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
     };
-    let samplers: Option<Vec<toml::Table>> = document.take_array("packet_sampler");
     config.make_paths_absolute(folder);
     let mut settings = config.check(&mut document, columns);
     if let Some(settings) = &mut settings {
-        settings.warnings = config.warnings(
-            &document,
-            samplers.is_some_and(|samplers| !samplers.is_empty()),
-        );
+        settings.warnings = config.warnings(&document);
     }
     match (document.finish(), settings) {
         (mistakes, Some(settings)) if mistakes.is_empty() => Ok((config, settings)),
@@ -329,6 +332,7 @@ impl Config {
             document,
             mirrors.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
+        let samplers = noted(document, PacketSamplerConfig::check(&self.samplers));
         let aggregation = self.aggregation.check();
         let aggregation = noted(
             document,
@@ -347,12 +351,13 @@ impl Config {
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
-        let zone_policies: Vec<(String, Option<String>)> = self
-            .zones
-            .iter()
-            .map(|zone| (zone.name.clone(), zone.policy.clone()))
-            .collect();
-        let export = weir_dots_export::check(&self.upstreams, &self.policies, &zone_policies);
+        let zones = self.zones.iter().map(|zone| weir_dots_export::ZoneConfig {
+            name: zone.name.clone(),
+            policy: zone.policy.clone(),
+            pipe_capacity: zone.pipe_capacity.map(|capacity| capacity.0),
+        });
+        let zones: Vec<weir_dots_export::ZoneConfig> = zones.collect();
+        let export = weir_dots_export::check(&self.upstreams, &self.policies, &zones);
         let export = noted(
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
@@ -367,6 +372,7 @@ impl Config {
             http: self.http.listen,
             collector: collector?,
             mirrors: mirrors?,
+            samplers: samplers?,
             aggregation: {
                 aggregation?;
                 self.aggregation.clone()
@@ -382,14 +388,8 @@ impl Config {
         })
     }
 
-    fn warnings(&self, document: &Document<'_>, samplers: bool) -> Vec<String> {
+    fn warnings(&self, document: &Document<'_>) -> Vec<String> {
         let mut warnings: Vec<(String, String)> = Vec::new();
-        if samplers {
-            warnings.push((
-                "packet_sampler".to_owned(),
-                "there is no packet sampler yet: the table has no effect".to_owned(),
-            ));
-        }
         if !self.events.webhook.is_empty() {
             warnings.push((
                 "events.webhook".to_owned(),

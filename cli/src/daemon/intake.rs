@@ -1,5 +1,5 @@
-//! What a shard hears: datagrams of its sockets, if their sender may send them, relayed to mirrors; and messages of TCP and TLS
-//! sessions.
+//! What a shard hears: datagrams of its sockets, if their sender may send them, relayed to mirrors; messages of TCP and TLS
+//! sessions; and packets that this host samples itself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +10,12 @@ use weir_collector::{
     StreamEvent, StreamInlet, Trust, Verdict,
 };
 
+use super::packets::Packets;
+
 /// Longest wait for datagrams, so that ticks and a stop are seen in time.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// The same where packets are sampled: nobody is woken for them.
+const PATIENCE_WITH_PACKETS: Duration = Duration::from_millis(2);
 /// Events of streams that are taken in a turn.
 const EVENTS: usize = 256;
 
@@ -22,6 +26,7 @@ pub(super) struct Intake {
     pub(super) trust: Trust,
     pub(super) mirrors: Mirrors,
     streams: Option<StreamInlet>,
+    pub(super) packets: Packets,
 }
 
 impl Intake {
@@ -31,6 +36,7 @@ impl Intake {
         collector: &CollectorSettings,
         mirrors: &[MirrorSettings],
         streams: Option<StreamInlet>,
+        packets: Packets,
     ) -> anyhow::Result<Self> {
         let listening: Vec<SocketAddr> = receiver.sockets().map(|socket| socket.address).collect();
         Ok(Self {
@@ -39,15 +45,21 @@ impl Intake {
             buffers: ReceiveBuffers::default(),
             trust: Trust::new(collector.trust()),
             streams,
+            packets,
         })
     }
 
     /// Hands over what is there, or what comes soon; whether more may be waiting.
     pub(super) fn turn(&mut self, shard: &mut Shard) -> io::Result<Turn> {
         let (trust, mirrors) = (&mut self.trust, &mut self.mirrors);
+        let patience = if self.packets.is_empty() {
+            PATIENCE
+        } else {
+            PATIENCE_WITH_PACKETS
+        };
         let datagrams =
             self.receiver
-                .receive(&mut self.buffers, PATIENCE, |at, from, octets| {
+                .receive(&mut self.buffers, patience, |at, from, octets| {
                     if trust.handle_datagram(at, from.ip()) != Admission::Admitted {
                         return;
                     }
@@ -58,6 +70,9 @@ impl Intake {
                 })?;
         self.mirrors.flush();
         let events = self.take_streams(shard);
+        if self.packets.turn(shard) {
+            return Ok(Turn::More);
+        }
         Ok(match datagrams {
             Receiver::TURN.. => Turn::More,
             0 if events == 0 => Turn::Nothing,

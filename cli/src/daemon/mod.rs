@@ -9,6 +9,7 @@
 
 mod intake;
 mod judge;
+mod packets;
 mod shard;
 mod streams;
 mod window;
@@ -32,6 +33,7 @@ use weir_collector::{Receiver, Shard, Silence};
 use weir_detector::Detector;
 use weir_dots_export::{ClientNotice, Exporter};
 use weir_dots_server::Mitigator;
+use weir_ebpf::{Sampler, capability};
 use weir_enrichment::LearnedName;
 use weir_flow_aggregate::Merger;
 use weir_flow_record::Timestamp;
@@ -41,6 +43,8 @@ use weir_state::State;
 use self::intake::Intake;
 use self::judge::JudgeThread;
 pub(crate) use self::judge::{Input, Order};
+pub(crate) use self::packets::SamplerView;
+use self::packets::{Headers, Packets};
 use self::shard::ShardThread;
 use crate::admin::Admin;
 use crate::audit::AuditLog;
@@ -79,6 +83,7 @@ pub(crate) enum Story {
 /// What a daemon hands to the one that follows it at once: sockets lose no datagram, and the state file stays locked.
 pub(crate) struct Kept {
     receivers: Vec<Receiver>,
+    samplers: Vec<Sampler>,
     state: Arc<State>,
     state_dir: PathBuf,
 }
@@ -93,14 +98,12 @@ pub(crate) struct Daemon {
     state_dir: PathBuf,
     stop: Arc<AtomicBool>,
     shutdown: watch::Sender<bool>,
-    shards: Vec<JoinHandle<Receiver>>,
+    shards: Vec<JoinHandle<(Receiver, Vec<Sampler>)>>,
     judge: JoinHandle<()>,
     window: JoinHandle<()>,
     /// IPFIX over TCP and TLS.
     sessions: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    /// Data channels of the upstreams, kept up until they are dropped.
-    _data_channels: Vec<data_channel::Kept>,
 }
 
 impl Daemon {
@@ -112,17 +115,20 @@ impl Daemon {
         kept: Option<Kept>,
         views: Arc<Views>,
     ) -> anyhow::Result<Self> {
-        let (receivers, state) = match kept {
+        let (receivers, samplers, state) = match kept {
             Some(kept) if kept.state_dir == settings.state_dir => {
-                (kept.receivers, Some(kept.state))
+                (kept.receivers, kept.samplers, Some(kept.state))
             }
-            Some(kept) => (kept.receivers, None),
-            None => (Vec::new(), None),
+            Some(kept) => (kept.receivers, kept.samplers, None),
+            None => (Vec::new(), Vec::new(), None),
         };
         let state = match state {
             Some(state) => state,
             None => Arc::new(State::open(&settings.state_dir)?),
         };
+        if !settings.samplers.is_empty() {
+            capability::raise().context("cannot take up privileges")?;
+        }
         let journal = Arc::new(Journal::new(Arc::clone(&state)));
         let receivers = if is_bound_to(&receivers, settings) {
             receivers
@@ -135,6 +141,12 @@ impl Daemon {
             )?
         };
         let collector = log_sockets(&receivers, settings.collector.receive_buffer);
+        let samplers = packets::open(&settings.samplers, receivers.len(), samplers)?;
+        let headers = Headers::new(if settings.samplers.is_empty() {
+            0
+        } else {
+            receivers.len()
+        });
         let mut shards = start_shards(settings, &journal)?;
         let naming = Arc::new(load_naming(settings, &journal.names()?)?);
         let mut detector = Detector::new(settings.detector.clone());
@@ -177,6 +189,12 @@ impl Daemon {
             tasks.push(upstream.task);
         }
         drop(notice);
+        tasks.push(tokio::spawn(data_channel::follow_attacks(
+            data_channels,
+            heard.subscribe(),
+            Arc::clone(&views),
+            stopped.clone(),
+        )));
         let first = settings
             .export
             .upstreams()
@@ -226,7 +244,10 @@ impl Daemon {
         views.set_shards(receivers.len());
         let zones = settings.detector.zones.iter();
         let zones: Arc<[String]> = zones.map(|zone| zone.name.to_string()).collect();
-        for ((number, shard), receiver) in (0..).zip(shards.drain(..)).zip(receivers) {
+        let sources = receivers.into_iter().zip(samplers);
+        for ((number, mut shard), (receiver, samplers)) in (0..).zip(shards.drain(..)).zip(sources)
+        {
+            let packets = Packets::new(&mut shard, number.into(), samplers, headers.clone());
             let (watch, watched) = std::sync::mpsc::channel();
             let (spare, spared) = sync_channel(QUEUE);
             watches.push(watch);
@@ -239,6 +260,7 @@ impl Daemon {
                     &settings.collector,
                     &settings.mirrors,
                     inlets.next(),
+                    packets,
                 )?,
                 silence: (number == 0).then(|| Silence::new(settings.collector.silence())),
                 input: input.clone(),
@@ -295,7 +317,6 @@ impl Daemon {
             window,
             sessions,
             tasks,
-            _data_channels: data_channels,
         })
     }
 
@@ -303,7 +324,7 @@ impl Daemon {
     /// follows at once goes on with.
     pub(crate) fn stop(self, runtime: &Handle) -> Option<Kept> {
         self.stop.store(true, Ordering::Relaxed);
-        let receivers = self.shards.into_iter().map(JoinHandle::join).collect();
+        let shards = self.shards.into_iter().map(JoinHandle::join).collect();
         // The judge ends when the shard's and the upstreams' channels are closed; it still handles what they sent.
         let _ = self.shutdown.send(true);
         runtime.block_on(async {
@@ -316,8 +337,11 @@ impl Daemon {
         }
         let _ = self.judge.join();
         let _ = self.window.join();
+        let shards: Vec<(Receiver, Vec<Sampler>)> = Result::ok(shards)?;
+        let (receivers, samplers): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
         Some(Kept {
-            receivers: Result::ok(receivers)?,
+            receivers,
+            samplers: samplers.into_iter().flatten().collect(),
             state: self.state,
             state_dir: self.state_dir,
         })

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use weir_collector::{Coverage, Receiver as Sockets, Shard, Silence, SilenceEdge, wall_clock};
+use weir_ebpf::Sampler;
 use weir_flow_aggregate::WatchList;
 use weir_flow_record::{ExporterView, FlowBatch, ReceivedAt};
 
@@ -40,13 +41,14 @@ pub(super) struct ShardThread {
 }
 
 impl ShardThread {
-    /// Works until it is told to stop; gives the sockets back.
-    pub(super) fn run(mut self, stop: &AtomicBool) -> Sockets {
+    /// Works until it is told to stop; gives sockets and samplers back.
+    pub(super) fn run(mut self, stop: &AtomicBool) -> (Sockets, Vec<Sampler>) {
         while !stop.load(Ordering::Relaxed) {
             self.turn();
         }
         self.keep_sequences();
-        self.intake.receiver
+        let samplers = self.intake.packets.into_samplers();
+        (self.intake.receiver, samplers.collect())
     }
 
     fn turn(&mut self) {
@@ -132,6 +134,7 @@ impl ShardThread {
                 trust: *self.intake.trust.counters(),
                 refused: self.intake.trust.exporters().collect(),
                 mirrors: self.intake.mirrors.counters().collect(),
+                samplers: self.intake.packets.views(),
                 aggregate: self.shard.aggregate_counters(),
                 refused_datagrams: self.shard.refused_datagrams(),
             },

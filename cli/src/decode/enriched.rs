@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::naming;
 
 /// What is known, and how it is written.
-pub(super) struct Enriched {
+pub(crate) struct Enriched {
     lookups: Lookups,
     names: NameTable,
     as_csv: bool,

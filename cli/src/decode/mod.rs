@@ -2,7 +2,7 @@
 
 mod all_fields;
 mod enriched;
-mod records;
+pub(crate) mod records;
 mod summary;
 
 use std::fs::File;

@@ -15,7 +15,7 @@ const CHUNK: usize = 1 << 16;
 const ROWS_PER_GROUP: usize = 131_072;
 
 /// Writes flow records in one of the formats.
-pub(super) struct Records {
+pub(crate) struct Records {
     form: Form,
     buffer: Vec<u8>,
 }
@@ -32,7 +32,7 @@ enum Form {
 impl Records {
     /// Records without more than the exporter said, or with what `enriched` knows: JSON lines and CSV alone have a place
     /// for that.
-    pub(super) fn new(format: RecordFormat, enriched: Option<Enriched>) -> io::Result<Self> {
+    pub(crate) fn new(format: RecordFormat, enriched: Option<Enriched>) -> io::Result<Self> {
         let mut buffer = Vec::new();
         if let Some(enriched) = enriched {
             enriched.append_header(&mut buffer);
@@ -55,13 +55,13 @@ impl Records {
     }
 
     /// Takes in what an exporter says that something of its is called.
-    pub(super) fn handle_name(&mut self, statement: &NameStatement) {
+    pub(crate) fn handle_name(&mut self, statement: &NameStatement) {
         if let Form::Enriched(enriched) = &mut self.form {
             enriched.handle_name(statement);
         }
     }
 
-    pub(super) fn write(&mut self, batch: &FlowBatch, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&mut self, batch: &FlowBatch, out: &mut impl Write) -> io::Result<()> {
         match &mut self.form {
             Form::Ndjson => ndjson::append(batch, &mut self.buffer),
             Form::Csv => csv::append(batch, &mut self.buffer),
@@ -78,8 +78,14 @@ impl Records {
         Ok(())
     }
 
+    /// Writes what is there, for whoever looks on; of Parquet, whole row groups only.
+    pub(crate) fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
+        self.write_buffer(out)?;
+        out.flush()
+    }
+
     /// Writes what is left; without it a Parquet file cannot be read.
-    pub(super) fn finish(mut self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn finish(mut self, out: &mut impl Write) -> io::Result<()> {
         self.write_buffer(out)?;
         if let Form::Parquet(encoder) = self.form {
             out.write_all(&encoder.finish().map_err(io::Error::other)?)?;
@@ -95,7 +101,7 @@ impl Records {
 }
 
 /// Whether octets that no terminal can show would go to one.
-pub(super) fn is_for_terminal(format: RecordFormat, output: Option<&Path>) -> bool {
+pub(crate) fn is_for_terminal(format: RecordFormat, output: Option<&Path>) -> bool {
     let is_binary = matches!(format, RecordFormat::Parquet | RecordFormat::Protobuf);
     is_binary && output.is_none() && io::stdout().is_terminal()
 }

@@ -2,6 +2,7 @@
 
 mod dots;
 mod exporters;
+mod packets;
 mod sources;
 
 use std::fmt;
@@ -59,6 +60,7 @@ impl Scrape {
             "Exporters that sent nothing for their time",
             self.0.silent().len() as u64,
         )?;
+        packets::encode(encoder, &shard.samplers)?;
         sources::encode_mirrors(encoder, &shard.mirrors)?;
         sources::encode_streams(encoder, &self.0.streams())?;
         let mut family = encoder.encode_descriptor(
