@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
-use weir_detector::{Detector, DetectorOutput, Saved};
+use weir_detector::{Detector, DetectorOutput, LinkLevel, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, Exporter, Standing};
 use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
 use weir_flow_record::Timestamp;
@@ -75,6 +75,11 @@ impl Judge {
     pub(crate) fn handle_confirmation(&mut self, now: Timestamp, attack: &AttackId) -> bool {
         self.now = self.now.max(now);
         self.exporter.handle_confirmation(self.now, attack)
+    }
+
+    /// The newest second of each link.
+    pub(crate) fn link_levels(&self) -> Vec<LinkLevel> {
+        self.detector.link_levels().collect()
     }
 
     /// Throws or releases the stop switch.

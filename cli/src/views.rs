@@ -10,6 +10,7 @@ use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
+use weir_detector::LinkLevel;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
 use weir_dtls::Validity;
@@ -39,6 +40,7 @@ pub(crate) struct Views {
     dots_server: Mutex<Option<Arc<TransportView>>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
     policy: Mutex<PolicyView>,
+    links: Mutex<Vec<LinkLevel>>,
     store: Mutex<Option<StoreCounters>>,
     pub(crate) counters: Counters,
 }
@@ -362,6 +364,16 @@ impl Views {
     /// How the requests for attacks stand.
     pub(crate) fn policy(&self) -> PolicyView {
         lock(&self.policy).clone()
+    }
+
+    /// Replaces the figures of links.
+    pub(crate) fn set_links(&self, links: Vec<LinkLevel>) {
+        *lock(&self.links) = links;
+    }
+
+    /// The newest second of each link.
+    pub(crate) fn links(&self) -> Vec<LinkLevel> {
+        lock(&self.links).clone()
     }
 
     /// Replaces the Parquet store's figures.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_flow_aggregate::{LinkInterfaces, TargetScope};
-use weir_flow_record::{Address, Quantity};
+use weir_flow_record::{Address, Direction, Quantity};
 
 use crate::config::{Fault, Stage, Threshold, Zone};
 
@@ -34,6 +35,21 @@ pub struct Link {
     pub zone: Zone,
     /// What passes it.
     pub interfaces: LinkInterfaces,
+}
+
+/// A settled second of a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkLevel {
+    /// The link's name.
+    pub name: Arc<str>,
+    /// Over its interfaces inwards or outwards.
+    pub direction: Direction,
+    /// Scaled by the sampling rate.
+    pub bits_per_second: u64,
+    /// The same in packets.
+    pub packets_per_second: u64,
+    /// Bits per second, where it is configured.
+    pub capacity: Option<u64>,
 }
 
 /// Checks the tables; all mistakes at once. `thresholds` are those for all links.

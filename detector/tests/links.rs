@@ -64,6 +64,13 @@ fn a_link_that_fills_is_told_whatever_it_carries() {
         &[link("transit", &[7]), link("peer", &[8])],
     ));
     let stranger = Address::from_v4([198, 51, 100, 9]);
+    let levels = |pipeline: &Pipeline| -> Vec<(String, u64)> {
+        let levels = pipeline.detector.link_levels();
+        levels
+            .map(|level| (level.name.to_string(), level.bits_per_second))
+            .collect()
+    };
+    assert_eq!(levels(&pipeline), []);
     send(
         &mut pipeline,
         0..5,
@@ -72,6 +79,13 @@ fn a_link_that_fills_is_told_whatever_it_carries() {
     );
     assert_eq!(pipeline.starts().len(), 0);
     send(&mut pipeline, 5..8, stranger, &[(7, 1, 900), (8, 1, 500)]);
+    pipeline.run(at(11.1));
+    send(&mut pipeline, 11..12, stranger, &[(9, 1, 1)]);
+    send(&mut pipeline, 11..12, stranger, &[(7, 1, 1)]);
+    pipeline.run(at(12.2));
+    // Settled is what is 5 s old: second 6.
+    let of = |name: &str, megabits: u64| (name.to_owned(), megabits * 1_000_000);
+    assert_eq!(levels(&pipeline), [of("transit", 900), of("peer", 500)]);
     pipeline.finish();
     let starts = pipeline.starts();
     assert_eq!(starts.len(), 1);

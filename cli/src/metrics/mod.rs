@@ -2,6 +2,7 @@
 
 mod dots;
 mod exporters;
+mod links;
 mod packets;
 mod sources;
 
@@ -43,6 +44,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_collector(&mut encoder)?;
         self.encode_aggregate(&mut encoder)?;
+        links::encode(&mut encoder, &self.0.links())?;
         self.encode_store(&mut encoder)?;
         self.encode_attacks(&mut encoder)
     }
@@ -130,6 +132,18 @@ impl Scrape {
             "weir_aggregate_refused_watches",
             "Hosts that should be watched and found no room",
             counters.refused_watches,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_cells",
+            "Automatic prefixes that should be told and found no room",
+            counters.refused_cells,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_cell_records",
+            "Records of hosts of which automatic prefixes know nothing, since their table is full",
+            counters.refused_cell_records,
         )
     }
 
