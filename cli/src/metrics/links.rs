@@ -8,9 +8,12 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use weir_detector::LinkLevel;
 use weir_flow_record::Direction;
 
+/// A figure of a link, if it has it.
+type Figure = fn(&LinkLevel) -> Option<u64>;
+
 /// The newest settled second of each link.
 pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, links: &[LinkLevel]) -> fmt::Result {
-    let figures: [(&str, &str, fn(&LinkLevel) -> Option<u64>); 3] = [
+    let figures: [(&str, &str, Figure); 3] = [
         (
             "weir_link_bits_per_second",
             "What passes a link in a second, scaled by the sampling rate",
