@@ -1,6 +1,7 @@
 //! Sessions with upstreams, the transports of our own DOTS server, and until when certificates are good.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -27,6 +28,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt:
     for (upstream, up) in views.sessions() {
         ConstGauge::new(i64::from(up)).encode(family.encode_family(&[("upstream", upstream)])?)?;
     }
+    encode_policy(encoder, views)?;
     encode_redirects(encoder, views)?;
     encode_mitigators(encoder, &views.mitigators())?;
     let mut validities = views.validities();
@@ -51,6 +53,40 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt:
         Some(figures) => encode_server(encoder, &figures),
         None => Ok(()),
     }
+}
+
+fn encode_policy(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt::Result {
+    let counters = views.policy().counters;
+    for (name, help, value) in [
+        (
+            "weir_policy_refused_events",
+            "Attacks beyond those that can be followed at once, and smaller ones that gave way",
+            counters.refused_events,
+        ),
+        (
+            "weir_policy_superseded_telemetry",
+            "Telemetry that gave way to a newer message before it was due",
+            counters.superseded_telemetry,
+        ),
+        (
+            "weir_policy_fallbacks",
+            "Requests that went to the next upstream",
+            counters.fallbacks,
+        ),
+        (
+            "weir_policy_lost_decisions",
+            "Lines of the audit log that found no room",
+            counters.lost_decisions,
+        ),
+    ] {
+        counter(encoder, name, help, value)?;
+    }
+    counter(
+        encoder,
+        "weir_detector_refused_series",
+        "Targets that the detector had no room for",
+        views.counters.refused_series.load(Ordering::Relaxed),
+    )
 }
 
 fn encode_redirects(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt::Result {
