@@ -15,7 +15,7 @@ use weir_collector::{
 };
 use weir_data_channel::{DataChannelConfig, DataChannelSettings};
 use weir_detector::{
-    DetectorConfig, DetectorSettings, MaintenanceConfig, ThresholdConfig, ZoneConfig,
+    DetectorConfig, DetectorSettings, LinkConfig, MaintenanceConfig, ThresholdConfig, ZoneConfig,
 };
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
@@ -55,6 +55,8 @@ pub(crate) struct Config {
     zones: Vec<ZoneConfig>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     maintenance: Vec<MaintenanceConfig>,
+    #[serde(rename = "link", skip_serializing_if = "Vec::is_empty")]
+    links: Vec<LinkConfig>,
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     upstreams: Vec<UpstreamConfig>,
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
@@ -171,6 +173,7 @@ impl Settings {
             aggregate: AggregateSettings {
                 config: self.aggregation.clone(),
                 zones: self.detector.zone_prefixes(shards),
+                links: self.detector.link_interfaces(),
                 shard: number,
                 active_timeouts: self
                     .collector
@@ -276,6 +279,7 @@ fn parse(
             .unwrap_or_else(ThresholdConfig::all_built_in),
         zones: document.take_array("zone").unwrap_or_default(),
         maintenance: document.take_array("maintenance").unwrap_or_default(),
+        links: document.take_array("link").unwrap_or_default(),
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
@@ -377,7 +381,8 @@ impl Config {
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
         );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
-            .and_then(|settings| settings.with_maintenance(&self.maintenance));
+            .and_then(|settings| settings.with_maintenance(&self.maintenance))
+            .and_then(|settings| settings.with_links(&self.links));
         let detector = noted(
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
