@@ -57,6 +57,7 @@ use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
+use crate::learn;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
 use crate::upstreams;
@@ -306,9 +307,17 @@ impl Daemon {
                 .transpose()?;
             let window = RecentWindow::new(limit);
             let views = Arc::clone(&views);
+            let shadows = learn::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
-                window::run(window, &asks, &spares, &input, outside, (store, evidence));
+                window::run(
+                    window,
+                    &asks,
+                    &spares,
+                    &input,
+                    outside,
+                    (store, evidence, shadows),
+                );
             }
         })?;
         let judge = spawn("weir-judge", {
