@@ -10,6 +10,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use netns::{Line, run};
@@ -74,6 +75,8 @@ file = "events.ndjson"
 struct Daemon {
     child: Child,
     folder: tempfile::TempDir,
+    /// What it logs.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Daemon {
@@ -100,12 +103,15 @@ impl Daemon {
                 break;
             }
         }
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let kept = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 eprintln!("{line}");
+                kept.lock().unwrap().push(line);
             }
         });
-        Self { child, folder }
+        Self { child, folder, log }
     }
 
     /// All events so far.
@@ -241,6 +247,13 @@ fn a_ring_that_overflows_lowers_coverage() {
     let lost = until("losses are counted", || {
         let lost = daemon.metric(&line, "weir_sampler_lost_samples_total");
         (lost > 100).then_some(lost)
+    });
+    until("the kernel program says so itself", || {
+        let log = daemon.log.lock().unwrap();
+        let said = log
+            .iter()
+            .any(|line| line.contains("the ring is full; samples lost:"));
+        said.then_some(())
     });
     let output = line
         .on_host("curl")
