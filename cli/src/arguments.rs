@@ -62,6 +62,17 @@ pub(crate) enum Command {
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
+    /// Learns a model from labelled flows, and writes it with its card to one file.
+    Train(crate::learn::TrainArguments),
+    /// Tells how well a model tells labelled flows: per class precision, recall, F1; one JSON object.
+    ///
+    /// What is told are windows: a target in a second in which a flow to it ended. With --split a model is learned anew by the
+    /// same parameters from one part of the data and tells the other; never by random rows, since neighbouring seconds of an
+    /// attack are nearly the same.
+    Evaluate(crate::learn::EvaluateArguments),
+    /// Models taken up: list, show, promote, roll back.
+    #[command(subcommand)]
+    Models(crate::learn::ModelsCommand),
 }
 
 #[derive(Args, Debug)]
@@ -145,6 +156,12 @@ pub(crate) struct ReplayArguments {
     /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) shards: u16,
+    /// Lets this model judge too, in shadow: its verdicts change nothing and go to the file of --shadow.
+    #[arg(long, value_name = "MODEL", requires = "shadow")]
+    pub(crate) model: Option<PathBuf>,
+    /// Where the model's verdicts go, one JSON object a line in the shape of attack events, for `weir score`.
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) shadow: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::IpNet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use weir_attack_event::description;
@@ -13,16 +13,21 @@ use weir_data_channel::client::{
     ClientSettings, DataClient, Desired, Intervals, UpkeepState, keep_up,
 };
 use weir_data_channel::filters::{Plan, read_prefixes};
-use weir_data_channel::model::{Alias, AttackMapping, Vendor, VendorMapping};
+use weir_data_channel::model::{Acl, Alias, AttackMapping, Vendor, VendorMapping};
 use weir_data_channel::{DataHandle, DataServer, Folder, TlsFiles};
-use weir_dots_export::{ClientCommand, DiscoverySettings, UpstreamSettings, discover};
+use weir_dots_export::{
+    AcceptListWhen, ClientCommand, ClientNotice, DiscoverySettings, PreparedFilter,
+    UpstreamSettings, discover,
+};
 use weir_dots_proto::Cuid;
-use weir_dots_proto::body::{AclActivation, Target};
+use weir_dots_proto::body::{AclActivation, ActivationType, Target};
 use weir_dots_server::DataChannel;
 use weir_dtls::{CredentialFiles, OwnFiles};
 use weir_flow_record::Vector;
 
 use crate::config::Settings;
+use crate::filters;
+use crate::views::Views;
 
 /// Folder in the state directory.
 const FOLDER: &str = "data-channel";
@@ -59,6 +64,16 @@ impl DataChannel for Signalled {
             .set_activation(client, cuid, &switch.acl_name, activation);
         switched.is_ok()
     }
+
+    fn accepting(
+        &self,
+        client: &str,
+        cuid: &Cuid,
+        sources: &[IpNet],
+        targets: &[IpNet],
+    ) -> Vec<String> {
+        self.0.accepting(client, cuid, sources, targets)
+    }
 }
 
 /// Opens the data channel of the embedded server, with what clients have set up in earlier runs; `None` where it has none. Call
@@ -92,7 +107,8 @@ pub(crate) fn start_client(
     cuid: &Cuid,
     commands: &mpsc::Sender<ClientCommand>,
 ) -> anyhow::Result<Option<Kept>> {
-    let (desired, wanted) = watch::channel(desired(settings, upstream)?);
+    let (desired, prepared) = desired(settings, upstream)?;
+    let (desired, wanted) = watch::channel(desired);
     let (state, known) = watch::channel(UpkeepState::default());
     let task = match (&upstream.data_channel, &upstream.discovery) {
         (Some(server), _) => {
@@ -107,29 +123,84 @@ pub(crate) fn start_client(
         }
         _ => return Ok(None),
     };
-    tokio::spawn(tell_once_shared(known, commands.clone()));
+    tokio::spawn(tell_installed(known, commands.clone(), prepared));
     Ok(Some(Kept {
-        _desired: desired,
+        upstream: Arc::clone(&upstream.name),
+        desired,
         task,
     }))
 }
 
-/// Tells the signal channel's client once the server has our catalogue.
-async fn tell_once_shared(
+/// Tells the signal channel's client once the server has our catalogue, and whenever filters were installed there that it may
+/// switch.
+async fn tell_installed(
     mut known: watch::Receiver<UpkeepState>,
     commands: mpsc::Sender<ClientCommand>,
+    prepared: Vec<PreparedFilter>,
 ) {
-    let done = known.wait_for(|state| state.done.is_some()).await.is_ok();
-    if done {
-        // The client may have ended.
-        let _ = commands.send(ClientCommand::MappingShared).await;
+    let mut told = false;
+    loop {
+        let done = known.borrow_and_update().done;
+        if let Some(done) = done {
+            let mut words = Vec::new();
+            if !told {
+                words.push(ClientCommand::MappingShared);
+            }
+            if !prepared.is_empty() && (!told || done.put > 0) {
+                let filters = prepared.clone();
+                words.push(ClientCommand::Prepared { filters });
+            }
+            told = true;
+            for word in words {
+                if commands.send(word).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if known.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keeps data channels up, and tells each whether a mitigation stands at its upstream, until all stops.
+pub(crate) async fn follow_attacks(
+    kept: Vec<Kept>,
+    mut heard: broadcast::Receiver<ClientNotice>,
+    views: Arc<Views>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            notice = heard.recv() => match notice {
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        for channel in &kept {
+            channel.note_attack(views.has_mitigation(&channel.upstream));
+        }
     }
 }
 
 /// A data channel that is kept up until this is dropped.
 pub(crate) struct Kept {
-    _desired: watch::Sender<Desired>,
+    upstream: Arc<str>,
+    desired: watch::Sender<Desired>,
     task: JoinHandle<()>,
+}
+
+impl Kept {
+    /// While an attack is mitigated what the signal channel has switched stays so; after it all filters get their own activation
+    /// back (RFC 9133 §3.1).
+    fn note_attack(&self, is_on: bool) {
+        self.desired.send_if_modified(|desired| {
+            let changed = desired.under_attack != is_on;
+            desired.under_attack = is_on;
+            changed
+        });
+    }
 }
 
 impl Drop for Kept {
@@ -210,8 +281,12 @@ async fn keep_up_discovered(
     }
 }
 
-/// What is wanted at an upstream: zones as aliases, the accept list, our catalogue.
-fn desired(settings: &Settings, upstream: &UpstreamSettings) -> anyhow::Result<Desired> {
+/// What is wanted at an upstream: zones as aliases, the accept list, filters that wait, our catalogue; and which of the filters the
+/// signal channel switches on.
+fn desired(
+    settings: &Settings,
+    upstream: &UpstreamSettings,
+) -> anyhow::Result<(Desired, Vec<PreparedFilter>)> {
     let zones = settings.detector.zones.iter();
     let zones: Vec<_> = zones
         .filter(|zone| upstream.holds(&zone.prefixes))
@@ -228,19 +303,43 @@ fn desired(settings: &Settings, upstream: &UpstreamSettings) -> anyhow::Result<D
         .flat_map(|zone| zone.prefixes.iter().copied())
         .collect();
     let mut acls = Vec::new();
+    let mut prepared = Vec::new();
+    // What is known to be good goes before all that drops.
     if let Some(path) = &upstream.accept_list {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
         let sources = read_prefixes(&text).with_context(|| path.display().to_string())?;
-        let plan = Plan::accept(&format!("{PREFIX}accept"), &sources, &own);
+        let mut plan = Plan::accept(&format!("{PREFIX}accept"), &sources, &own);
+        let switched = upstream.accept_list_when == AcceptListWhen::Switched;
+        if switched {
+            plan.activation = ActivationType::Deactivate;
+        }
         acls = plan.acls(MAX_ENTRIES)?;
+        if switched {
+            prepared.extend(waiting(&acls, None));
+        }
     }
-    Ok(Desired {
+    for vector in &upstream.prepared_filters {
+        let name = format!("{PREFIX}{}", vector.name());
+        let found = filters::prepared(&name, *vector, &own, MAX_ENTRIES)?;
+        prepared.extend(waiting(&found, Some(*vector)));
+        acls.extend(found);
+    }
+    let desired = Desired {
         aliases: aliases.collect(),
         acls,
         mapping: mapping(settings.detector.vendor_id),
         prefix: PREFIX.to_owned(),
         under_attack: false,
+    };
+    Ok((desired, prepared))
+}
+
+/// Filters by the names under which they are switched.
+fn waiting(acls: &[Acl], vector: Option<Vector>) -> impl Iterator<Item = PreparedFilter> {
+    acls.iter().map(move |acl| PreparedFilter {
+        acl_name: acl.name.clone(),
+        vector,
     })
 }
 

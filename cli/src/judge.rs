@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
 use weir_detector::{Detector, DetectorOutput, Saved};
-use weir_dots_export::{ClientCommand, ClientNotice, Decision, Exporter, Standing};
+use weir_dots_export::{
+    ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
+};
 use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
 use weir_flow_record::Timestamp;
 
@@ -91,6 +93,16 @@ impl Judge {
     /// How the requests for all attacks stand.
     pub(crate) fn standings(&self) -> impl Iterator<Item = (&AttackId, Standing)> {
         self.exporter.standings()
+    }
+
+    /// What the policy has left out.
+    pub(crate) fn policy_counters(&self) -> ExporterCounters {
+        self.exporter.counters()
+    }
+
+    /// Series that the detector had no room for.
+    pub(crate) fn refused_series(&self) -> u64 {
+        self.detector.refused_series()
     }
 
     fn handle_report(&mut self, report: &MitigationReport) {

@@ -10,10 +10,12 @@ mod decode;
 mod demo;
 mod dots;
 mod exporters;
+mod filters;
 mod generate;
 mod http;
 mod journal;
 mod judge;
+mod learn;
 mod log;
 mod metrics;
 mod naming;
@@ -87,6 +89,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),
+        Command::Train(arguments) => learn::train(&arguments),
+        Command::Evaluate(arguments) => learn::evaluate(&arguments),
+        Command::Models(command) => learn::models(command),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_dots_export::is_operators;
+use weir_dots_proto::body::PreOrOngoingMitigation;
 
 use crate::views::Views;
 
@@ -26,6 +27,9 @@ pub(crate) struct UpstreamRow {
     pub(crate) name: String,
     /// Whether its session stands.
     pub(crate) up: bool,
+    /// What it tells of attacks on our zones, in words (`subscribe = true`).
+    #[serde(default)]
+    pub(crate) sees: Vec<String>,
 }
 
 /// One attack, as we see it and as the upstreams do.
@@ -63,6 +67,7 @@ impl Overview {
         let policy = views.policy();
         let sessions = views.sessions();
         let mitigations = views.mitigations();
+        let observed = views.observed();
         let attacks = views.attacks();
         let open = attacks
             .iter()
@@ -80,6 +85,12 @@ impl Overview {
                 .into_iter()
                 .map(|name| UpstreamRow {
                     up: sessions.iter().any(|(other, up)| *other == name && *up),
+                    sees: observed
+                        .get(&name)
+                        .into_iter()
+                        .flatten()
+                        .map(seen)
+                        .collect(),
                     name,
                 })
                 .collect(),
@@ -97,6 +108,7 @@ impl Overview {
             upstreams: vec![UpstreamRow {
                 name: upstream.to_owned(),
                 up: true,
+                sees: Vec::new(),
             }],
             attacks: Vec::new(),
             by_operators: reports.iter().map(MitigationRow::new).collect(),
@@ -124,6 +136,9 @@ impl fmt::Display for Overview {
         for row in &self.upstreams {
             let state = if row.up { "up" } else { "DOWN" };
             writeln!(f, "upstream {}: session {state}", row.name)?;
+            for line in &row.sees {
+                writeln!(f, "  sees an attack on {line}")?;
+            }
         }
         for row in &self.attacks {
             write!(f, "{row}")?;
@@ -181,6 +196,26 @@ impl fmt::Display for MitigationRow {
             None => f.write_str(", no end"),
         }
     }
+}
+
+/// What an upstream tells of an attack, in words.
+fn seen(item: &PreOrOngoingMitigation) -> String {
+    let prefixes = item.target.iter().flat_map(|target| &target.target_prefix);
+    let targets: Vec<String> = prefixes.map(ToString::to_string).collect();
+    let kinds = item.attack_detail.iter().map(|detail| {
+        let known = detail.attack_description.clone();
+        let name = known.unwrap_or_else(|| format!("{}/{}", detail.vendor_id, detail.attack_id));
+        let severity = detail.attack_severity.map_or("unknown", |one| one.name());
+        format!("{name} ({severity})")
+    });
+    let kinds: Vec<String> = kinds.collect();
+    let traffic = item.total_attack_traffic.iter();
+    let rates = traffic.filter_map(|traffic| {
+        let rate = traffic.current_g.or(traffic.mid_percentile_g)?;
+        Some(format!("{rate} {}", traffic.unit.name()))
+    });
+    let parts = kinds.into_iter().chain(rates).collect::<Vec<_>>();
+    format!("{}: {}", targets.join(", "), parts.join(", "))
 }
 
 /// A rate with its unit.

@@ -18,6 +18,7 @@ use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 use crate::arguments::{ReplayArguments, ReplayAs};
 use crate::config::{self, Settings};
 use crate::judge::{Judge, Verdict};
+use crate::learn::Shadow;
 use crate::progress::Progress;
 
 /// Runs the command.
@@ -39,6 +40,12 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .map(Bodies::create)
         .transpose()?;
     let mut replay = Replay::new(&settings, &mut events, bodies);
+    if let (Some(model), Some(verdicts)) = (&arguments.model, &arguments.shadow) {
+        let file = File::create(verdicts)
+            .with_context(|| format!("cannot write {}", verdicts.display()))?;
+        let out = Box::new(BufWriter::new(file));
+        replay.shadow = Some(Shadow::open(model, &settings, out)?);
+    }
     let stored = arguments.files.iter().filter(|path| is_parquet(path));
     let warnings = match stored.count() {
         0 => match arguments
@@ -68,6 +75,8 @@ struct Replay<'w> {
     events: &'w mut dyn Write,
     bodies: Option<Bodies>,
     attacks: u64,
+    /// A model that looks on.
+    shadow: Option<Shadow>,
 }
 
 impl<'w> Replay<'w> {
@@ -86,6 +95,7 @@ impl<'w> Replay<'w> {
             events,
             bodies,
             attacks: 0,
+            shadow: None,
         }
     }
 
@@ -146,7 +156,7 @@ impl<'w> Replay<'w> {
         while let Some(due) = self.next_timer() {
             self.handle_timeout(due)?;
         }
-        Ok(())
+        self.shadow.as_mut().map_or(Ok(()), Shadow::finish)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
@@ -171,6 +181,9 @@ impl<'w> Replay<'w> {
         for shard in &mut self.shards {
             while let Some(batch) = shard.poll_batch() {
                 self.window.handle_batch(&batch);
+                if let Some(shadow) = &mut self.shadow {
+                    shadow.handle_batch(&batch)?;
+                }
                 shard.recycle(batch);
             }
             while shard.poll_change().is_some() {}

@@ -138,6 +138,8 @@ fn replayed(files: &[PathBuf], config: &Path) -> anyhow::Result<Vec<Told>> {
         events: Some(written.path().to_owned()),
         telemetry: None,
         shards: 1,
+        model: None,
+        shadow: None,
     })?;
     events(written.path())
 }

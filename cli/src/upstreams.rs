@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use weir_data_channel::DataServer;
@@ -53,9 +54,23 @@ pub(crate) fn start(
                 data_channel::start_client(settings, upstream, &started.cuid, &started.commands)?;
             // An empty queue has room.
             let _ = started.commands.try_send(setup(settings, upstream));
+            if upstream.subscribe {
+                let targets = targets(settings, upstream);
+                let _ = started.commands.try_send(ClientCommand::Watch { targets });
+            }
             Ok(started)
         })
         .collect()
+}
+
+/// Prefixes of the zones that concern an upstream, each once.
+fn targets(settings: &Settings, upstream: &UpstreamSettings) -> Vec<IpNet> {
+    let zones = settings.detector.zones.iter();
+    let own: Vec<IpNet> = zones
+        .filter(|zone| upstream.holds(&zone.prefixes))
+        .flat_map(|zone| zone.prefixes.iter().copied())
+        .collect();
+    IpNet::aggregate(&own)
 }
 
 /// What the upstream is told of normal times.
@@ -210,12 +225,37 @@ pub(crate) fn note(views: &Views, notice: &ClientNotice) {
             server,
             max_age,
             followed: true,
-        } => tracing::warn!(%upstream, %server, max_age, "redirected to another server"),
+        } => {
+            tracing::warn!(%upstream, %server, max_age, "redirected to another server");
+            views.count_redirect(upstream, true);
+        }
         ClientNotice::Redirected {
             upstream, server, ..
-        } => tracing::error!(%upstream, %server, "redirected in a circle: not followed"),
+        } => {
+            tracing::error!(%upstream, %server, "redirected in a circle: not followed");
+            views.count_redirect(upstream, false);
+        }
         ClientNotice::Orphan { upstream, mid } => {
             tracing::warn!(%upstream, mid, "a mitigation that nobody holds is withdrawn");
+        }
+        ClientNotice::Switched {
+            upstream,
+            filters,
+            refused: None,
+            ..
+        } => tracing::info!(%upstream, ?filters, "filters are switched on"),
+        ClientNotice::Switched {
+            upstream,
+            filters,
+            refused: Some(words),
+            ..
+        } => tracing::warn!(%upstream, ?filters, %words, "filters are not switched on"),
+        ClientNotice::Accepting {
+            upstream, filters, ..
+        } => tracing::warn!(%upstream, ?filters, "attack traffic is let through by an accept-list"),
+        ClientNotice::Observed { upstream, items } => {
+            tracing::info!(%upstream, attacks = items.len(), "the upstream tells of attacks");
+            views.set_observed(upstream, items);
         }
         ClientNotice::Held { .. } | ClientNotice::Told { .. } => {}
     }

@@ -10,7 +10,9 @@ use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
-use weir_dots_server::{TransportFigures, TransportView};
+use weir_dots_export::ExporterCounters;
+use weir_dots_proto::body::PreOrOngoingMitigation;
+use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
 use weir_dtls::Validity;
 use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
@@ -30,6 +32,10 @@ pub(crate) struct Views {
     silent: Mutex<Vec<(Address, ReceivedAt)>>,
     attacks: Mutex<Attacks>,
     sessions: Mutex<BTreeMap<String, bool>>,
+    /// What upstreams tell of attacks on our zones.
+    observed: Mutex<BTreeMap<String, Vec<PreOrOngoingMitigation>>>,
+    /// Redirections that were followed, and that were ignored as loops, by upstream.
+    redirects: Mutex<BTreeMap<String, [u64; 2]>>,
     validities: Mutex<BTreeMap<String, Validity>>,
     dots_server: Mutex<Option<Arc<TransportView>>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
@@ -45,6 +51,8 @@ pub(crate) struct PolicyView {
     pub(crate) on_hold: bool,
     /// In words, by attack.
     pub(crate) standings: BTreeMap<String, String>,
+    /// What the policy has left out.
+    pub(crate) counters: ExporterCounters,
 }
 
 /// Counters that no stage owns.
@@ -55,6 +63,8 @@ pub(crate) struct Counters {
     /// Rows that found no room in the queues before the Parquet writer.
     pub(crate) store_queue_full_rows: AtomicU64,
     pub(crate) reload_failures: AtomicU64,
+    /// Series that the detector had no room for.
+    pub(crate) refused_series: AtomicU64,
 }
 
 /// IPFIX over TCP and TLS.
@@ -292,6 +302,35 @@ impl Views {
         lock(&self.dots_server).as_ref().map(|view| view.figures())
     }
 
+    /// What the back ends of our own DOTS server have done.
+    pub(crate) fn mitigators(&self) -> Vec<MitigatorFigures> {
+        let view = lock(&self.dots_server);
+        view.as_ref()
+            .map_or_else(Vec::new, |view| view.mitigators())
+    }
+
+    /// Notes what an upstream tells of attacks on our zones, in place of what it told before.
+    pub(crate) fn set_observed(&self, upstream: &str, items: &[PreOrOngoingMitigation]) {
+        lock(&self.observed).insert(upstream.to_owned(), items.to_vec());
+    }
+
+    /// What upstreams tell of attacks on our zones.
+    pub(crate) fn observed(&self) -> BTreeMap<String, Vec<PreOrOngoingMitigation>> {
+        lock(&self.observed).clone()
+    }
+
+    /// Counts a redirection by an upstream to another server.
+    pub(crate) fn count_redirect(&self, upstream: &str, followed: bool) {
+        let mut redirects = lock(&self.redirects);
+        let [follows, loops] = redirects.entry(upstream.to_owned()).or_default();
+        *(if followed { follows } else { loops }) += 1;
+    }
+
+    /// Redirections that were followed, and that were ignored as loops, by upstream.
+    pub(crate) fn redirects(&self) -> BTreeMap<String, [u64; 2]> {
+        lock(&self.redirects).clone()
+    }
+
     /// Notes an upstream's word on a mitigation; what is over is forgotten.
     pub(crate) fn set_mitigation(&self, report: &MitigationReport) {
         let mut mitigations = lock(&self.mitigations);
@@ -306,6 +345,13 @@ impl Views {
     /// Forgets a mitigation that the upstream has ended.
     pub(crate) fn remove_mitigation(&self, upstream: &Arc<str>, mid: u32) {
         lock(&self.mitigations).remove(&(Arc::clone(upstream), mid));
+    }
+
+    /// Whether a mitigation stands at an upstream.
+    pub(crate) fn has_mitigation(&self, upstream: &str) -> bool {
+        let mitigations = lock(&self.mitigations);
+        let mut reports = mitigations.values();
+        reports.any(|report| *report.upstream == *upstream && report.status.is_active())
     }
 
     /// The newest word on each mitigation.

@@ -30,6 +30,8 @@
 mod assault;
 mod crowd;
 pub mod generator;
+mod import;
+mod join;
 mod label;
 mod mitigator;
 mod network;
@@ -40,6 +42,8 @@ pub mod score;
 mod scrubber;
 mod traffic;
 
+pub use import::{ImportError, ImportReport, LabelledFlow, Layout, Truth, family, import};
+pub use join::{AttackLabel, Joined, LabelJoin, LabelsError, read_attack_labels};
 pub use label::{Label, write_labels};
 pub use mitigator::{LabMitigator, LabReport, LabScope};
 pub use network::{Network, Totals};

@@ -1,13 +1,16 @@
 //! What passes between the policy and a client.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use weir_attack_event::{AttackId, MitigationReport};
+use weir_flow_record::Vector;
 
-use crate::client::{Efficacy, SetupPlan};
+use crate::client::{Efficacy, PreparedFilter, SetupPlan};
 use crate::discovery::Discovery;
-use weir_dots_proto::body::{Lifetime, Scope, Telemetry};
+use ipnet::IpNet;
+use weir_dots_proto::body::{Lifetime, PreOrOngoingMitigation, Scope, Telemetry};
 use weir_dtls::Validity;
 
 /// Attacks whose names begin with this were named by an operator (`weir dots request`), not by the detector: no event
@@ -67,6 +70,24 @@ pub enum ClientCommand {
     },
     /// The server has our vendor mapping now: descriptions of attacks go no more (RFC 9244 §8.1.5).
     MappingShared,
+    /// Ask the server to tell of attacks on these targets (RFC 9244 §8.3), in place of those that were named before.
+    Watch {
+        /// The targets.
+        targets: Vec<IpNet>,
+    },
+    /// The data channel has installed these filters: the signal channel may switch them on (RFC 9133). In place of those that
+    /// were named before.
+    Prepared {
+        /// The filters.
+        filters: Vec<PreparedFilter>,
+    },
+    /// What an attack is made of, by which filters are chosen.
+    Vectors {
+        /// The attack.
+        attack: AttackId,
+        /// Its larger vectors.
+        vectors: BTreeSet<Vector>,
+    },
     /// Set up telemetry (RFC 9244 §7), in place of what was set up before.
     Setup {
         /// The whole plan.
@@ -82,8 +103,12 @@ impl ClientCommand {
             Self::Request { attack, .. }
             | Self::Withdraw { attack }
             | Self::Efficacy { attack, .. }
+            | Self::Vectors { attack, .. }
             | Self::Telemetry { attack, .. } => Some(attack),
-            Self::Setup { .. } | Self::MappingShared => None,
+            Self::Setup { .. }
+            | Self::Prepared { .. }
+            | Self::Watch { .. }
+            | Self::MappingShared => None,
         }
     }
 }
@@ -187,6 +212,35 @@ pub enum ClientNotice {
         upstream: Arc<str>,
         /// Its identifier.
         mid: u32,
+    },
+    /// Accept-lists of ours let attack traffic through, the server says (RFC 9132 §4.4.1.3, conflict-cause 2): somebody has to look
+    /// at them.
+    Accepting {
+        /// The attack.
+        attack: AttackId,
+        /// The upstream.
+        upstream: Arc<str>,
+        /// Names of the filters on the data channel.
+        filters: Vec<String>,
+    },
+    /// The server has switched filters on (RFC 9133), or has not.
+    Switched {
+        /// The attack.
+        attack: AttackId,
+        /// The upstream.
+        upstream: Arc<str>,
+        /// Their names on the data channel.
+        filters: Vec<String>,
+        /// Why it has not: its code and words.
+        refused: Option<String>,
+    },
+    /// What the server tells of our targets (RFC 9244 §8.3), in place of what it told before; nothing where it sees no attack any
+    /// more.
+    Observed {
+        /// The upstream.
+        upstream: Arc<str>,
+        /// Its telemetry.
+        items: Vec<PreOrOngoingMitigation>,
     },
     /// The server took telemetry.
     Told {

@@ -13,6 +13,10 @@ use weir_flow_record::Timestamp;
 pub enum Action {
     /// Help is asked for.
     Ask,
+    /// Help would be asked for, were it not for the dry run.
+    WouldAsk,
+    /// And would not be needed any more.
+    WouldWithdraw,
     /// A request of another attack protects the target already.
     Covered,
     /// Nobody is asked.
@@ -29,6 +33,8 @@ pub enum Action {
     Unreachable,
     /// The upstream tells of a new status.
     Status,
+    /// Filters are switched on, or could not be, or are in the way.
+    Filter,
     /// The next upstream's turn.
     FallBack,
     /// A mitigation is withdrawn.

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, MitigationStatus};
 use weir_dots_proto::body::Scope;
-use weir_flow_record::Timestamp;
+use weir_flow_record::{Timestamp, Vector};
 
 use crate::config::PolicySettings;
 use crate::standing::Decline;
+
+/// Vectors with a smaller share are worth no filter.
+const LARGE_SHARE: f64 = 0.1;
 
 /// An attack that somebody is told of.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct Followed {
     /// One for each upstream that is asked at the same time; a single one where they are asked one after another.
     pub(crate) lanes: Vec<Lane>,
     pub(crate) confirmed: bool,
+    /// The attacks on the zone took more than `link_share` of the pipe once: what is mitigated takes less.
+    pub(crate) took_share: bool,
     /// When telemetry was told last.
     pub(crate) told_at: Option<Timestamp>,
     /// `event` is newer than what was told.
@@ -44,6 +49,8 @@ pub(crate) struct Lane {
 pub(crate) enum Request {
     None(Option<Decline>),
     AwaitsConfirmation,
+    /// In a dry run: what would have been asked.
+    Rehearsed(Asked),
     Asked(Asked),
     /// Another attack's request at this upstream covers it.
     Covered(weir_attack_event::AttackId),
@@ -63,6 +70,8 @@ pub(crate) struct Asked {
     pub(crate) dropped: u64,
     /// Attacks whose mitigations this one replaces once it is granted.
     pub(crate) supersedes: Vec<weir_attack_event::AttackId>,
+    /// What the upstream's client knows the attack to be made of.
+    pub(crate) vectors: BTreeSet<Vector>,
 }
 
 impl Asked {
@@ -75,11 +84,37 @@ impl Asked {
             status: None,
             dropped: 0,
             supersedes: Vec::new(),
+            vectors: BTreeSet::new(),
         }
     }
 }
 
 impl Followed {
+    /// Whether the detector, the zone or the policy runs dry: nothing is asked and nothing is told.
+    pub(crate) fn is_rehearsal(&self) -> bool {
+        self.event.dry_run || self.policy.dry_run
+    }
+
+    /// Whether anybody is told of it, if only that it is over.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told_at.is_some()
+            || (!self.is_rehearsal() && self.event.severity >= self.policy.telemetry_severity)
+    }
+
+    /// The vectors that make up a tenth of the attack or more.
+    pub(crate) fn vectors(&self) -> BTreeSet<Vector> {
+        let vectors = self.event.vectors.iter();
+        let large = vectors.filter(|vector| vector.share >= LARGE_SHARE);
+        large.map(|vector| vector.name).collect()
+    }
+
+    /// bit/s that the attack is known to take: the lower bound of its newest second, or that of its median if it is more.
+    pub(crate) fn load(&self) -> u64 {
+        let bits = &self.event.traffic.bits_per_second;
+        let known = (bits.interval.0 as f64 / bits.current.max(1) as f64).min(1.0);
+        bits.interval.0.max((bits.mid as f64 * known) as u64)
+    }
+
     /// When something is due: telemetry, or another try.
     pub(crate) fn due(&self) -> Option<Timestamp> {
         let retries = self.lanes.iter().filter_map(|lane| lane.retry_at);
@@ -92,7 +127,7 @@ impl Followed {
             Some(told) => told.plus(self.policy.telemetry_interval),
             None => self.event.time,
         };
-        self.untold.then_some(at)
+        (self.untold && self.is_told()).then_some(at)
     }
 
     /// The lane that has asked an upstream, and its request.
@@ -120,6 +155,11 @@ impl Lane {
             kept: BTreeSet::new(),
             retry_at: None,
         }
+    }
+
+    /// Whether nothing was asked that would have to be withdrawn.
+    pub(crate) fn is_free(&self) -> bool {
+        self.asked().is_none() && self.kept.is_empty()
     }
 
     /// The request that was made, if one was.

@@ -39,14 +39,14 @@ mod upstream;
 
 pub use client::{
     Alternate, ChangeId, Client, ClientCounters, ClientParameters, Efficacy, HeldMitigation,
-    SavedState, SetupItem, SetupPlan, StateChange,
+    PreparedFilter, SavedState, SetupItem, SetupPlan, StateChange,
 };
 pub use command::{
     ClientCommand, ClientNotice, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX, SessionState, is_operators,
 };
 pub use config::{
-    ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode, SessionConfig, Share,
-    Transport, UpstreamConfig, UpstreamSettings, check,
+    AcceptListWhen, ExportSettings, Fault, Order, PolicyConfig, PolicySettings, RequestMode,
+    SessionConfig, Share, Transport, UpstreamConfig, UpstreamSettings, When, ZoneConfig, check,
 };
 pub use decision::{Action, Decision};
 pub use discovery::{

@@ -133,7 +133,11 @@ impl Recorder {
                 peer.efficacy(attack, efficacy).into_iter().collect()
             }
             // It tells of normal times, not of attacks.
-            ClientCommand::Setup { .. } | ClientCommand::MappingShared => Vec::new(),
+            ClientCommand::Setup { .. }
+            | ClientCommand::Watch { .. }
+            | ClientCommand::MappingShared => Vec::new(),
+            // A replay has no data channel, and so no filters to switch.
+            ClientCommand::Prepared { .. } | ClientCommand::Vectors { .. } => Vec::new(),
         };
         let Some(attack) = command.attack() else {
             return records;

@@ -96,6 +96,18 @@ pub(crate) fn put_telemetry(cuid: &Cuid, tmid: Tmid, body: &Telemetry, mids: &[M
     request(Method::Put, resource, Some(with_mids(body, mids).to_json()))
 }
 
+/// Asks what the server tells of the targets of a request, now and whenever that changes (RFC 9244 §8.3).
+pub(crate) fn observe_telemetry(cuid: &Cuid, tmid: Tmid) -> Request {
+    let resource = Resource::Telemetry {
+        cuid: cuid.clone(),
+        tmid: Some(tmid),
+    };
+    Request {
+        observe: Some(true),
+        ..request(Method::Get, resource, None)
+    }
+}
+
 /// Has the server forget telemetry.
 pub(crate) fn delete_telemetry(cuid: &Cuid, tmid: Tmid) -> Request {
     let resource = Resource::Telemetry {

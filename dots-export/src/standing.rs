@@ -14,6 +14,15 @@ use crate::config::{PolicySettings, RequestMode};
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Decline {
+    /// Its severity is below `minimum_severity`.
+    Severity,
+    /// The attacks on its zone take less than `link_share` of the pipe.
+    LinkShare {
+        /// bit/s that would be enough.
+        limit: u64,
+        /// bit/s of the pipe.
+        pipe: u64,
+    },
     /// Traffic leaves: an upstream cannot keep it away.
     Outgoing,
     /// The policy says `request = "never"`.
@@ -39,6 +48,11 @@ pub enum Decline {
 impl fmt::Display for Decline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Severity => f.write_str("its severity is below minimum_severity"),
+            Self::LinkShare { limit, pipe } => write!(
+                f,
+                "the attacks take less than {limit} bit/s of a pipe of {pipe} bit/s (link_share)"
+            ),
             Self::Outgoing => f.write_str("the traffic is outgoing"),
             Self::TelemetryOnly => f.write_str("the policy asks for nothing, it tells only"),
             Self::Never(prefix) => write!(f, "`never` holds {prefix}"),
@@ -60,6 +74,11 @@ pub enum Standing {
     Declined(Decline),
     /// An operator has to confirm.
     AwaitsConfirmation,
+    /// This upstream would be asked, were it not for the dry run.
+    WouldAsk {
+        /// The upstream.
+        upstream: Arc<str>,
+    },
     /// This upstream is asked.
     Asked {
         /// The upstream.
@@ -81,6 +100,7 @@ impl fmt::Display for Standing {
             Self::AwaitsConfirmation => {
                 f.write_str("an operator has to confirm (weir dots confirm)")
             }
+            Self::WouldAsk { upstream } => write!(f, "{upstream} would be asked (dry run)"),
             Self::Asked { upstream, granted } if *granted => write!(f, "granted by {upstream}"),
             Self::Asked { upstream, .. } => write!(f, "{upstream} is asked"),
             Self::Covered { by } => write!(f, "the request for {by} covers it"),
@@ -91,7 +111,7 @@ impl fmt::Display for Standing {
 /// What was left out.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ExporterCounters {
-    /// Events of attacks beyond those that can be followed at once.
+    /// Events of attacks beyond those that can be followed at once, and smaller ones that gave way to those worth asking about.
     pub refused_events: u64,
     /// Telemetry that gave way to a newer message before it was due.
     pub superseded_telemetry: u64,
@@ -112,6 +132,9 @@ pub(crate) fn decline(
     }
     if policy.request == RequestMode::Never {
         return Some(Decline::TelemetryOnly);
+    }
+    if event.severity < policy.minimum_severity {
+        return Some(Decline::Severity);
     }
     for prefix in &scope.target_prefix {
         let touches = |never: &&IpNet| never.contains(prefix) || prefix.contains(*never);

@@ -3,9 +3,6 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use serde_json::Value;
 use support::{World, event, findings, provider, settings, vector};
 use weir_attack_event::{AttackEvent, BaselineRef, EventKind};
@@ -231,41 +228,13 @@ fn client_and_recorder_say_the_same() {
     assert_eq!(Some(&asked), recorded[0].body.as_ref());
 }
 
-fn validator() -> Option<PathBuf> {
-    let shared = std::env::var_os("WEIR_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-        PathBuf::from,
-    );
-    let script = shared.join("specs/dots/tools/dots-validate.sh");
-    let yanglint = Command::new("yanglint").arg("--version").output().is_ok();
-    (script.is_file() && yanglint).then_some(script)
-}
-
 #[test]
 fn yanglint_takes_every_body() {
-    let Some(script) = validator() else {
-        eprintln!("skipped: no shared data or no yanglint");
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new("sh");
-    command.arg(script).arg("c2s-strict");
-    for record in recorded() {
-        let Some(body) = &record.body else { continue };
-        let path = folder
-            .path()
-            .join(format!("{:06}-{}.json", record.seq, record.kind));
-        std::fs::write(&path, serde_json::to_vec_pretty(body).unwrap()).unwrap();
-        command.arg(path);
-    }
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}");
-    assert!(
-        text.lines()
-            .filter(|line| line.starts_with("VALID"))
-            .count()
-            >= 15,
-        "{text}"
-    );
+    let bodies = recorded().into_iter().filter_map(|record| {
+        let name = format!("{:06}-{}.json", record.seq, record.kind);
+        Some((name, record.body?))
+    });
+    let bodies: Vec<_> = bodies.collect();
+    assert!(bodies.len() >= 15, "{}", bodies.len());
+    support::yanglint(bodies);
 }

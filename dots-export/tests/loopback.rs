@@ -12,14 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use support::net::{RealClient, failure, is_up, upstream_of};
 use support::{Peer, attack, client, event};
-use tokio::sync::{mpsc, watch};
 use weir_attack_event::EventKind;
 use weir_dots_export::{
-    Client, ClientCommand, ClientNotice, Journal, PolicyConfig, SessionState, StateChange,
-    UpstreamConfig, UpstreamSettings, check, mitigation_scope, run_upstream, telemetry_body,
+    ClientCommand, ClientNotice, Journal, StateChange, UpstreamConfig, UpstreamSettings,
+    telemetry_body,
 };
-use weir_dots_proto::body::Lifetime;
 use weir_dtls::{
     Credentials, Listener, ListenerEvent, ListenerLimits, ServerContext, SessionId, lab,
 };
@@ -115,71 +114,22 @@ impl Journal for Rows {
     }
 }
 
-struct Running {
-    commands: mpsc::Sender<ClientCommand>,
-    notices: mpsc::Receiver<ClientNotice>,
-    shutdown: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+/// The next notice that is wanted.
+async fn until(client: &mut RealClient, wanted: impl Fn(&ClientNotice) -> bool) -> ClientNotice {
+    let notice = client.until(PATIENCE, wanted).await;
+    notice.expect("no such notice in time")
 }
 
-impl Running {
-    fn start(settings: &UpstreamSettings, client: Client, journal: Arc<Rows>) -> Self {
-        let credentials = settings.open_credentials().unwrap();
-        let (commands, orders) = mpsc::channel(64);
-        let (said, notices) = mpsc::channel(64);
-        let (shutdown, stopped) = watch::channel(false);
-        let task = tokio::spawn(run_upstream(
-            settings.clone(),
-            credentials,
-            client,
-            orders,
-            said,
-            journal,
-            stopped,
-        ));
-        Self {
-            commands,
-            notices,
-            shutdown,
-            task,
-        }
-    }
-
-    async fn until(&mut self, wanted: impl Fn(&ClientNotice) -> bool) -> ClientNotice {
-        let found = tokio::time::timeout(PATIENCE, async {
-            loop {
-                let notice = self.notices.recv().await.expect("the client has ended");
-                if wanted(&notice) {
-                    return notice;
-                }
-            }
-        });
-        found.await.expect("no such notice in time")
-    }
-
-    async fn stop(self) {
-        self.shutdown.send(true).unwrap();
-        tokio::time::timeout(PATIENCE, self.task)
-            .await
-            .unwrap()
-            .unwrap();
-    }
-
-    async fn ask(&self) {
-        let event = event(EventKind::AttackStart, "a", "203.0.113.7/32", 1_700_000_001);
-        let request = ClientCommand::Request {
-            attack: attack("a"),
-            scope: Box::new(mitigation_scope(&event)),
-            lifetime: Lifetime::Seconds(3600),
-        };
-        let telemetry = ClientCommand::Telemetry {
-            attack: attack("a"),
-            body: Box::new(telemetry_body(&event)),
-            ended: false,
-        };
-        self.commands.send(request).await.unwrap();
-        self.commands.send(telemetry).await.unwrap();
-    }
+/// Asks for help, and tells of the attack.
+async fn ask(client: &RealClient) {
+    client.ask(7).await;
+    let event = event(EventKind::AttackStart, "a", "203.0.113.7/32", 1_700_000_001);
+    let telemetry = ClientCommand::Telemetry {
+        attack: attack("a"),
+        body: Box::new(telemetry_body(&event)),
+        ended: false,
+    };
+    client.commands.send(telemetry).await.unwrap();
 }
 
 fn keys() -> tempfile::TempDir {
@@ -189,24 +139,12 @@ fn keys() -> tempfile::TempDir {
 }
 
 fn upstream(keys: &Path, host: &str, port: u16) -> UpstreamSettings {
-    let mut config = UpstreamConfig {
+    let config = UpstreamConfig {
         name: support::PROVIDER.to_owned(),
         server: format!("{host}:{port}"),
         ..UpstreamConfig::default()
     };
-    config.resolve(keys);
-    let settings = check(&[config], &[PolicyConfig::default()], &[]).unwrap();
-    settings.upstreams()[0].clone()
-}
-
-fn is_up(notice: &ClientNotice) -> bool {
-    matches!(
-        notice,
-        ClientNotice::Session {
-            state: SessionState::Up,
-            ..
-        }
-    )
+    upstream_of(config, keys)
 }
 
 fn puts(peer: &Mutex<Peer>) -> usize {
@@ -223,35 +161,40 @@ async fn the_whole_way_and_a_restart_in_between() {
     let server = Server::start(keys.path(), 0, Arc::default());
     let settings = upstream(keys.path(), "localhost", server.address.port());
     let journal = Arc::new(Rows::default());
-    let mut first = Running::start(&settings, client(), journal.clone());
-    first.ask().await;
-    first
-        .until(|notice| matches!(notice, ClientNotice::Granted(_)))
-        .await;
-    first
-        .until(|notice| matches!(notice, ClientNotice::Told { tmid: 1, .. }))
-        .await;
+    let mut first = RealClient::start_with(&settings, client(), journal.clone());
+    ask(&first).await;
+    until(&mut first, |notice| {
+        matches!(notice, ClientNotice::Granted(_))
+    })
+    .await;
+    until(&mut first, |notice| {
+        matches!(notice, ClientNotice::Told { tmid: 1, .. })
+    })
+    .await;
     // A stop withdraws nothing.
     first.stop().await;
     assert_eq!(server.peer.lock().unwrap().active().len(), 1);
 
     let mut again = client();
     again.restore(journal.0.lock().unwrap().values().cloned());
-    let mut second = Running::start(&settings, again, journal.clone());
-    second
-        .until(|notice| matches!(notice, ClientNotice::Held { mid: 1, .. }))
-        .await;
-    second
-        .until(|notice| matches!(notice, ClientNotice::Granted(_)))
-        .await;
+    let mut second = RealClient::start_with(&settings, again, journal.clone());
+    until(&mut second, |notice| {
+        matches!(notice, ClientNotice::Held { mid: 1, .. })
+    })
+    .await;
+    until(&mut second, |notice| {
+        matches!(notice, ClientNotice::Granted(_))
+    })
+    .await;
     assert_eq!(puts(&server.peer), 1);
     let withdraw = ClientCommand::Withdraw {
         attack: attack("a"),
     };
     second.commands.send(withdraw).await.unwrap();
-    second
-        .until(|notice| matches!(notice, ClientNotice::Withdrawn { mid: 1, .. }))
-        .await;
+    until(&mut second, |notice| {
+        matches!(notice, ClientNotice::Withdrawn { mid: 1, .. })
+    })
+    .await;
     second.stop().await;
     assert!(server.stop().lock().unwrap().active().is_empty());
     assert!(
@@ -270,11 +213,12 @@ async fn a_server_that_comes_back_is_found_again() {
     let server = Server::start(keys.path(), 0, Arc::default());
     let port = server.address.port();
     let settings = upstream(keys.path(), "127.0.0.1", port);
-    let mut running = Running::start(&settings, client(), Arc::default());
-    running.ask().await;
-    running
-        .until(|notice| matches!(notice, ClientNotice::Told { .. }))
-        .await;
+    let mut running = RealClient::start_with(&settings, client(), Arc::<Rows>::default());
+    ask(&running).await;
+    until(&mut running, |notice| {
+        matches!(notice, ClientNotice::Told { .. })
+    })
+    .await;
     // It forgets all sessions, and for a moment nobody listens: a request makes that known.
     let peer = server.stop();
     let update = telemetry_body(&event(
@@ -291,10 +235,11 @@ async fn a_server_that_comes_back_is_found_again() {
     running.commands.send(update).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let server = Server::start(keys.path(), port, peer);
-    running.until(is_up).await;
-    running
-        .until(|notice| matches!(notice, ClientNotice::Told { .. }))
-        .await;
+    until(&mut running, is_up).await;
+    until(&mut running, |notice| {
+        matches!(notice, ClientNotice::Told { .. })
+    })
+    .await;
     assert_eq!(puts(&server.peer), 1);
     running.stop().await;
     server.stop();
@@ -305,20 +250,12 @@ async fn a_server_with_another_ca_gets_no_request() {
     let (ours, theirs) = (keys(), keys());
     let server = Server::start(theirs.path(), 0, Arc::default());
     let settings = upstream(ours.path(), "127.0.0.1", server.address.port());
-    let mut running = Running::start(&settings, client(), Arc::default());
-    running.ask().await;
-    let failed = |notice: &ClientNotice| {
-        matches!(
-            notice,
-            ClientNotice::Session {
-                state: SessionState::Failed(_),
-                ..
-            }
-        )
-    };
+    let mut running = RealClient::start_with(&settings, client(), Arc::<Rows>::default());
+    ask(&running).await;
+    let failed = |notice: &ClientNotice| failure(notice.clone()).is_some();
     // Under attack it is tried again, and again, to no avail.
     for _ in 0..3 {
-        running.until(failed).await;
+        until(&mut running, failed).await;
     }
     running.stop().await;
     assert!(server.stop().lock().unwrap().log.is_empty());

@@ -45,8 +45,12 @@ fn drain(exporter: &mut Exporter) -> Vec<String> {
                 )
             }
             ClientCommand::Withdraw { attack } => format!("{upstream}: withdraw {attack}"),
-            ClientCommand::Setup { .. } | ClientCommand::MappingShared => {
-                format!("{upstream}: set up")
+            ClientCommand::Setup { .. }
+            | ClientCommand::MappingShared
+            | ClientCommand::Watch { .. }
+            | ClientCommand::Prepared { .. } => format!("{upstream}: set up"),
+            ClientCommand::Vectors { attack, vectors } => {
+                format!("{upstream}: {attack} is {vectors:?}")
             }
             ClientCommand::Efficacy { attack, .. } => format!("{upstream}: rate {attack}"),
             ClientCommand::Telemetry { attack, ended, .. } => {
@@ -150,14 +154,11 @@ fn telemetry_keeps_its_interval_save_for_start_and_end() {
 }
 
 #[test]
-fn small_attacks_dry_runs_and_zones_without_policy_are_reported_only() {
-    let mut exporter = policy(|_| {});
+fn what_policy_has_no_word_on_is_reported_only() {
+    let mut exporter = policy(|p| p.telemetry_severity = Severity::Medium);
     let mut low = event(START, "a", "203.0.113.7/32", T);
     low.severity = Severity::Low;
     assert!(handle(&mut exporter, &low).is_empty());
-    let mut dry = event(START, "b", "203.0.113.8/32", T);
-    dry.dry_run = true;
-    assert!(handle(&mut exporter, &dry).is_empty());
     let mut other = event(START, "c", "198.51.100.1/32", T);
     other.target.zone = "customer-b".into();
     assert!(handle(&mut exporter, &other).is_empty());

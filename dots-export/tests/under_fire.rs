@@ -41,6 +41,9 @@ fn orders(exporter: &mut Exporter) -> Vec<String> {
             ClientCommand::Telemetry { .. }
             | ClientCommand::Setup { .. }
             | ClientCommand::MappingShared
+            | ClientCommand::Prepared { .. }
+            | ClientCommand::Watch { .. }
+            | ClientCommand::Vectors { .. }
             | ClientCommand::Efficacy { .. } => {}
         }
     }

@@ -346,12 +346,13 @@ impl Config {
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
-        let zone_policies: Vec<(String, Option<String>)> = self
-            .zones
-            .iter()
-            .map(|zone| (zone.name.clone(), zone.policy.clone()))
-            .collect();
-        let export = weir_dots_export::check(&self.upstreams, &self.policies, &zone_policies);
+        let zones = self.zones.iter().map(|zone| weir_dots_export::ZoneConfig {
+            name: zone.name.clone(),
+            policy: zone.policy.clone(),
+            pipe_capacity: zone.pipe_capacity.map(|capacity| capacity.0),
+        });
+        let zones: Vec<weir_dots_export::ZoneConfig> = zones.collect();
+        let export = weir_dots_export::check(&self.upstreams, &self.policies, &zones);
         let export = noted(
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),

@@ -128,6 +128,7 @@ impl JudgeThread {
             standings: standings
                 .map(|(attack, standing)| (attack.to_string(), standing.to_string()))
                 .collect(),
+            counters: self.judge.policy_counters(),
         });
     }
 
@@ -158,6 +159,9 @@ impl JudgeThread {
                 Verdict::Command(upstream, command) => commands.push((upstream, *command)),
             }
         }
+        let refused = self.judge.refused_series();
+        let shown = &self.views.counters.refused_series;
+        shown.store(refused, Ordering::Relaxed);
         if decided || !commands.is_empty() {
             self.show_policy();
         }

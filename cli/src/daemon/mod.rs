@@ -104,8 +104,6 @@ pub(crate) struct Daemon {
     /// IPFIX over TCP and TLS.
     sessions: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
-    /// Data channels of the upstreams, kept up until they are dropped.
-    _data_channels: Vec<data_channel::Kept>,
 }
 
 impl Daemon {
@@ -191,6 +189,12 @@ impl Daemon {
             tasks.push(upstream.task);
         }
         drop(notice);
+        tasks.push(tokio::spawn(data_channel::follow_attacks(
+            data_channels,
+            heard.subscribe(),
+            Arc::clone(&views),
+            stopped.clone(),
+        )));
         let first = settings
             .export
             .upstreams()
@@ -313,7 +317,6 @@ impl Daemon {
             window,
             sessions,
             tasks,
-            _data_channels: data_channels,
         })
     }
 

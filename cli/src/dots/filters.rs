@@ -4,25 +4,22 @@ use anyhow::{Context, bail};
 use hyper::Method;
 use ipnet::IpNet;
 use weir_attack_event::AttackEvent;
-use weir_data_channel::filters::{Plan, Traffic};
-use weir_data_channel::model::{
-    Acl, Acls, Actions, L4, PortMatch, PortOperator, RateLimit, UdpMatch,
-};
+use weir_data_channel::filters::Plan;
+use weir_data_channel::model::{Acl, Acls};
 use weir_dots_proto::Cuid;
-use weir_flow_record::{ColumnSet, Vector};
+use weir_flow_record::ColumnSet;
 
 use super::runtime;
 use crate::admin;
 use crate::arguments::FiltersArguments;
 use crate::config::{self, Settings};
 use crate::data_channel::{client, upstreams};
+use crate::filters::answer_to;
 
 /// Entries of a proposal.
 const MAX_ENTRIES: usize = 64;
 /// Sources with a smaller share of an attack are not worth a filter.
 const LEAST_SHARE: f64 = 0.01;
-/// What is left of a type of traffic that is mostly attack, in octets per second, where no normal level is known.
-const LEAST_RATE: u64 = 1_250_000;
 
 pub(super) fn run(arguments: &FiltersArguments) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
@@ -117,9 +114,11 @@ async fn find(settings: &Settings, attack: &str) -> anyhow::Result<AttackEvent> 
 /// Filters that an attack suggests: its kinds of traffic limited or dropped, its top talkers dropped where they are not forged.
 fn propose(event: &AttackEvent) -> anyhow::Result<Vec<Acl>> {
     let target = [event.target.prefix];
+    let normal = event.baseline.as_ref();
+    let normal = normal.map(|normal| normal.bits_per_second / 8);
     let mut acls = Vec::new();
     for share in event.vectors.iter().filter(|one| one.share >= 0.1) {
-        if let Some((traffic, actions)) = answer_to(share.name, event) {
+        if let Some((traffic, actions)) = answer_to(share.name, normal) {
             let name = format!("op-{}", share.name.name());
             acls.extend(Plan::traffic(&name, traffic, &target, actions).acls(MAX_ENTRIES)?);
         }
@@ -140,37 +139,4 @@ fn propose(event: &AttackEvent) -> anyhow::Result<Vec<Acl>> {
         bail!("nothing in this attack tells it from other traffic");
     }
     Ok(acls)
-}
-
-/// What tells a kind of attack from other traffic, and what to do about it.
-fn answer_to(vector: Vector, event: &AttackEvent) -> Option<(Traffic, Actions)> {
-    let from = |port| {
-        let udp = UdpMatch {
-            source_port: Some(PortMatch::Operator(PortOperator::Eq, port)),
-            ..UdpMatch::default()
-        };
-        Some((Traffic::Transport(L4::Udp(udp)), Actions::DROP))
-    };
-    let normal = event
-        .baseline
-        .as_ref()
-        .map_or(LEAST_RATE, |normal| normal.bits_per_second / 8);
-    let limited = Actions {
-        rate_limit: Some(RateLimit::bytes_per_second(normal.max(LEAST_RATE))),
-        ..Actions::ACCEPT
-    };
-    match vector {
-        // Answers of resolvers are wanted up to the normal level.
-        Vector::DnsAmplification => from(53).map(|(traffic, _)| (traffic, limited)),
-        Vector::NtpAmplification => from(123),
-        Vector::SsdpAmplification => from(1900),
-        Vector::SnmpAmplification => from(161),
-        Vector::CldapAmplification => from(389),
-        Vector::MemcachedAmplification => from(11211),
-        Vector::ChargenAmplification => from(19),
-        Vector::IcmpFlood => Some((Traffic::Protocol(1), limited)),
-        Vector::UdpFlood => Some((Traffic::Protocol(17), limited)),
-        Vector::IpFragments => Some((Traffic::Fragments, Actions::DROP)),
-        _ => None,
-    }
 }

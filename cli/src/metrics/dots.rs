@@ -1,11 +1,13 @@
 //! Sessions with upstreams, the transports of our own DOTS server, and until when certificates are good.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use weir_dots_server::TransportFigures;
+use weir_dots_server::{MitigatorFigures, TransportFigures};
 use weir_dtls::Validity;
 
 use super::{counter, gauge};
@@ -26,6 +28,9 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt:
     for (upstream, up) in views.sessions() {
         ConstGauge::new(i64::from(up)).encode(family.encode_family(&[("upstream", upstream)])?)?;
     }
+    encode_policy(encoder, views)?;
+    encode_redirects(encoder, views)?;
+    encode_mitigators(encoder, &views.mitigators())?;
     let mut validities = views.validities();
     if let Some(figures) = &server {
         validities.push((OWN.to_owned(), figures.validity));
@@ -48,6 +53,114 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt:
         Some(figures) => encode_server(encoder, &figures),
         None => Ok(()),
     }
+}
+
+fn encode_policy(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt::Result {
+    let counters = views.policy().counters;
+    for (name, help, value) in [
+        (
+            "weir_policy_refused_events",
+            "Attacks beyond those that can be followed at once, and smaller ones that gave way",
+            counters.refused_events,
+        ),
+        (
+            "weir_policy_superseded_telemetry",
+            "Telemetry that gave way to a newer message before it was due",
+            counters.superseded_telemetry,
+        ),
+        (
+            "weir_policy_fallbacks",
+            "Requests that went to the next upstream",
+            counters.fallbacks,
+        ),
+        (
+            "weir_policy_lost_decisions",
+            "Lines of the audit log that found no room",
+            counters.lost_decisions,
+        ),
+    ] {
+        counter(encoder, name, help, value)?;
+    }
+    counter(
+        encoder,
+        "weir_detector_refused_series",
+        "Targets that the detector had no room for",
+        views.counters.refused_series.load(Ordering::Relaxed),
+    )
+}
+
+fn encode_redirects(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "weir_dots_redirects",
+        "Redirections by the upstream to another server, those that lead back in a circle not followed",
+        None,
+        MetricType::Counter,
+    )?;
+    for (upstream, [followed, loops]) in views.redirects() {
+        for (word, count) in [("true", followed), ("false", loops)] {
+            let labels = [("upstream", upstream.as_str()), ("followed", word)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_mitigators(
+    encoder: &mut DescriptorEncoder<'_>,
+    mitigators: &[MitigatorFigures],
+) -> fmt::Result {
+    type Read = fn(&MitigatorFigures) -> u64;
+    let counters: [(&str, &str, Read); 4] = [
+        (
+            "weir_dots_mitigator_applied",
+            "Mitigations that a back end was told to filter",
+            |one| one.applied,
+        ),
+        (
+            "weir_dots_mitigator_withdrawn",
+            "Mitigations that a back end was told to end",
+            |one| one.withdrawn,
+        ),
+        (
+            "weir_dots_mitigator_failed",
+            "Mitigations that a back end was not able to filter",
+            |one| one.failed,
+        ),
+        (
+            "weir_dots_mitigator_refused",
+            "Mitigations that a back end was not told of: it had too many, or was gone",
+            |one| one.refused,
+        ),
+    ];
+    for (name, help, read) in counters {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for one in mitigators {
+            let labels = [("mitigator", one.name.as_str())];
+            ConstCounter::new(read(one)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "weir_dots_mitigator_busy_seconds",
+        "Time that a back end took",
+        None,
+        MetricType::Counter,
+    )?;
+    for one in mitigators {
+        let labels = [("mitigator", one.name.as_str())];
+        ConstCounter::new(one.busy.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "weir_dots_mitigator_held",
+        "Mitigations that a back end holds",
+        None,
+        MetricType::Gauge,
+    )?;
+    for one in mitigators {
+        let labels = [("mitigator", one.name.as_str())];
+        let held = i64::try_from(one.held).unwrap_or(i64::MAX);
+        ConstGauge::new(held).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn encode_validities(
@@ -102,6 +215,11 @@ fn encode_server(encoder: &mut DescriptorEncoder<'_>, figures: &TransportFigures
             "weir_dots_server_unverified_hellos",
             "ClientHellos without a valid cookie",
             figures.unverified,
+        ),
+        (
+            "weir_dots_server_forgotten_telemetry",
+            "Telemetry that gave way to newer, since its client had too much of it",
+            figures.forgotten_telemetry,
         ),
         (
             "weir_dots_server_credential_reloads",

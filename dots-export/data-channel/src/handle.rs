@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use ipnet::IpNet;
 use tokio::sync::Notify;
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{ActivationType, Target};
 
 use crate::keep::Keep;
-use crate::model::{Acl, Matched, VendorMapping};
+use crate::model::{Acl, Matched, VendorMapping, accepting};
 use crate::service::{Request, Response, Service};
 use crate::store::{Change, NoSuchAcl, Refused, SavedClient, StoreError};
 use crate::{Prefixes, UnixTime};
@@ -150,6 +151,24 @@ impl DataHandle {
         let service = self.lock();
         let acls = service.store().active_acls(cuid, mitigating);
         acls.cloned().collect()
+    }
+
+    /// Names of a client's filters that accept, while it is mitigated, what any of `sources` sends to any of `targets`.
+    #[must_use]
+    pub fn accepting(
+        &self,
+        owner: &str,
+        cuid: &Cuid,
+        sources: &[IpNet],
+        targets: &[IpNet],
+    ) -> Vec<String> {
+        let service = self.lock();
+        let store = service.store();
+        if store.owner(cuid) != Some(owner) {
+            return Vec::new();
+        }
+        let acls: Vec<&Acl> = store.active_acls(cuid, true).collect();
+        accepting(acls.iter().copied(), sources, targets)
     }
 
     /// The filters that apply now, of all clients that have any; `mitigating` are those of whom a mitigation is active.

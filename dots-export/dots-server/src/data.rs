@@ -1,5 +1,6 @@
 //! What clients have set up over the data channel (RFC 8783), as far as the signal channel needs it.
 
+use ipnet::IpNet;
 use weir_dots_proto::Cuid;
 use weir_dots_proto::body::{AclActivation, Scope, Target};
 
@@ -16,6 +17,17 @@ pub trait DataChannel: Send {
 
     /// Switches a filter, for good and at once (RFC 9133 §3.2.1). False: it could not be done.
     fn switch_filter(&mut self, client: &str, cuid: &Cuid, activation: &AclActivation) -> bool;
+
+    /// Names of this client's filters that accept, while it is mitigated, what any of `sources` sends to any of `targets`.
+    fn accepting(
+        &self,
+        _client: &str,
+        _cuid: &Cuid,
+        _sources: &[IpNet],
+        _targets: &[IpNet],
+    ) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// No client has any.

@@ -4,9 +4,13 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use weir_dots_proto::Mid;
-use weir_dots_proto::body::{Lifetime, MitigationStatus, Scope};
+use weir_dots_proto::body::{
+    ConflictAcl, ConflictCause, ConflictInformation, ConflictScope, ConflictStatus, Lifetime,
+    MitigationStatus, Scope,
+};
 
 use crate::ServerPolicy;
+use crate::average::{Average, Dropped};
 use crate::mitigator::{MitigationId, MitigatorReport};
 
 /// How often a preconfigured request tells of its end before it waits again (RFC 9132 Table 3, status 3 and 7).
@@ -25,6 +29,12 @@ pub(crate) struct Held {
     pub(crate) began: Option<u64>,
     pub(crate) status: MitigationStatus,
     pub(crate) report: Option<MitigatorReport>,
+    /// When that was measured.
+    pub(crate) read: Instant,
+    /// What it drops per second, since it was triggered.
+    pub(crate) average: Average,
+    /// An accept-list of the client's lets attack traffic through (RFC 9132 §4.4.1, conflict-cause 2).
+    pub(crate) accepting: Vec<ConflictAcl>,
     pub(crate) terminates: Option<Instant>,
     /// How long it will be active but terminating.
     pub(crate) terminating: Duration,
@@ -116,6 +126,7 @@ impl Held {
             .expires
             .map(|expires| expires.saturating_duration_since(now).as_secs());
         let report = self.report.as_ref();
+        let average = self.average.per_second(now);
         Scope {
             mid: Some(mid),
             target_prefix: self.scope.target_prefix.clone(),
@@ -130,11 +141,46 @@ impl Held {
                 .map(|seconds| Lifetime::Seconds(u32::try_from(seconds).unwrap_or(u32::MAX))),
             status: Some(self.status),
             bytes_dropped: Some(report.map_or(0, |report| report.bytes_dropped)),
-            bps_dropped: Some(report.map_or(0, |report| report.bytes_per_second_dropped)),
+            bps_dropped: Some(average.bytes),
             pkts_dropped: Some(report.map_or(0, |report| report.packets_dropped)),
-            pps_dropped: Some(report.map_or(0, |report| report.packets_per_second_dropped)),
+            pps_dropped: Some(average.packets),
+            conflict_information: self.conflict(),
             ..Scope::default()
         }
+    }
+}
+
+impl Held {
+    /// Takes in what was measured.
+    pub(crate) fn note_report(&mut self, now: Instant, report: MitigatorReport) {
+        self.news |= self.report != Some(report);
+        self.report = Some(report);
+        let totals = Dropped {
+            bytes: report.bytes_dropped,
+            packets: report.packets_dropped,
+        };
+        self.average.handle_totals(self.read, now, totals);
+        self.read = now;
+    }
+
+    /// It filters from now on.
+    pub(crate) fn note_triggered(&mut self, now: Instant) {
+        self.report = None;
+        self.read = now;
+        self.average = Average::new(now);
+    }
+
+    /// The accept-lists that are in its way: it filters nevertheless.
+    fn conflict(&self) -> Option<ConflictInformation> {
+        (!self.accepting.is_empty()).then(|| ConflictInformation {
+            conflict_status: Some(ConflictStatus::RequestActive),
+            conflict_cause: Some(ConflictCause::ConflictWithAcceptlist),
+            conflict_scope: Some(ConflictScope {
+                acl_list: self.accepting.clone(),
+                ..ConflictScope::default()
+            }),
+            ..ConflictInformation::default()
+        })
     }
 }
 

@@ -74,6 +74,8 @@
 //! reported with status 4, so that the client can turn to somebody else: at once where it is refused, after three tries
 //! where the back end is not there.
 
+mod accepting;
+mod average;
 mod config;
 mod data;
 pub mod fuzzing;
@@ -96,8 +98,8 @@ pub use config::{ClientConfig, DotsServerConfig, DotsServerSettings, Fault, Serv
 pub use data::DataChannel;
 pub use mitigator::{
     CommandSettings, ExternalSettings, MitigationId, Mitigator, MitigatorConfig, MitigatorError,
-    MitigatorReport, MitigatorSettings, NftablesSettings, NoMitigator, RateLimit, WebhookSettings,
-    WebhookTls, probe_mitigators, start_mitigators,
+    MitigatorFigures, MitigatorReport, MitigatorSettings, NftablesSettings, NoMitigator, RateLimit,
+    WebhookSettings, WebhookTls, probe_mitigators, start_mitigators,
 };
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use weir_dots_proto::body::{
-    Body, ConflictCause, ConflictInformation, ConflictScope, ConflictStatus, Lifetime, Mitigation,
-    MitigationStatus, Scope,
+    Body, ConflictAcl, ConflictCause, ConflictInformation, ConflictScope, ConflictStatus, Lifetime,
+    Mitigation, MitigationStatus, Scope,
 };
 use weir_dots_proto::cbor::MAX_BODY;
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::{Cuid, Mid};
 
+use crate::average::Average;
 use crate::held::{Held, is_preconfigured, is_same_but_lifetime};
 use crate::mitigator::{MitigationId, MitigatorReport};
 use crate::saved::{Changed, Epoch, RowKey, SavedRow};
@@ -98,14 +99,8 @@ impl Registry {
         if let Some(refreshed) = self.refresh(now, &key, &wanted.scope, lifetime) {
             return refreshed;
         }
-        if let Some(conflict) = self.conflict(&key, &wanted.protected) {
-            return conflict;
-        }
-        if !self.has_room(now, &key, &wanted, policy.max_mitigations) {
-            return Outcome::Refused(
-                Code::SERVICE_UNAVAILABLE,
-                "too many mitigations of this client".to_owned(),
-            );
+        if let Some(refused) = self.refusal(now, &wanted, policy) {
+            return refused;
         }
         let id = self.next_id();
         let preconfigured = is_preconfigured(&wanted.scope);
@@ -133,6 +128,9 @@ impl Registry {
                 MitigationStatus::AttackMitigationInProgress
             },
             report: None,
+            read: now,
+            average: Average::new(now),
+            accepting: Vec::new(),
             terminates: None,
             terminating,
             applied: !preconfigured,
@@ -145,6 +143,29 @@ impl Registry {
         self.touch(now, &key);
         self.held.insert(key, held);
         Outcome::Answer(Code::CREATED, Box::new(accepted(wanted.mid, lifetime)))
+    }
+
+    /// Why a request that is no refresh would not be granted.
+    pub(crate) fn refusal(
+        &self,
+        now: Instant,
+        wanted: &Wanted<'_>,
+        policy: &ServerPolicy,
+    ) -> Option<Outcome> {
+        let key = (wanted.cuid.clone(), wanted.mid);
+        let held = self.held.get(&key);
+        if held.is_some_and(|held| held.terminates.is_none()) {
+            return None;
+        }
+        if let Some(conflict) = self.conflict(&key, &wanted.protected) {
+            return Some(conflict);
+        }
+        (!self.has_room(now, &key, wanted, policy.max_mitigations)).then(|| {
+            Outcome::Refused(
+                Code::SERVICE_UNAVAILABLE,
+                "too many mitigations of this client".to_owned(),
+            )
+        })
     }
 
     /// The same request again (RFC 9132 §4.4.1.2); `None` where there is none to refresh.
@@ -225,7 +246,7 @@ impl Registry {
             held.applied = true;
             held.began = Some(unix);
             held.farewells = None;
-            held.report = None;
+            held.note_triggered(now);
             held.set_status(MitigationStatus::AttackMitigationInProgress);
             let protected = held.protected.clone();
             self.touch(now, &key);
@@ -323,6 +344,39 @@ impl Registry {
         })
     }
 
+    /// What the mitigator drops for a mitigation now, octets and packets per second.
+    pub(crate) fn drops(&self, cuid: &Cuid, mid: Mid) -> Option<(u64, u64)> {
+        let held = self.held.get(&(cuid.clone(), mid))?;
+        let report = held.report.as_ref()?;
+        Some((
+            report.bytes_per_second_dropped,
+            report.packets_per_second_dropped,
+        ))
+    }
+
+    /// Mitigations of a client that filter, and what they protect.
+    pub(crate) fn filtering(&self, cuid: &Cuid) -> impl Iterator<Item = (Mid, &Scope)> {
+        let filtering = self.of_client(cuid).filter(|(_, held)| held.is_active());
+        filtering.map(|((_, mid), held)| (*mid, &held.protected))
+    }
+
+    /// Notes which accept-lists let attack traffic through to what a mitigation protects; its observers hear of a change.
+    pub(crate) fn handle_accepting(
+        &mut self,
+        now: Instant,
+        key: &(Cuid, Mid),
+        accepting: Vec<ConflictAcl>,
+    ) {
+        let Some(held) = self.held.get_mut(key) else {
+            return;
+        };
+        if held.accepting != accepting {
+            held.accepting = accepting;
+            held.news = true;
+            self.due_at(now);
+        }
+    }
+
     /// Takes in what was measured. A mitigation that is ending keeps its status.
     pub(crate) fn handle_report(&mut self, now: Instant, report: &MitigatorReport) {
         let key = self.keys.get(&report.id);
@@ -332,8 +386,7 @@ impl Registry {
         else {
             return;
         };
-        held.news |= held.report != Some(*report);
-        held.report = Some(*report);
+        held.note_report(now, *report);
         if held.terminates.is_none() && held.farewells.is_none() {
             let over = report.status == MitigationStatus::AttackStopped;
             if over && held.is_preconfigured() {
@@ -541,6 +594,9 @@ impl Registry {
             began: saved.began,
             status,
             report: None,
+            read: epoch.instant,
+            average: Average::new(epoch.instant),
+            accepting: Vec::new(),
             terminates: saved.terminates.map(|at| epoch.instant_at(at)),
             terminating: Duration::from_secs(saved.terminating),
             applied,

@@ -221,6 +221,7 @@ impl BoundServer {
                     self.listeners.iter_mut().for_each(|listener| listener.handle_timeout(now));
                     self.streams.handle_timeout(now);
                     self.server.handle_timeout(now);
+                    self.view.set_mitigators(self.server.mitigator_figures());
                     self.look_at_files(now);
                 }
             }
@@ -390,6 +391,7 @@ impl BoundServer {
             sockets.close(id);
         }
         self.figures.count(self.listeners.iter(), &self.streams);
+        self.figures.forgotten_telemetry = self.server.forgotten_telemetry();
         self.view.set(self.figures);
     }
 

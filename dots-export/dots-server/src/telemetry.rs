@@ -193,12 +193,15 @@ impl TelemetryStore {
     }
 
     /// Of two items with a common target the one of the higher tmid stands (RFC 9244 §8.2): it deletes the lower, and a lower
-    /// one that comes late is not kept.
+    /// one that comes late is not kept. What asks to be told (§8.3) and what tells are two kinds: a client that tells of an attack
+    /// goes on listening.
     fn keep(&mut self, key: (Cuid, Tmid), telemetry: Telemetry, most: usize) {
         let common: Vec<Tmid> = self
             .of_client(&key.0)
             .filter(|((_, tmid), other)| {
-                *tmid != key.1 && have_common_target(&other.telemetry, &telemetry)
+                *tmid != key.1
+                    && is_asking(&other.telemetry) == is_asking(&telemetry)
+                    && have_common_target(&other.telemetry, &telemetry)
             })
             .map(|((_, tmid), _)| *tmid)
             .collect();
@@ -303,6 +306,14 @@ fn is_subscription(item: &PreOrOngoingMitigation) -> bool {
             tmid: item.tmid,
             ..PreOrOngoingMitigation::default()
         }
+}
+
+/// Whether all of it asks to be told.
+fn is_asking(telemetry: &Telemetry) -> bool {
+    telemetry
+        .pre_or_ongoing_mitigation
+        .iter()
+        .all(is_subscription)
 }
 
 /// Of each pair that overlaps the narrower.

@@ -1,7 +1,8 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use weir_dtls::{Listener, Validity};
 
+use crate::MitigatorFigures;
 use crate::streams::Streams;
 
 /// What a server's transports count.
@@ -25,6 +26,8 @@ pub struct TransportFigures {
     pub refused: u64,
     /// ClientHellos without a valid cookie, of which a few belong to each session.
     pub unverified: u64,
+    /// Telemetry that gave way to newer because its client had too much of it.
+    pub forgotten_telemetry: u64,
 }
 
 impl TransportFigures {
@@ -54,16 +57,30 @@ impl TransportFigures {
 
 /// The figures of a server that runs, for others to look at.
 #[derive(Debug, Default)]
-pub struct TransportView(Mutex<TransportFigures>);
+pub struct TransportView(Mutex<(TransportFigures, Vec<MitigatorFigures>)>);
 
 impl TransportView {
     /// The figures as they stand.
     #[must_use]
     pub fn figures(&self) -> TransportFigures {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().0
+    }
+
+    /// What the back ends of its mitigator have done, about a second ago at most.
+    #[must_use]
+    pub fn mitigators(&self) -> Vec<MitigatorFigures> {
+        self.lock().1.clone()
     }
 
     pub(crate) fn set(&self, figures: TransportFigures) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+        self.lock().0 = figures;
+    }
+
+    pub(crate) fn set_mitigators(&self, mitigators: Vec<MitigatorFigures>) {
+        self.lock().1 = mitigators;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (TransportFigures, Vec<MitigatorFigures>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

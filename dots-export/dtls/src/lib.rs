@@ -20,6 +20,7 @@ pub mod lab;
 mod listener;
 mod psk;
 mod stream;
+mod tls;
 
 pub use connection::{Connection, DtlsEvent, MAX_DATA, MTU};
 pub use context::{ClientContext, ServerContext, Ticket};

@@ -4,16 +4,14 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{ErrorCode, ShutdownState, Ssl, SslStream};
+use openssl::ssl::{Ssl, SslStream};
 
 use crate::context::client_ssl;
-use crate::identity::reason;
-use crate::{ClientContext, DtlsError, DtlsEvent, PeerIdentity, ServerContext, Ticket};
+use crate::tls::{Queue, State, Tls};
+use crate::{ClientContext, DtlsError, DtlsEvent, ServerContext, Ticket};
 
 /// A handshake that takes longer has failed.
 const HANDSHAKE: Duration = Duration::from_secs(20);
-/// Octets that one record can carry (RFC 8446 §5.1).
-const MAX_RECORD: usize = 16_384;
 
 /// Octets under way between OpenSSL and the caller.
 #[derive(Debug, Default)]
@@ -44,11 +42,10 @@ impl Write for Octets {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    Handshake,
-    Connected,
-    Closed,
+impl Queue for Octets {
+    fn waiting(&self) -> usize {
+        self.incoming.len()
+    }
 }
 
 /// One TLS connection, of version 1.2 or 1.3. After each `handle_*`, poll `poll_event` and `poll_transmit` until both are empty.
@@ -56,16 +53,13 @@ enum State {
 /// A server that refuses a client's certificate does so after a client of TLS 1.3 counts as connected: a client is sure of
 /// itself once the server's first octets have come.
 pub struct StreamConnection {
-    stream: SslStream<Octets>,
-    state: State,
-    began: Instant,
-    events: VecDeque<DtlsEvent>,
+    tls: Tls<Octets>,
 }
 
 impl std::fmt::Debug for StreamConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StreamConnection")
-            .field("state", &self.state)
+            .field("state", &self.tls.state())
             .finish_non_exhaustive()
     }
 }
@@ -90,155 +84,76 @@ impl StreamConnection {
     }
 
     fn new(ssl: Ssl, now: Instant) -> Result<Self, DtlsError> {
-        let mut connection = Self {
-            stream: SslStream::new(ssl, Octets::default())?,
-            state: State::Handshake,
-            began: now,
-            events: VecDeque::new(),
-        };
-        connection.drive();
-        Ok(connection)
+        let mut tls = Tls::new(SslStream::new(ssl, Octets::default())?, now);
+        tls.drive();
+        Ok(Self { tls })
     }
 
     /// Takes octets of the peer, in their order.
     pub fn handle_octets(&mut self, octets: &[u8]) {
-        if self.state != State::Closed {
-            self.stream.get_mut().incoming.extend(octets);
-            self.drive();
+        if self.tls.state() != State::Closed {
+            self.tls.queue_mut().incoming.extend(octets);
+            self.tls.drive();
         }
     }
 
     /// The peer's direction has ended.
     pub fn handle_end(&mut self) {
-        if self.state != State::Closed {
-            self.stream.get_mut().ended = true;
-            self.drive();
+        if self.tls.state() != State::Closed {
+            self.tls.queue_mut().ended = true;
+            self.tls.drive();
             // An end without a goodbye may be somebody else's doing.
-            self.close(Some(DtlsError::Ended));
+            self.tls.close(Some(DtlsError::Ended));
         }
     }
 
     /// Gives up where the handshake takes too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|due| due <= now) {
-            self.close(Some(DtlsError::Timeout));
+            self.tls.close(Some(DtlsError::Timeout));
         }
     }
 
     /// Sends application data.
     pub fn handle_send(&mut self, data: &[u8]) -> Result<(), DtlsError> {
-        if self.state != State::Connected {
-            return Err(DtlsError::Ended);
-        }
-        self.stream
-            .write_all(data)
-            .map_err(|error| DtlsError::Handshake(error.to_string()))
+        let written = self.tls.writer()?.write_all(data);
+        written.map_err(|error| DtlsError::Handshake(error.to_string()))
     }
 
     /// Says goodbye.
     pub fn handle_close(&mut self) {
-        if self.state == State::Connected {
-            // The alert is queued; whether the peer answers does not matter.
-            let _ = self.stream.shutdown();
-        }
-        self.close(None);
+        self.tls.handle_close();
     }
 
     /// All octets for the peer so far. Poll after each `handle_*`.
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
-        let octets = std::mem::take(&mut self.stream.get_mut().outgoing);
+        let octets = std::mem::take(&mut self.tls.queue_mut().outgoing);
         (!octets.is_empty()).then_some(octets)
     }
 
     /// The next event. Poll until `None` after each `handle_*`.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<DtlsEvent> {
-        self.events.pop_front()
+        self.tls.poll_event()
     }
 
     /// When `handle_timeout` is due; `None` once the handshake is over.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        (self.state == State::Handshake).then(|| self.began + HANDSHAKE)
+        self.tls.give_up_at(HANDSHAKE)
     }
 
     /// Whether application data can be sent.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.state == State::Connected
+        self.tls.state() == State::Connected
     }
 
     /// What resumes this session; `None` before it is connected, or where the server gave none. In TLS 1.3 it comes after the
     /// handshake.
     #[must_use]
     pub fn ticket(&self) -> Option<Ticket> {
-        Ticket::of(self.stream.ssl()).filter(|_| self.state == State::Connected)
-    }
-
-    fn drive(&mut self) {
-        if self.state == State::Handshake {
-            self.handshake();
-        }
-        if self.state == State::Connected {
-            self.read();
-        }
-    }
-
-    fn handshake(&mut self) {
-        match self.stream.do_handshake() {
-            Ok(()) => match PeerIdentity::of_session(self.stream.ssl()) {
-                Ok(peer) => {
-                    self.state = State::Connected;
-                    let resumed = self.stream.ssl().session_reused();
-                    self.events
-                        .push_back(DtlsEvent::Connected { peer, resumed });
-                }
-                Err(error) => self.close(Some(error)),
-            },
-            Err(error) if matches!(error.code(), ErrorCode::WANT_READ | ErrorCode::WANT_WRITE) => {}
-            Err(error) => {
-                let reason = reason(self.stream.ssl(), &error);
-                self.close(Some(DtlsError::Handshake(reason)));
-            }
-        }
-    }
-
-    fn read(&mut self) {
-        let mut buffer = [0; MAX_RECORD];
-        loop {
-            match self.stream.ssl_read(&mut buffer) {
-                Ok(length) => {
-                    let data = buffer.get(..length).unwrap_or_default().to_vec();
-                    self.events.push_back(DtlsEvent::Data(data));
-                }
-                Err(error)
-                    if matches!(error.code(), ErrorCode::WANT_READ | ErrorCode::WANT_WRITE) =>
-                {
-                    return;
-                }
-                Err(error) if error.code() == ErrorCode::ZERO_RETURN => {
-                    let _ = self.stream.shutdown();
-                    return self.close(None);
-                }
-                Err(error) => return self.close(Some(DtlsError::Handshake(error.to_string()))),
-            }
-        }
-    }
-
-    fn close(&mut self, error: Option<DtlsError>) {
-        if self.state != State::Closed {
-            self.state = State::Closed;
-            self.events.push_back(DtlsEvent::Closed(error));
-        }
-    }
-}
-
-impl Drop for StreamConnection {
-    /// OpenSSL takes a session that was not shut down for one that must not be resumed. Here it is one whose peer is silent, or
-    /// whose path broke: that is when resumption is wanted. A fatal alert has spoilt the session already.
-    fn drop(&mut self) {
-        self.stream
-            .set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
+        self.tls.ticket()
     }
 }

@@ -21,6 +21,7 @@ impl Client {
             return;
         }
         self.advance_audit(now);
+        self.advance_filters(now);
         let audited = matches!(self.audit, Audit::Done(_));
         let mut due: Vec<(Mid, Due)> = self
             .mitigations
@@ -37,6 +38,7 @@ impl Client {
         self.advance_telemetry(now);
         self.advance_negotiation(now);
         self.advance_setup(now);
+        self.advance_watch(now);
     }
 
     /// Reports requests that wait for too long, each once.

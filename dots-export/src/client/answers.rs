@@ -98,6 +98,8 @@ impl Client {
             Purpose::Config(sid) => self.handle_config_answer(now, sid, answer),
             Purpose::Efficacy(mid) => self.handle_efficacy_answer(now, mid, answer),
             Purpose::Setup(name, tsid) => self.handle_setup_answer(now, &name, tsid, answer),
+            Purpose::Subscribe(tmid) => self.handle_subscribed(now, tmid, answer),
+            Purpose::Watch(tmid) => self.handle_watched(now, tmid, answer),
             Purpose::DeleteSetup(name) => self.handle_setup_deleted(now, &name, answer),
         }
     }
@@ -162,6 +164,7 @@ impl Client {
             }
             Purpose::ConfigOffer | Purpose::Config(_) => self.handle_config_silence(now),
             Purpose::Efficacy(mid) => self.handle_efficacy_silence(now, mid),
+            Purpose::Subscribe(_) | Purpose::Watch(_) => self.handle_watch_silence(now, &purpose),
             Purpose::SetupOffer | Purpose::Setup(..) | Purpose::DeleteSetup(_) => {
                 self.handle_setup_silence(now, &purpose);
             }
@@ -179,6 +182,9 @@ impl Client {
         }
         if answer.is_cuid_collision() && self.take_new_cuid() {
             // The same request, under another name (RFC 9132 §4.4.1.2).
+            return;
+        }
+        if self.take_refused_switches(now, mid, answer) {
             return;
         }
         let Some(held) = self.mitigations.get_mut(&mid) else {
@@ -267,6 +273,7 @@ impl Client {
         }
         let report = self.report(mid, &attack, &granted.unwrap_or_default(), Some(lifetime));
         self.notify(ClientNotice::Granted(report));
+        self.note_switched(mid);
         self.withdraw_replaced(mid, &attack);
     }
 

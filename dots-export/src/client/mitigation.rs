@@ -9,6 +9,7 @@ use weir_dots_proto::client::RequestId;
 
 use super::efficacy::Efficacy;
 use super::journal::{ChangeId, SavedState};
+use super::reports::Dropped;
 use crate::command::ends_with_lifetime;
 
 /// Refreshes are never closer together, whatever lifetime a server grants.
@@ -55,6 +56,10 @@ pub(super) struct Held {
     pub(super) silent_at: Option<Instant>,
     /// Refusals that were followed by another try.
     pub(super) refusals: u32,
+    /// What it had dropped when the server last said so.
+    pub(super) dropped: Option<Dropped>,
+    /// Filters of ours that let attack traffic through, as the server said last.
+    pub(super) accepting: Vec<String>,
     /// How well it works, to be told.
     pub(super) efficacy: Option<Efficacy>,
 }
@@ -84,6 +89,8 @@ impl Held {
             check_at: None,
             silent_at: None,
             refusals: 0,
+            dropped: None,
+            accepting: Vec::new(),
             efficacy: None,
         }
     }

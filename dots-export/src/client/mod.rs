@@ -7,6 +7,7 @@ mod advance;
 mod answers;
 mod discovered;
 mod efficacy;
+mod filters;
 mod journal;
 mod mitigation;
 mod negotiation;
@@ -15,6 +16,7 @@ mod reports;
 mod restore;
 mod setup;
 mod told;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,6 +30,8 @@ use weir_dots_proto::{Cuid, Mid, SessionParameters, Sid, Tmid, Tsid};
 use weir_dtls::Validity;
 
 pub use self::efficacy::Efficacy;
+use self::filters::Filters;
+pub use self::filters::PreparedFilter;
 pub use self::journal::{ChangeId, SavedState, StateChange};
 use self::mitigation::{Held, Phase};
 use self::negotiation::Negotiation;
@@ -36,6 +40,7 @@ use self::redirect::Redirects;
 use self::setup::Setup;
 pub use self::setup::{SetupItem, SetupPlan};
 use self::told::Told;
+use self::watch::Watch;
 use crate::command::{ClientCommand, ClientNotice, SessionState};
 use crate::discovery::Discovery;
 use crate::request::{mitigate, mitigation_body, next_id};
@@ -142,6 +147,8 @@ pub struct Client {
     collisions: u32,
     /// The server has our vendor mapping.
     mapping_shared: bool,
+    filters: Filters,
+    watch: Watch,
     discovered: Option<Discovery>,
     redirects: Redirects,
     mitigations: BTreeMap<Mid, Held>,
@@ -180,6 +187,8 @@ enum Purpose {
     Config(Sid),
     Efficacy(Mid),
     Setup(String, Tsid),
+    Subscribe(Tmid),
+    Watch(Tmid),
     DeleteSetup(String),
 }
 
@@ -203,6 +212,8 @@ impl Client {
             setup: Setup::default(),
             collisions: 0,
             mapping_shared: false,
+            filters: Filters::default(),
+            watch: Watch::default(),
             discovered: None,
             redirects: Redirects::default(),
             mitigations: BTreeMap::new(),
@@ -241,6 +252,9 @@ impl Client {
             ClientCommand::Efficacy { attack, efficacy } => {
                 self.handle_efficacy(&attack, &efficacy);
             }
+            ClientCommand::Watch { targets } => self.handle_watch(targets),
+            ClientCommand::Prepared { filters } => self.handle_prepared(filters),
+            ClientCommand::Vectors { attack, vectors } => self.handle_vectors(attack, vectors),
         }
         self.note_mitigating();
         self.advance(now);
@@ -262,6 +276,7 @@ impl Client {
             }
         }
         self.setup.handle_connected();
+        self.watch.handle_connected();
         self.negotiation.handle_connected();
         self.expect_telemetry(now);
         self.session.handle_connected(now);
@@ -370,7 +385,9 @@ impl Client {
         let told = told
             .chain(self.setup.timers())
             .chain(self.negotiation.timer())
-            .chain(self.redirects.due());
+            .chain(self.redirects.due())
+            .chain(self.filters.timer())
+            .chain(self.watch.timer());
         let own = audit.into_iter().chain(held).chain(told).filter(later);
         own.chain(silent).chain(self.session.poll_timeout()).min()
     }
@@ -434,13 +451,18 @@ impl Client {
         for mid in unsent {
             self.forget(mid);
         }
-        let mid = next_id(self.last_mid, !self.is_under_attack());
-        self.last_mid = Some(mid);
+        let held = self.hold(attack, scope, lifetime);
+        held.silent_at = Some(now + PATIENCE);
+    }
+
+    /// Notes a request under a new identifier, which is made once it is durable.
+    fn hold(&mut self, attack: AttackId, scope: Scope, lifetime: Lifetime) -> &mut Held {
+        let mid = Mid(next_id(self.last_mid, !self.is_under_attack()));
+        self.last_mid = Some(mid.0);
         self.persist_identifiers();
         let mut held = Held::new(attack, scope, lifetime, ChangeId(0));
-        held.silent_at = Some(now + PATIENCE);
-        held.waits_for = self.persist(held.saved(Mid(mid)));
-        self.mitigations.insert(Mid(mid), held);
+        held.waits_for = self.persist(held.saved(mid));
+        self.mitigations.entry(mid).insert_entry(held).into_mut()
     }
 
     /// Answers in the server's place: what cannot be asked must not be waited for.
@@ -561,6 +583,9 @@ impl Client {
                     if let Some(purpose) = self.take_purpose(id) {
                         self.handle_answer(now, purpose, &answer);
                     }
+                }
+                Notice::Notification { resource, body, .. } if self.is_watched(&resource) => {
+                    self.handle_watch_notification(&body);
                 }
                 Notice::Notification { body, max_age, .. } => {
                     self.handle_notification(now, body, max_age);

@@ -1,12 +1,14 @@
 //! What the server says of mitigations: notifications, answers to GET, and the list of all it knows of us.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weir_attack_event::{AttackId, MitigationReport, MitigationStatus};
 use weir_dots_proto::Mid;
-use weir_dots_proto::body::{Body, Lifetime, Mitigation, Scope};
+use weir_dots_proto::body::{
+    Body, ConflictCause, ConflictInformation, Lifetime, Mitigation, Scope,
+};
 use weir_dots_proto::coap::Code;
 
 use super::answers::{AFTER_REDIRECT, Answer};
@@ -14,6 +16,9 @@ use super::mitigation::Phase;
 use super::{AFTER_SILENCE, Audit, Client, Purpose};
 use crate::command::{ClientNotice, ends_with_lifetime};
 use crate::request::delete_mitigation;
+
+/// A rate over less time would be one of two words that came together.
+const LEAST_SPAN: Duration = Duration::from_secs(1);
 
 impl Client {
     /// Takes in the state of one or more mitigations.
@@ -37,11 +42,33 @@ impl Client {
         if held.observed {
             held.check_at = Some(now + interval);
         }
+        let accepting = accepting(scope);
+        let news = held.accepting != accepting;
+        held.accepting.clone_from(&accepting);
+        let rates = Dropped::note(&mut held.dropped, now, scope);
         let attack = held.attack.clone();
-        let report = self.report(mid, &attack, scope, scope.lifetime);
+        if news && !accepting.is_empty() {
+            self.notify(ClientNotice::Accepting {
+                attack: attack.clone(),
+                upstream: self.upstream.clone(),
+                filters: accepting,
+            });
+        }
+        let mut report = self.report(mid, &attack, scope, scope.lifetime);
+        if let Some((bytes, packets)) = rates {
+            report.bytes_dropped_per_second = Some(bytes);
+            report.packets_dropped_per_second = Some(packets);
+        }
         let over = is_over(report.status);
         if !self.is_superseded(mid, &attack) {
             self.notify(ClientNotice::Status(report));
+        } else if over {
+            // The request that takes its place is under way: nobody else would hear that it is gone.
+            self.notify(ClientNotice::Withdrawn {
+                attack,
+                upstream: self.upstream.clone(),
+                mid: mid.0,
+            });
         }
         if over {
             self.forget(mid);
@@ -141,6 +168,7 @@ impl Client {
                 let attack = held.attack.clone();
                 let report = self.report(mid, &attack, scope, scope.lifetime);
                 self.notify(ClientNotice::Granted(report));
+                self.note_switched(mid);
             }
             _ => self.handle_scope(now, scope),
         }
@@ -206,6 +234,63 @@ impl Client {
     }
 }
 
+/// What a mitigation had dropped when its server last said so, and how much that was a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dropped {
+    at: Instant,
+    bytes: u64,
+    packets: u64,
+    rates: Option<(u64, u64)>,
+}
+
+impl Dropped {
+    /// Octets and packets per second since the words before; `None` where there were none, and the server's own figures have to do.
+    /// Those are averages over all the time since the mitigation was triggered (RFC 9132 §4.4.2), which say of a long attack only
+    /// late that it is over.
+    fn note(last: &mut Option<Self>, now: Instant, scope: &Scope) -> Option<(u64, u64)> {
+        let (bytes, packets) = (scope.bytes_dropped?, scope.pkts_dropped?);
+        let Some(before) = last.filter(|last| last.bytes <= bytes && last.packets <= packets)
+        else {
+            *last = Some(Self {
+                at: now,
+                bytes,
+                packets,
+                rates: None,
+            });
+            return None;
+        };
+        let elapsed = now.saturating_duration_since(before.at);
+        if elapsed < LEAST_SPAN {
+            return before.rates;
+        }
+        let rate = |new: u64, old: u64| {
+            let rate = u128::from(new - old) * 1_000_000 / elapsed.as_micros().max(1);
+            u64::try_from(rate).unwrap_or(u64::MAX)
+        };
+        let rates = Some((rate(bytes, before.bytes), rate(packets, before.packets)));
+        *last = Some(Self {
+            at: now,
+            bytes,
+            packets,
+            rates,
+        });
+        rates
+    }
+}
+
+/// Filters of ours that let attack traffic through, as the server says (RFC 9132 §4.4.1.3, conflict-cause 2).
+fn accepting(scope: &Scope) -> Vec<String> {
+    let conflict = scope.conflict_information.as_ref();
+    let by_list = |conflict: &&ConflictInformation| {
+        conflict.conflict_cause == Some(ConflictCause::ConflictWithAcceptlist)
+    };
+    let lists = conflict.filter(by_list).and_then(|conflict| {
+        let scope = conflict.conflict_scope.as_ref()?;
+        Some(scope.acl_list.iter().map(|acl| acl.acl_name.clone()))
+    });
+    lists.into_iter().flatten().collect()
+}
+
 fn local(status: weir_dots_proto::body::MitigationStatus) -> MitigationStatus {
     // Both enumerations are RFC 9132's Table 3.
     MitigationStatus::from_number(status.number())
@@ -220,4 +305,29 @@ fn is_over(status: MitigationStatus) -> bool {
             | MitigationStatus::AttackMitigationTerminated
             | MitigationStatus::AttackMitigationWithdrawn
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_the_time_between_two_words() {
+        let began = Instant::now();
+        let mut last = None;
+        let mut note = |millis: u64, bytes: u64, packets: u64| {
+            let scope = Scope {
+                bytes_dropped: Some(bytes),
+                pkts_dropped: Some(packets),
+                ..Scope::default()
+            };
+            Dropped::note(&mut last, began + Duration::from_millis(millis), &scope)
+        };
+        assert_eq!(note(0, 1_000, 10), None);
+        assert_eq!(note(500, 9_000, 90), None, "too soon to tell");
+        assert_eq!(note(2_000, 9_000, 90), Some((4_000, 40)));
+        assert_eq!(note(2_500, 9_000, 90), Some((4_000, 40)));
+        assert_eq!(note(12_000, 9_000, 90), Some((0, 0)));
+        assert_eq!(note(13_000, 5, 1), None, "the server counts anew");
+    }
 }

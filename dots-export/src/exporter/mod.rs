@@ -1,6 +1,7 @@
 //! Policy: who is told what about an attack, and who is asked for help.
 
 mod requests;
+mod threshold;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -95,6 +96,7 @@ impl Exporter {
             self.consider(&event.id);
             self.look_for_effect(&event.id);
             self.rate(&event.id);
+            self.name_vectors(&event.id);
         }
         self.tell(now, &event.id, ended);
         if ended {
@@ -191,7 +193,8 @@ impl Exporter {
             Request::Asked(_) => 1,
             Request::Covered(_) => 2,
             Request::AwaitsConfirmation => 3,
-            Request::None(_) => 4,
+            Request::Rehearsed(_) => 4,
+            Request::None(_) => 5,
         };
         let Some(lane) = lanes.iter().min_by_key(rank) else {
             return Some(Standing::Declined(Decline::NoUpstream));
@@ -201,6 +204,9 @@ impl Exporter {
                 Standing::Declined(reason.clone().unwrap_or(Decline::NoUpstream))
             }
             Request::AwaitsConfirmation => Standing::AwaitsConfirmation,
+            Request::Rehearsed(asked) => Standing::WouldAsk {
+                upstream: asked.upstream.clone(),
+            },
             Request::Asked(asked) => Standing::Asked {
                 upstream: asked.upstream.clone(),
                 granted: asked.granted,
@@ -227,16 +233,18 @@ impl Exporter {
         let Some(policy) = self.settings.policy_of_zone(&event.target.zone) else {
             return false;
         };
-        let held = self.held.get(&event.id);
-        if held.is_none() && (event.dry_run || event.severity < policy.minimum_severity) {
+        let policy = policy.clone();
+        let least = policy.minimum_severity.min(policy.telemetry_severity);
+        if !self.held.contains_key(&event.id) && event.severity < least {
             return false;
         }
         if self.attacks.len() >= MAX_FOLLOWED {
             self.counters.refused_events += 1;
-            return false;
+            if event.severity < policy.minimum_severity || !self.forget_a_small_one() {
+                return false;
+            }
         }
         let mut lanes: Vec<Lane> = policy.lanes().into_iter().map(Lane::new).collect();
-        let policy = policy.clone();
         for (upstream, scope) in self.held.remove(&event.id).unwrap_or_default() {
             if !adopt(&mut lanes, &upstream, &scope) {
                 self.withdraw(&upstream, &event.id, "the policy does not name it any more");
@@ -248,11 +256,26 @@ impl Exporter {
             policy,
             lanes,
             confirmed: false,
+            took_share: false,
             told_at: None,
             untold: true,
             rated_at: None,
         };
         self.attacks.insert(event.id.clone(), followed);
+        true
+    }
+
+    /// Makes room: an attack below `minimum_severity`, about which nobody is asked, is told of no more.
+    fn forget_a_small_one(&mut self) -> bool {
+        let small = |followed: &Followed| {
+            followed.event.severity < followed.policy.minimum_severity
+                && followed.lanes.iter().all(Lane::is_free)
+        };
+        let found = self.attacks.iter().find(|(_, followed)| small(followed));
+        let Some(id) = found.map(|(id, _)| id.clone()) else {
+            return false;
+        };
+        self.attacks.remove(&id);
         true
     }
 
@@ -282,7 +305,7 @@ impl Exporter {
         let Some(followed) = self.attacks.get(id) else {
             return;
         };
-        if !ended && followed.telling_due().is_none_or(|due| due > now) {
+        if !followed.is_told() || (!ended && followed.telling_due().is_none_or(|due| due > now)) {
             return;
         }
         let targets = prefixes(&followed.event.target);
@@ -306,15 +329,49 @@ impl Exporter {
         }
     }
 
+    /// Tells clients that ask for help what the attack is made of, where that says which filters they switch on.
+    fn name_vectors(&mut self, id: &AttackId) {
+        let Some(followed) = self.attacks.get_mut(id) else {
+            return;
+        };
+        let vectors = followed.vectors();
+        for asked in followed.lanes.iter_mut().filter_map(Lane::asked_mut) {
+            let settings = self.settings.upstream(&asked.upstream);
+            let switches = settings.is_some_and(|one| !one.prepared_filters.is_empty());
+            if switches && asked.vectors != vectors {
+                asked.vectors.clone_from(&vectors);
+                let command = ClientCommand::Vectors {
+                    attack: id.clone(),
+                    vectors: vectors.clone(),
+                };
+                self.commands.push_back((asked.upstream.clone(), command));
+            }
+        }
+    }
+
     /// An attack is over: its mitigations end, and those that they covered are asked for first.
     fn end(&mut self, id: &AttackId) {
         let Some(followed) = self.attacks.remove(id) else {
             return;
         };
         for lane in followed.lanes {
-            if let Request::Asked(asked) = lane.request {
-                self.ask_for_covered(id);
-                self.withdraw(&asked.upstream, id, "the attack is over");
+            match lane.request {
+                Request::Asked(asked) => {
+                    self.ask_for_covered(id);
+                    self.withdraw(&asked.upstream, id, "the attack is over");
+                }
+                Request::Rehearsed(asked) => {
+                    let (upstream, targets) = (&asked.upstream, &asked.scope.target_prefix);
+                    let why = "the attack is over";
+                    self.decide(
+                        Action::WouldWithdraw,
+                        Some(id),
+                        Some(upstream),
+                        targets,
+                        why,
+                    );
+                }
+                _ => {}
             }
             for upstream in lane.kept {
                 self.withdraw(&upstream, id, "the attack is over");

@@ -38,6 +38,8 @@ impl Exporter {
         };
         match request {
             Request::Asked(asked) if covers(&asked.scope, &wanted) => {}
+            Request::Rehearsed(asked)
+                if followed.is_rehearsal() && covers(&asked.scope, &wanted) => {}
             Request::Asked(asked) => {
                 // Scopes of an attack only grow: what was asked for once keeps being protected.
                 let upstream = asked.upstream.clone();
@@ -46,7 +48,10 @@ impl Exporter {
             }
             Request::Covered(by) if self.is_covered(by, &wanted) => {}
             Request::None(Some(Decline::Refused)) => {}
-            Request::None(_) | Request::Covered(_) | Request::AwaitsConfirmation => {
+            Request::None(_)
+            | Request::Covered(_)
+            | Request::AwaitsConfirmation
+            | Request::Rehearsed(_) => {
                 self.ask_first(id, lane, wanted);
             }
         }
@@ -82,10 +87,15 @@ impl Exporter {
         if let Some(reason) = decline(&followed.policy, &followed.event, &wanted) {
             return self.set_declined(id, lane, reason);
         }
+        let (rehearsal, asks) = (followed.is_rehearsal(), followed.policy.request);
+        let confirmed = followed.confirmed || rehearsal;
+        if let Some(reason) = self.below_link_share(id) {
+            return self.set_declined(id, lane, reason);
+        }
         if self.on_hold {
             return self.set_declined(id, lane, Decline::Hold);
         }
-        if followed.policy.request == RequestMode::Confirm && !followed.confirmed {
+        if asks == RequestMode::Confirm && !confirmed {
             return self.await_confirmation(id, lane);
         }
         let Some(upstream) = self.next_upstream(id, lane, &wanted) else {
@@ -102,6 +112,9 @@ impl Exporter {
             let why = format!("the request for {by} covers it");
             self.decide(Action::Covered, Some(id), Some(&upstream), &[], why);
             return self.set_request(id, lane, Request::Covered(by));
+        }
+        if rehearsal {
+            return self.rehearse(id, lane, upstream, wanted);
         }
         let limit = self
             .attacks
@@ -169,6 +182,7 @@ impl Exporter {
             lifetime,
         };
         self.commands.push_back((upstream, command));
+        self.name_vectors(id);
     }
 
     /// The first upstream of a lane that may be asked, concerns the target (RFC 9284 §5), and was not tried.
@@ -386,7 +400,7 @@ impl Exporter {
     }
 
     /// Why the detector calls it an attack.
-    fn reason_of(&self, id: &AttackId) -> String {
+    pub(super) fn reason_of(&self, id: &AttackId) -> String {
         let event = self.attacks.get(id).map(|one| &one.event);
         let reason = event.and_then(|event| event.why.first());
         reason.map_or_else(|| "an attack".to_owned(), |reason| reason.0.clone())

@@ -45,12 +45,34 @@ impl Exporter {
                 self.decide(Action::Unreachable, Some(attack), Some(upstream), &[], why);
                 self.fall_back(attack, upstream, why, true);
             }
+            ClientNotice::Switched {
+                attack,
+                upstream,
+                filters,
+                refused,
+            } => {
+                let filters = filters.join(", ");
+                let why = match refused {
+                    Some(words) => format!("{filters} not switched on: {words}"),
+                    None => format!("{filters} switched on"),
+                };
+                self.decide(Action::Filter, Some(attack), Some(upstream), &[], why);
+            }
+            ClientNotice::Accepting {
+                attack,
+                upstream,
+                filters,
+            } => {
+                let why = format!("attack traffic is accepted by {}", filters.join(", "));
+                self.decide(Action::Filter, Some(attack), Some(upstream), &[], why);
+            }
             ClientNotice::Session { .. }
             | ClientNotice::Credentials { .. }
             | ClientNotice::Discovered { .. }
             | ClientNotice::Redirected { .. }
             | ClientNotice::Withdrawn { .. }
             | ClientNotice::Orphan { .. }
+            | ClientNotice::Observed { .. }
             | ClientNotice::Told { .. } => {}
         }
     }

@@ -15,7 +15,7 @@ use weir_attack_event::{
 };
 use weir_dots_export::{
     Client, ClientNotice, ClientParameters, ExportSettings, PolicyConfig, StateChange,
-    UpstreamConfig, check,
+    UpstreamConfig, ZoneConfig, check,
 };
 use weir_dots_proto::body::{Body, Lifetime, Mitigation, MitigationStatus, Scope, Telemetry};
 use weir_dots_proto::coap::Code;
@@ -23,6 +23,8 @@ use weir_dots_proto::server::{Event, ObserveAction, RelationId, Response, Sessio
 use weir_dots_proto::{Cuid, Method, Mid, Resource, SessionParameters, Tmid};
 use weir_flow_record::{Direction, Timestamp, Vector};
 
+/// bit/s into the zone.
+pub(crate) const PIPE: u64 = 10_000_000_000;
 pub(crate) const PROVIDER: &str = "provider";
 
 pub(crate) fn cuid() -> Cuid {
@@ -42,7 +44,11 @@ pub(crate) fn settings(policy: PolicyConfig, upstreams: &[&str]) -> ExportSettin
             ..UpstreamConfig::default()
         })
         .collect();
-    let zones = [("customer-a".to_owned(), Some("default".to_owned()))];
+    let zones = [ZoneConfig {
+        name: "customer-a".to_owned(),
+        policy: Some("default".to_owned()),
+        pipe_capacity: Some(PIPE),
+    }];
     check(&configs, &[policy], &zones).unwrap()
 }
 
@@ -488,4 +494,40 @@ pub(crate) fn attack(name: &str) -> AttackId {
 
 pub(crate) fn provider() -> Arc<str> {
     PROVIDER.into()
+}
+
+/// Whether the shared validator takes all of these bodies, by file name, and its words; `None` where it is missing.
+pub(crate) fn verdict(
+    bodies: impl IntoIterator<Item = (String, serde_json::Value)>,
+) -> Option<(bool, String)> {
+    let shared = std::env::var_os("WEIR_SHARED").map_or_else(
+        || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
+        std::path::PathBuf::from,
+    );
+    let script = shared.join("specs/dots/tools/dots-validate.sh");
+    let yanglint = std::process::Command::new("yanglint")
+        .arg("--version")
+        .output();
+    if !script.is_file() || yanglint.is_err() {
+        eprintln!("skipped: no shared data or no yanglint");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.arg(script).arg("c2s-strict");
+    for (name, body) in bodies {
+        let path = folder.path().join(name);
+        std::fs::write(&path, serde_json::to_vec_pretty(&body).unwrap()).unwrap();
+        command.arg(path);
+    }
+    let output = command.output().unwrap();
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some((output.status.success(), words))
+}
+
+/// All of these bodies, of which there is at least one, are valid under their YANG modules.
+pub(crate) fn yanglint(bodies: impl IntoIterator<Item = (String, serde_json::Value)>) {
+    if let Some((valid, words)) = verdict(bodies) {
+        assert!(valid && words.contains("VALID"), "{words}");
+    }
 }

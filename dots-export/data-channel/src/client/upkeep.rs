@@ -82,13 +82,24 @@ pub async fn keep_up(
             failures => intervals.wait(failures),
         };
         let again = Instant::now() + wait;
-        tokio::select! {
-            () = sleep_until(again) => {}
-            changed = desired.changed() => if changed.is_err() {
-                return;
-            },
+        loop {
+            tokio::select! {
+                () = sleep_until(again) => break,
+                changed = desired.changed() => if changed.is_err() {
+                    return;
+                },
+            }
+            if !is_attack_alone(&wanted, &desired.borrow_and_update()) {
+                break;
+            }
         }
     }
+}
+
+/// Whether nothing has changed but that an attack is on, which is no time for the data channel (RFC 8783 §3.1).
+fn is_attack_alone(was: &Desired, is: &Desired) -> bool {
+    let same = was.aliases == is.aliases && was.acls == is.acls && was.mapping == is.mapping;
+    is.under_attack && same && was.prefix == is.prefix
 }
 
 /// Tells the outcome; how many attempts have failed, one after the other.
@@ -118,6 +129,22 @@ fn tell(state: &watch::Sender<UpkeepState>, done: Result<Synchronised, ClientErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_beginning_of_an_attack_is_no_reason_to_synchronise() {
+        let peace = Desired::default();
+        let attack = Desired {
+            under_attack: true,
+            ..Desired::default()
+        };
+        assert!(is_attack_alone(&peace, &attack));
+        assert!(!is_attack_alone(&attack, &peace), "activations go back");
+        let other = Desired {
+            prefix: "weir-".to_owned(),
+            ..attack
+        };
+        assert!(!is_attack_alone(&peace, &other));
+    }
 
     #[test]
     fn waits_grow_to_the_longest() {

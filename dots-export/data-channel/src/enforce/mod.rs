@@ -5,7 +5,6 @@
 //! since filters are about packets as they arrive (RFC 8783 Appendix A), and so before any mitigation; a packet that a filter
 //! accepts gets a bit of its mark, by which a mitigation in a table of its own lets it pass.
 
-mod process;
 mod rules;
 mod table;
 
@@ -13,14 +12,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Deserialize;
+use thiserror::Error;
 use tokio::sync::watch;
 use weir_dots_proto::Cuid;
+use weir_process::{ProcessError, ProcessLimits, run};
 
 use crate::handle::{DataHandle, InForce};
 use crate::model::Matched;
-pub use process::NftError;
-use process::run;
 use table::Counted;
+
+/// Octets of output that `nft` may write: some 150 for each counter.
+const MAX_OUTPUT: usize = 16 << 20;
+
+/// Why `nft` is of no use.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NftError {
+    /// It does not run, takes too long, or refuses.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Its list is not what was expected.
+    #[error("the list of counters: {0}")]
+    Listing(String),
+}
 
 /// How filters are enforced.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -207,14 +221,19 @@ impl Enforcer {
 
     fn nft(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, NftError> {
         let namespace = self.settings.namespace.as_deref();
-        let command: Vec<&str> = namespace
+        let command: Vec<String> = namespace
             .map(|namespace| ["ip", "netns", "exec", namespace])
             .into_iter()
             .flatten()
             .chain(["nft", "-j"])
             .chain(arguments.iter().copied())
+            .map(str::to_owned)
             .collect();
-        run(&command, input, self.settings.time_limit)
+        let limits = ProcessLimits {
+            time: self.settings.time_limit,
+            output: MAX_OUTPUT,
+        };
+        Ok(run(&command, input, limits)?)
     }
 }
 

@@ -66,7 +66,7 @@ impl BodyFault {
 }
 
 /// A JSON object whose members are taken one by one; what is left at the end is unknown.
-pub(crate) struct Element<'a> {
+pub struct Element<'a> {
     place: String,
     source: Source,
     left: BTreeMap<&'a str, &'a Value>,

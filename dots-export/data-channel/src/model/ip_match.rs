@@ -1,61 +1,99 @@
 //! Matches on the network layer's header (RFC 8519, RFC 8783 §4.2).
 
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::str::FromStr;
+
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde_json::{Map, Value};
 
 use super::element::{Element, parsed, put};
 use super::{BodyFault, FragmentType, Ipv4Flags, Operator};
 
-/// Fields of the IPv4 header; absent ones match anything.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Ipv4Match {
+/// Fields of the IPv4 header.
+pub type Ipv4Match = IpMatch<Ipv4Only>;
+/// Fields of the IPv6 header.
+pub type Ipv6Match = IpMatch<Ipv6Only>;
+
+/// Fields of an IP header; absent ones match anything.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct IpMatch<F: Family> {
     /// Differentiated services code point, 0 to 63.
     pub dscp: Option<u8>,
     /// Explicit congestion notification, 0 to 3.
     pub ecn: Option<u8>,
-    /// Total length in octets.
+    /// Octets: of the packet (IPv4), of its payload (IPv6).
     pub length: Option<u16>,
-    /// Time to live.
+    /// Time to live, or hop limit.
     pub ttl: Option<u8>,
-    /// Protocol number.
+    /// Number of the upper-layer protocol.
     pub protocol: Option<u8>,
+    /// Where the packet goes.
+    pub destination: Option<F::Net>,
+    /// Where it comes from.
+    pub source: Option<F::Net>,
+    /// Kind of fragment.
+    pub fragment: Option<FragmentMatch>,
+    /// What only this family has.
+    pub own: F,
+}
+
+/// A family of addresses, by the fields that only its header has.
+pub trait Family: Clone + Eq + Hash + Debug + Default + fields::Fields<Self::Net> {
+    /// Its prefixes.
+    type Net: Copy + Eq + Hash + Debug + Display + FromStr;
+}
+
+impl Family for Ipv4Only {
+    type Net = Ipv4Net;
+}
+
+impl Family for Ipv6Only {
+    type Net = Ipv6Net;
+}
+
+/// How the families differ: for this module alone.
+mod fields {
+    use serde_json::{Map, Value};
+
+    use super::{BodyFault, Element, FragmentMatch};
+
+    pub trait Fields<N>: Sized {
+        /// Names of the members for destination and source.
+        const ENDS: [&'static str; 2];
+
+        /// The prefix without the bits behind it.
+        fn canonical(network: &N) -> N;
+
+        /// Reads its own fields; an error where they, or the kinds of fragments, do not go together.
+        fn read(
+            element: &mut Element<'_>,
+            fragment: Option<&FragmentMatch>,
+        ) -> Result<Self, BodyFault>;
+
+        /// Writes its own fields.
+        fn write(&self, members: &mut Map<String, Value>);
+    }
+}
+
+/// Fields that only IPv4 has.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Ipv4Only {
     /// Header length in 32-bit words, 5 to 60 (the module's bounds).
     pub ihl: Option<u8>,
-    /// Flags, not together with [`Self::fragment`].
+    /// Flags, not together with [`IpMatch::fragment`].
     pub flags: Option<Ipv4Flags>,
     /// Fragment offset, 20 to 65535 (the module's bounds).
     pub offset: Option<u16>,
     /// Identification.
     pub identification: Option<u16>,
-    /// Where the packet goes.
-    pub destination: Option<Ipv4Net>,
-    /// Where it comes from.
-    pub source: Option<Ipv4Net>,
-    /// Kind of fragment.
-    pub fragment: Option<FragmentMatch>,
 }
 
-/// Fields of the IPv6 header; absent ones match anything.
+/// Fields that only IPv6 has.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Ipv6Match {
-    /// Differentiated services code point, 0 to 63.
-    pub dscp: Option<u8>,
-    /// Explicit congestion notification, 0 to 3.
-    pub ecn: Option<u8>,
-    /// Payload length in octets.
-    pub length: Option<u16>,
-    /// Hop limit.
-    pub ttl: Option<u8>,
-    /// Number of the upper-layer protocol.
-    pub protocol: Option<u8>,
-    /// Where the packet goes.
-    pub destination: Option<Ipv6Net>,
-    /// Where it comes from.
-    pub source: Option<Ipv6Net>,
+pub struct Ipv6Only {
     /// Flow label, 20 bits.
     pub flow_label: Option<u32>,
-    /// Kind of fragment.
-    pub fragment: Option<FragmentMatch>,
 }
 
 /// A match on fragments.
@@ -93,111 +131,131 @@ pub(super) fn read_operator(element: &mut Element<'_>) -> Result<Operator, BodyF
     Ok(operator)
 }
 
-impl Ipv4Match {
+impl<F: Family> Default for IpMatch<F> {
+    fn default() -> Self {
+        Self {
+            dscp: None,
+            ecn: None,
+            length: None,
+            ttl: None,
+            protocol: None,
+            destination: None,
+            source: None,
+            fragment: None,
+            own: F::default(),
+        }
+    }
+}
+
+impl<F: Family> IpMatch<F> {
+    /// Whether nothing but addresses is looked at.
+    pub(super) fn is_of_all_traffic(&self) -> bool {
+        *self
+            == Self {
+                source: self.source,
+                destination: self.destination,
+                ..Self::default()
+            }
+    }
+
     pub(super) fn read(mut element: Element<'_>) -> Result<Self, BodyFault> {
+        let [destination, source] = F::ENDS;
+        let fragment = fragment(&mut element)?;
         let found = Self {
             dscp: element.ranged("dscp", 0..=63)?,
             ecn: element.ranged("ecn", 0..=3)?,
             length: element.number("length")?,
             ttl: element.number("ttl")?,
             protocol: element.number("protocol")?,
+            destination: network::<F>(&mut element, destination)?,
+            source: network::<F>(&mut element, source)?,
+            fragment,
+            own: F::read(&mut element, fragment.as_ref())?,
+        };
+        element.finish()?;
+        Ok(found)
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let mut members = Map::new();
+        put(&mut members, "dscp", self.dscp);
+        put(&mut members, "ecn", self.ecn);
+        put(&mut members, "length", self.length);
+        put(&mut members, "ttl", self.ttl);
+        put(&mut members, "protocol", self.protocol);
+        for (name, network) in F::ENDS.into_iter().zip([self.destination, self.source]) {
+            put(
+                &mut members,
+                name,
+                network.map(|network| network.to_string()),
+            );
+        }
+        self.own.write(&mut members);
+        let fragment = self.fragment.map(FragmentMatch::json);
+        put(&mut members, "fragment", fragment);
+        Value::Object(members)
+    }
+}
+
+impl fields::Fields<Ipv4Net> for Ipv4Only {
+    const ENDS: [&'static str; 2] = ["destination-ipv4-network", "source-ipv4-network"];
+
+    fn canonical(network: &Ipv4Net) -> Ipv4Net {
+        network.trunc()
+    }
+
+    fn read(
+        element: &mut Element<'_>,
+        fragment: Option<&FragmentMatch>,
+    ) -> Result<Self, BodyFault> {
+        let found = Self {
             ihl: element.ranged("ihl", 5..=60)?,
             flags: element.leaf("flags", Ipv4Flags::read)?,
             offset: element.ranged("offset", 20..=65_535)?,
             identification: element.number("identification")?,
-            destination: network(&mut element, "destination-ipv4-network", Ipv4Net::trunc)?,
-            source: network(&mut element, "source-ipv4-network", Ipv4Net::trunc)?,
-            fragment: fragment(&mut element)?,
         };
-        if found.flags.is_some() && found.fragment.is_some() {
+        if found.flags.is_some() && fragment.is_some() {
             return Err(element.invalid("flags", "stands beside fragment"));
         }
-        element.finish()?;
         Ok(found)
     }
 
-    pub(super) fn json(&self) -> Value {
-        let mut members = Map::new();
-        put(&mut members, "dscp", self.dscp);
-        put(&mut members, "ecn", self.ecn);
-        put(&mut members, "length", self.length);
-        put(&mut members, "ttl", self.ttl);
-        put(&mut members, "protocol", self.protocol);
-        put(&mut members, "ihl", self.ihl);
-        put(&mut members, "flags", self.flags);
-        put(&mut members, "offset", self.offset);
-        put(&mut members, "identification", self.identification);
-        let text = |network: Option<Ipv4Net>| network.map(|network| network.to_string());
-        put(
-            &mut members,
-            "destination-ipv4-network",
-            text(self.destination),
-        );
-        put(&mut members, "source-ipv4-network", text(self.source));
-        put(
-            &mut members,
-            "fragment",
-            self.fragment.map(FragmentMatch::json),
-        );
-        Value::Object(members)
+    fn write(&self, members: &mut Map<String, Value>) {
+        put(members, "ihl", self.ihl);
+        put(members, "flags", self.flags);
+        put(members, "offset", self.offset);
+        put(members, "identification", self.identification);
     }
 }
 
-impl Ipv6Match {
-    pub(super) fn read(mut element: Element<'_>) -> Result<Self, BodyFault> {
-        let found = Self {
-            dscp: element.ranged("dscp", 0..=63)?,
-            ecn: element.ranged("ecn", 0..=3)?,
-            length: element.number("length")?,
-            ttl: element.number("ttl")?,
-            protocol: element.number("protocol")?,
-            destination: network(&mut element, "destination-ipv6-network", Ipv6Net::trunc)?,
-            source: network(&mut element, "source-ipv6-network", Ipv6Net::trunc)?,
-            flow_label: element.ranged("flow-label", 0..=0xf_ffff)?,
-            fragment: fragment(&mut element)?,
-        };
-        if found
-            .fragment
-            .is_some_and(|fragment| fragment.kind.contains(FragmentType::DF))
-        {
+impl fields::Fields<Ipv6Net> for Ipv6Only {
+    const ENDS: [&'static str; 2] = ["destination-ipv6-network", "source-ipv6-network"];
+
+    fn canonical(network: &Ipv6Net) -> Ipv6Net {
+        network.trunc()
+    }
+
+    fn read(
+        element: &mut Element<'_>,
+        fragment: Option<&FragmentMatch>,
+    ) -> Result<Self, BodyFault> {
+        if fragment.is_some_and(|fragment| fragment.kind.contains(FragmentType::DF)) {
             return Err(element.invalid("fragment", "df does not exist in IPv6"));
         }
-        element.finish()?;
-        Ok(found)
+        Ok(Self {
+            flow_label: element.ranged("flow-label", 0..=0xf_ffff)?,
+        })
     }
 
-    pub(super) fn json(&self) -> Value {
-        let mut members = Map::new();
-        put(&mut members, "dscp", self.dscp);
-        put(&mut members, "ecn", self.ecn);
-        put(&mut members, "length", self.length);
-        put(&mut members, "ttl", self.ttl);
-        put(&mut members, "protocol", self.protocol);
-        let text = |network: Option<Ipv6Net>| network.map(|network| network.to_string());
-        put(
-            &mut members,
-            "destination-ipv6-network",
-            text(self.destination),
-        );
-        put(&mut members, "source-ipv6-network", text(self.source));
-        put(&mut members, "flow-label", self.flow_label);
-        put(
-            &mut members,
-            "fragment",
-            self.fragment.map(FragmentMatch::json),
-        );
-        Value::Object(members)
+    fn write(&self, members: &mut Map<String, Value>) {
+        put(members, "flow-label", self.flow_label);
     }
 }
 
-/// A prefix in its canonical form, without the bits behind it.
-fn network<T: std::str::FromStr>(
-    element: &mut Element<'_>,
-    name: &str,
-    canonical: impl Fn(&T) -> T,
-) -> Result<Option<T>, BodyFault> {
-    let found = element.leaf(name, parsed::<T>)?;
-    Ok(found.as_ref().map(canonical))
+/// A prefix in its canonical form.
+fn network<F: Family>(element: &mut Element<'_>, name: &str) -> Result<Option<F::Net>, BodyFault> {
+    let found = element.leaf(name, parsed::<F::Net>)?;
+    Ok(found.as_ref().map(F::canonical))
 }
 
 fn fragment(element: &mut Element<'_>) -> Result<Option<FragmentMatch>, BodyFault> {

@@ -118,6 +118,17 @@ impl Matches {
         }
     }
 
+    /// Whether nothing but addresses is looked at.
+    #[must_use]
+    pub fn is_of_all_traffic(&self) -> bool {
+        let bare = match &self.l3 {
+            None => true,
+            Some(L3::Ipv4(ipv4)) => ipv4.is_of_all_traffic(),
+            Some(L3::Ipv6(ipv6)) => ipv6.is_of_all_traffic(),
+        };
+        bare && self.l4.is_none()
+    }
+
     pub(super) fn read(mut element: Element<'_>) -> Result<Self, BodyFault> {
         let l3 = match (element.container("ipv4")?, element.container("ipv6")?) {
             (None, None) => None,

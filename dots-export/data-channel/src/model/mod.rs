@@ -5,6 +5,7 @@
 //! node is a [`BodyFault`] that says where. Answers of a peer are read with unknown members skipped. Identities are
 //! accepted with and without the name of their module, as RFC 8783 prints them without; they are written with it.
 
+mod accepting;
 mod acl;
 mod alias;
 mod bits;
@@ -19,6 +20,7 @@ mod names;
 mod port_match;
 mod rate;
 
+pub(crate) use accepting::accepting;
 pub use acl::{Ace, Acl, AclType, Acls, Actions, Forwarding};
 pub use alias::{Alias, Aliases};
 pub use bits::{FragmentType, Ipv4Flags, Operator, TcpFlags};
@@ -26,7 +28,7 @@ pub use capabilities::{AddressFamily, Capabilities, Supported};
 pub use client::Registration;
 pub use element::{BodyFault, FaultKind, Source};
 pub use entry::{AclEntry, AclState, AliasEntry, Matched};
-pub use ip_match::{FragmentMatch, Ipv4Match, Ipv6Match};
+pub use ip_match::{Family, FragmentMatch, IpMatch, Ipv4Match, Ipv4Only, Ipv6Match, Ipv6Only};
 pub use mapping::{AttackMapping, Vendor, VendorMapping};
 pub use matches::{FlagsBitmask, IcmpMatch, L3, L4, Matches, TcpMatch, UdpMatch};
 pub use names::uri_host;

@@ -46,7 +46,8 @@ impl Assembly {
         let etag = message.option(option::ETAG).map(<[u8]>::to_vec);
         if self.octets.is_empty() {
             self.etag = etag;
-        } else if self.etag != etag {
+        } else if etag.is_some() && self.etag != etag {
+            // A server that leaves it out (libcoap does) answers the request, which names it (RFC 9132 §4.4.2).
             return self.restart(block);
         }
         if block.offset() != self.octets.len() {
@@ -119,6 +120,17 @@ mod tests {
             assembly.handle_response(&block(1, false, 1, &[2; 3])),
             Step::Whole(whole)
         );
+    }
+
+    #[test]
+    fn a_block_without_the_etag_that_it_was_asked_for_by_is_taken() {
+        let mut assembly = Assembly::default();
+        let first = assembly.handle_response(&block(0, true, 1, &[1; 16]));
+        assert_eq!(first, Step::More);
+        let mut second = block(1, false, 1, &[2; 3]);
+        second.options.retain(|(number, _)| *number != option::ETAG);
+        let whole = [&[1; 16][..], &[2; 3]].concat();
+        assert_eq!(assembly.handle_response(&second), Step::Whole(whole));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A program of the operator's that filters: run for each change, the message on its standard input.
 
+use weir_process::{ProcessError, ProcessLimits, run};
+
 use super::external::{Carrier, CarrierError};
-use super::process::{ProcessError, ProcessLimits, run};
 use super::settings::CommandSettings;
 
 /// Octets that the program may answer with.

@@ -6,14 +6,13 @@ mod message;
 mod meter;
 mod nftables;
 mod probe;
-mod process;
 mod settings;
 mod several;
 mod webhook;
 mod worker;
 
 use std::collections::VecDeque;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use weir_dots_proto::body::{MitigationStatus, Scope};
 
@@ -48,6 +47,30 @@ pub trait Mitigator: Send {
 
     /// The next report since the last poll; `None` until something new was measured. Polled a few times a second.
     fn poll_report(&mut self) -> Option<MitigatorReport>;
+
+    /// What its back ends have done so far, where they count it.
+    fn figures(&self) -> Vec<MitigatorFigures> {
+        Vec::new()
+    }
+}
+
+/// What a back end has done since it began.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct MitigatorFigures {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Mitigations that it was told to filter, or to filter by another scope.
+    pub applied: u64,
+    /// Mitigations that it was told to end.
+    pub withdrawn: u64,
+    /// Mitigations that it was not able to filter, each time that it said so anew.
+    pub failed: u64,
+    /// Mitigations that it was not told of, because it had too many or was gone.
+    pub refused: u64,
+    /// Mitigations that it holds.
+    pub held: u64,
+    /// Time that it took.
+    pub busy: Duration,
 }
 
 /// What a mitigator measured of one mitigation.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use weir_dots_proto::body::{MitigationStatus, Scope};
 
-use super::{MitigationId, Mitigator, MitigatorReport};
+use super::{MitigationId, Mitigator, MitigatorFigures, MitigatorReport};
 
 /// Hands each mitigation to all back ends, and merges what they report: what they drop is added up, since none sees what
 /// another one has dropped, and the best status holds: one that drops stands in for one that fails.
@@ -60,6 +60,11 @@ impl Mitigator for Several {
         for backend in &mut self.backends {
             backend.withdraw(id);
         }
+    }
+
+    fn figures(&self) -> Vec<MitigatorFigures> {
+        let all = self.backends.iter();
+        all.flat_map(|backend| backend.figures()).collect()
     }
 
     fn poll_report(&mut self) -> Option<MitigatorReport> {

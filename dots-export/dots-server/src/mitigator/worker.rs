@@ -6,9 +6,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use weir_dots_proto::body::Scope;
+use weir_dots_proto::body::{MitigationStatus, Scope};
 
-use super::{MitigationId, Mitigator, MitigatorReport};
+use super::{MitigationId, Mitigator, MitigatorFigures, MitigatorReport};
 
 /// Mitigations that one back end holds; what is beyond is reported as exceeding its capability.
 const MAX_MITIGATIONS: usize = 10_000;
@@ -65,7 +65,9 @@ struct Mailbox {
     taken: BTreeSet<MitigationId>,
     /// The newest of each mitigation.
     reports: BTreeMap<MitigationId, MitigatorReport>,
-    refused: u64,
+    /// Mitigations that the back end is not able to filter, by its last word.
+    failing: BTreeSet<MitigationId>,
+    figures: MitigatorFigures,
     closing: bool,
     ended: bool,
 }
@@ -94,14 +96,14 @@ impl Mitigator for Worker {
             self.shared.bell.notify_all();
             return;
         }
-        mailbox.refused += 1;
+        mailbox.figures.refused += 1;
         if mailbox.reports.len() < 2 * MAX_MITIGATIONS {
             mailbox.reports.insert(id, MitigatorReport::unable(id));
         }
         tracing::error!(
             mitigator = self.name,
             id = id.0,
-            refused = mailbox.refused,
+            refused = mailbox.figures.refused,
             dead = mailbox.ended,
             "a mitigation is not handed to the back end: it has too many, or has ended"
         );
@@ -116,6 +118,15 @@ impl Mitigator for Worker {
             mailbox.wanted.remove(&id);
         }
         self.shared.bell.notify_all();
+    }
+
+    fn figures(&self) -> Vec<MitigatorFigures> {
+        let mailbox = self.shared.lock();
+        vec![MitigatorFigures {
+            name: self.name.clone(),
+            held: mailbox.taken.len() as u64,
+            ..mailbox.figures.clone()
+        }]
     }
 
     fn poll_report(&mut self) -> Option<MitigatorReport> {
@@ -159,13 +170,29 @@ impl Mailbox {
             .partition(|(_, scope)| scope.is_some());
         for (id, _) in &withdrawn {
             self.taken.remove(id);
+            self.failing.remove(id);
         }
+        self.figures.applied += applied.len() as u64;
+        self.figures.withdrawn += withdrawn.len() as u64;
         self.taken.extend(applied.iter().map(|(id, _)| *id));
         let applied = applied
             .into_iter()
             .filter_map(|(id, scope)| Some(Change::Apply(id, Box::new(scope?))));
         let withdrawn = withdrawn.into_iter().map(|(id, _)| Change::Withdraw(id));
         applied.chain(withdrawn).collect()
+    }
+
+    /// Takes in a report, unless it comes too late.
+    fn note_report(&mut self, report: MitigatorReport) {
+        if !self.is_awaited(report.id) {
+            return;
+        }
+        if report.status == MitigationStatus::AttackExceededCapability {
+            self.figures.failed += u64::from(self.failing.insert(report.id));
+        } else {
+            self.failing.remove(&report.id);
+        }
+        self.reports.insert(report.id, report);
     }
 
     fn is_awaited(&self, id: MitigationId) -> bool {
@@ -199,10 +226,9 @@ impl Shared {
                 backend.work(now);
             }
             let mut mailbox = self.lock();
+            mailbox.figures.busy += now.elapsed();
             while let Some(report) = backend.poll_report() {
-                if mailbox.is_awaited(report.id) {
-                    mailbox.reports.insert(report.id, report);
-                }
+                mailbox.note_report(report);
             }
         }
         let now = Instant::now();
@@ -243,8 +269,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
     use std::sync::mpsc::{Receiver, Sender, channel};
-
-    use weir_dots_proto::body::MitigationStatus;
 
     use super::*;
 

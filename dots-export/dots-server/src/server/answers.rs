@@ -53,17 +53,21 @@ impl Server {
                 self.answer_mitigate(now, (&name, &prefixes), &cuid, mid, asked)
             }
             Resource::Telemetry { cuid, tmid } => {
+                let body = asked.body;
                 let asked = telemetry::Asked {
                     method: asked.method,
                     cuid: &cuid,
                     tmid,
-                    body: asked.body.as_ref(),
+                    body: body.as_ref(),
                 };
-                let most = self.policy.max_telemetry;
-                Some(
-                    self.telemetry
-                        .answer(&asked, &prefixes, &self.registry, most),
-                )
+                let (most, is_put) = (self.policy.max_telemetry, asked.method == Method::Put);
+                let response = self
+                    .telemetry
+                    .answer(&asked, &prefixes, &self.registry, most);
+                if is_put && response.code.is_success() {
+                    self.look_into_telemetry(now, (&name, &cuid), body.as_ref());
+                }
+                Some(response)
             }
             Resource::TelemetrySetup { cuid, tsid } => {
                 let most = self.policy.max_telemetry;
@@ -247,20 +251,22 @@ impl Server {
             Ok(wanted) => wanted,
             Err(refused) => return Some(*refused),
         };
-        let switches = wanted.scope.acl_list.clone();
         let outcome = if asked.if_match {
             let key = (cuid.clone(), mid);
             self.registry
                 .efficacy(now, &key, &wanted.scope, &self.policy)
+        } else if let Some(refused) = self.registry.refusal(now, &wanted, &self.policy) {
+            refused
+        } else if let Some(failed) = self.switch_filters((client, cuid), mid, &wanted.scope) {
+            return Some(failed);
         } else {
             self.registry
                 .put(now, wanted, &self.policy, self.mitigator.as_mut())
         };
+        if matches!(outcome, Outcome::Answer(Code::CREATED, _)) {
+            self.look_into_hints(now, (client, cuid), mid);
+        }
         match outcome {
-            Outcome::Answer(Code::CREATED, body) => Some(
-                self.switch_filters(now, (client, cuid), mid, &switches)
-                    .unwrap_or_else(|| Response::with_body(Code::CREATED, body.to_json())),
-            ),
             Outcome::Answer(code, body) => Some(Response::with_body(code, body.to_json())),
             Outcome::Changed => Some(Response::new(Code::CHANGED)),
             Outcome::Refused(code, text) => Some(Response::error(code, text)),
@@ -268,15 +274,16 @@ impl Server {
         }
     }
 
-    /// Throws the switches of a new request (RFC 9133 §3.2.1). The answer where one fails: the client asks again without them.
+    /// Throws the switches of a new request that would be granted (RFC 9133 §3.2.1). The answer where one fails: what stood before
+    /// the request stands on, and the client asks again without them.
     fn switch_filters(
         &mut self,
-        now: Instant,
         (client, cuid): (&str, &Cuid),
         mid: Mid,
-        switches: &[AclActivation],
+        scope: &Scope,
     ) -> Option<Response> {
-        let failed: Vec<AclActivation> = switches
+        let failed: Vec<AclActivation> = scope
+            .acl_list
             .iter()
             .filter(|switch| !self.data.switch_filter(client, cuid, switch))
             .cloned()
@@ -284,7 +291,6 @@ impl Server {
         if failed.is_empty() {
             return None;
         }
-        self.registry.delete(now, &(cuid.clone(), mid));
         let scope = Scope {
             mid: Some(mid),
             acl_list: failed,
@@ -364,15 +370,13 @@ impl Server {
     }
 }
 
-/// What the mitigator drops is the attack traffic that it sees (RFC 9244 §9.2), in the units of a rate now.
-pub(super) fn add_telemetry(scope: &mut Scope) {
+/// What the mitigator drops now, octets and packets per second, is the attack traffic that it sees (RFC 9244 §9.2).
+pub(super) fn add_telemetry(scope: &mut Scope, (octets, packets): (u64, u64)) {
     let gauges = |value: u64| Gauges {
         current_g: Some(value),
         ..Gauges::default()
     };
-    if let (Some(octets), Some(packets)) = (scope.bps_dropped, scope.pps_dropped)
-        && octets > 0
-    {
+    if octets > 0 {
         scope.total_attack_traffic = vec![
             Traffic::in_bits(&gauges(octets.saturating_mul(8))),
             Traffic::in_packets(&gauges(packets)),

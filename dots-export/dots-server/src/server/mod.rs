@@ -26,7 +26,7 @@ use crate::saved::{Changed, Epoch};
 use crate::session_config::SessionConfig;
 use crate::setup::Setup;
 use crate::telemetry::TelemetryStore;
-use crate::{DataChannel, Mitigator, ServerPolicy};
+use crate::{DataChannel, Mitigator, MitigatorFigures, ServerPolicy};
 use notices::Observed;
 use presence::Presence;
 
@@ -45,7 +45,7 @@ const RETRY_AFTER: u32 = 60;
 pub struct Server {
     policy: ServerPolicy,
     mitigator: Box<dyn Mitigator>,
-    data: Box<dyn DataChannel>,
+    pub(crate) data: Box<dyn DataChannel>,
     sessions: HashMap<SessionId, Peer>,
     /// When sessions want to be woken: the same instants twice, by session and in their order.
     due_of: HashMap<SessionId, Instant>,
@@ -53,7 +53,7 @@ pub struct Server {
     presence: Presence,
     /// Who observes anything of a client's.
     observers: BTreeMap<Cuid, BTreeSet<SessionId>>,
-    registry: Registry,
+    pub(crate) registry: Registry,
     names: Names,
     /// Requests whose names are being looked up.
     waiting: Vec<Waiting>,
@@ -84,6 +84,8 @@ struct Peer {
     observed: Observed,
     config: SessionConfig,
     parameters: SessionParameters,
+    /// When its client said something last.
+    heard_at: Option<Instant>,
 }
 
 /// A request that waits for addresses.
@@ -162,9 +164,12 @@ impl Server {
         session.handle_connected(now);
         let name = client.map(|(name, _)| name);
         let most = self.policy.max_sessions_per_client;
-        if let Some(oldest) = self.presence.add(name, id, most) {
-            tracing::warn!(names = ?peer.names, most, "too many sessions of a client: the oldest is closed");
-            self.closes.push_back(oldest);
+        let sessions = &self.sessions;
+        let heard_at = |other: SessionId| sessions.get(&other).and_then(|peer| peer.heard_at);
+        let idle = self.presence.add(now, name, id, most, heard_at);
+        if let Some(idle) = idle {
+            tracing::warn!(names = ?peer.names, most, "too many sessions of a client: the most idle is closed");
+            self.closes.push_back(idle);
         }
         let peer = Peer {
             session,
@@ -172,6 +177,7 @@ impl Server {
             observed: Observed::new(now),
             config: SessionConfig::default(),
             parameters,
+            heard_at: None,
         };
         self.sessions.insert(id, peer);
         self.reschedule(id);
@@ -180,6 +186,7 @@ impl Server {
     /// Application data of a session.
     pub fn handle_data(&mut self, now: Instant, id: SessionId, data: &[u8]) {
         if let Some(peer) = self.sessions.get_mut(&id) {
+            peer.heard_at = Some(now);
             peer.session.handle_datagram(now, data);
         }
         self.handle_events(now, id);
@@ -294,6 +301,12 @@ impl Server {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// What the mitigator's back ends have done so far.
+    #[must_use]
+    pub fn mitigator_figures(&self) -> Vec<MitigatorFigures> {
+        self.mitigator.figures()
     }
 
     /// Telemetry that gave way to newer because a client had too much of it.
@@ -428,6 +441,22 @@ impl Server {
         }
     }
 
+    /// Closes a session on which its client has never said anything while it speaks on another one.
+    fn close_if_left_behind(&mut self, id: SessionId) {
+        let unheard = |id: &SessionId| {
+            let peer = self.sessions.get(id);
+            peer.is_some_and(|peer| peer.heard_at.is_none())
+        };
+        let client = self.sessions.get(&id).and_then(|peer| peer.client.as_ref());
+        let Some((name, _)) = client.filter(|_| unheard(&id)) else {
+            return;
+        };
+        if self.presence.of(name).any(|other| !unheard(&other)) {
+            tracing::debug!(client = &**name, "a session that was left behind is closed");
+            self.closes.push_back(id);
+        }
+    }
+
     /// RFC 9132 §4.7: the server triggers what the client has preconfigured.
     fn handle_signal_lost(&mut self, now: Instant, name: &Arc<str>) {
         let cuids: Vec<Cuid> = self
@@ -452,6 +481,9 @@ impl Server {
                 self.registry.handle_report(now, &report);
             }
             self.configure(now);
+        }
+        while let Some(id) = self.presence.poll_unheard(now) {
+            self.close_if_left_behind(id);
         }
         while let Some(name) = self.presence.poll_lost(now) {
             tracing::info!(client = &*name, "a client has no session any more");
@@ -577,7 +609,10 @@ impl Server {
                 let telemetry = self.wants_server_telemetry(cuid);
                 let mut held = self.registry.shown(now, cuid, *mid);
                 if telemetry {
-                    held.iter_mut().for_each(answers::add_telemetry);
+                    for scope in &mut held {
+                        let drops = scope.mid.and_then(|mid| self.registry.drops(cuid, mid));
+                        answers::add_telemetry(scope, drops.unwrap_or_default());
+                    }
                 }
                 let scope: Vec<Scope> = last
                     .into_iter()

@@ -7,11 +7,17 @@ use std::time::{Duration, Instant};
 use weir_dots_proto::SessionParameters;
 use weir_dtls::SessionId;
 
+/// A session on which its client says nothing for this long after the handshake, while it speaks on another one, was left behind by
+/// a client that tried several ways at once (RFC 9132 §4.3).
+const UNHEARD: Duration = Duration::from_secs(60);
+
 /// The sessions of all clients.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     clients: BTreeMap<Arc<str>, Sessions>,
     strangers: VecDeque<SessionId>,
+    /// Sessions that have said nothing since their handshake, and until when they have time to.
+    unheard: VecDeque<(Instant, SessionId)>,
 }
 
 #[derive(Debug, Default)]
@@ -23,13 +29,18 @@ struct Sessions {
 }
 
 impl Presence {
-    /// A session of a client, or of a stranger. Gives the session that has to make room for it.
+    /// A session of a client, or of a stranger. Gives the session that has to make room for it: the one that was heard least
+    /// recently, by `heard_at`, and of those that were never heard the oldest. So a client that comes back over and over from new
+    /// addresses, or tries several handshakes at once, does not push out the session on which it speaks.
     pub(super) fn add(
         &mut self,
+        now: Instant,
         client: Option<&Arc<str>>,
         session: SessionId,
         most: usize,
+        heard_at: impl Fn(SessionId) -> Option<Instant>,
     ) -> Option<SessionId> {
+        self.unheard.push_back((now + UNHEARD, session));
         let all = match client {
             Some(name) => {
                 let sessions = self.clients.entry(Arc::clone(name)).or_default();
@@ -38,8 +49,18 @@ impl Presence {
             }
             None => &mut self.strangers,
         };
+        let room = all.len() < most;
+        let idle = (0..all.len()).min_by_key(|index| all.get(*index).copied().and_then(&heard_at));
+        let gives_way = idle.filter(|_| !room).and_then(|index| all.remove(index));
         all.push_back(session);
-        (all.len() > most).then(|| all.pop_front()).flatten()
+        gives_way
+    }
+
+    /// The next session whose time to say something is over.
+    pub(super) fn poll_unheard(&mut self, now: Instant) -> Option<SessionId> {
+        let due = self.unheard.front().is_some_and(|(at, _)| *at <= now);
+        due.then(|| self.unheard.pop_front().map(|(_, session)| session))
+            .flatten()
     }
 
     /// A session is gone; with the last one that is `heard` a client's signal is about to be lost.
@@ -80,7 +101,9 @@ impl Presence {
 
     /// When the next client is lost.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.clients.values().filter_map(|one| one.lost_at).min()
+        let lost = self.clients.values().filter_map(|one| one.lost_at);
+        let unheard = self.unheard.front().map(|(at, _)| *at);
+        lost.chain(unheard).min()
     }
 
     /// The next client that has not come back in time.
@@ -105,5 +128,43 @@ fn silence(parameters: &SessionParameters) -> Duration {
         counted(&SessionParameters::default())
     } else {
         span
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_that_was_heard_least_recently_makes_room() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut presence = Presence::default();
+        let client: Arc<str> = "a".into();
+        // The oldest is the one on which the client speaks; 2 has never been heard.
+        let heard = |session: SessionId| match session.0 {
+            1 => Some(at(50)),
+            3 => Some(at(20)),
+            _ => None,
+        };
+        let mut add = |id: u64| presence.add(at(60), Some(&client), SessionId(id), 3, heard);
+        for id in 1..=3 {
+            assert_eq!(add(id), None);
+        }
+        assert_eq!(add(4), Some(SessionId(2)));
+        assert_eq!(add(5), Some(SessionId(4)), "never heard, and older");
+        let left: Vec<u64> = presence.of(&client).map(|session| session.0).collect();
+        assert_eq!(left, [1, 3, 5]);
+    }
+
+    #[test]
+    fn sessions_have_some_time_to_say_something() {
+        let began = Instant::now();
+        let mut presence = Presence::default();
+        presence.add(began, None, SessionId(7), 3, |_| None);
+        assert_eq!(presence.poll_timeout(), Some(began + UNHEARD));
+        assert_eq!(presence.poll_unheard(began), None);
+        assert_eq!(presence.poll_unheard(began + UNHEARD), Some(SessionId(7)));
+        assert_eq!(presence.poll_timeout(), None);
     }
 }

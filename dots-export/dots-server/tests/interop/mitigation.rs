@@ -454,9 +454,73 @@ fn row_12_filter_control() {
         &mut world,
         "12.6 without",
         client,
-        &request(6, 10, &[], none),
+        &request(6, 10, &[], none.clone()),
         Code::CREATED,
     );
+    step(
+        &mut world,
+        "12.7 the same with a switch that fails",
+        client,
+        &request(7, 10, &["broken"], none),
+        Code::SERVICE_UNAVAILABLE,
+    );
+    let stands = step(
+        &mut world,
+        "12.8 what stood stands",
+        client,
+        &get(&mid(CUID, 6)),
+        Code::CONTENT,
+    );
+    let status = &scopes(stands.body.as_ref())[0]["status"];
+    assert_eq!(status, "attack-mitigation-in-progress", "12.8");
+}
+
+#[test]
+fn row_12_an_accept_list_lets_the_attack_through() {
+    let mut world = World::new(121, LOSS);
+    let client = world.connect("weir-lab");
+    let asked = scope(json!({"target-prefix": ["203.0.113.7/32"], "lifetime": 600}));
+    step(
+        &mut world,
+        "12.9",
+        client,
+        &put(&mid(CUID, 1), asked),
+        Code::CREATED,
+    );
+    let told = |spoofed: bool| {
+        let talker = json!({"source-prefix": "198.51.100.9/32", "spoofed-status": spoofed,
+            "total-attack-traffic": [{"unit": "megabit-ps", "mid-percentile-g": "900"}]});
+        let item = json!({"target": {"mid-list": [1], "target-prefix": ["203.0.113.7/32"]},
+            "attack-detail": [{"vendor-id": 32473, "attack-id": 16,
+                "top-talker": {"talker": [talker]}}]});
+        let body = json!({"ietf-dots-telemetry:telemetry": {"pre-or-ongoing-mitigation": [item]}});
+        put(&format!("tm/{CUID}/tmid=1"), body)
+    };
+    let conflict = |world: &mut World, name: &str| {
+        let shown = step(world, name, client, &get(&mid(CUID, 1)), Code::CONTENT);
+        scopes(shown.body.as_ref())[0]["conflict-information"].clone()
+    };
+    step(
+        &mut world,
+        "12.10 forged",
+        client,
+        &told(true),
+        Code::CHANGED,
+    );
+    assert!(conflict(&mut world, "12.11").is_null());
+    step(
+        &mut world,
+        "12.12 real",
+        client,
+        &told(false),
+        Code::CHANGED,
+    );
+    let found = conflict(&mut world, "12.13");
+    assert_eq!(
+        found["conflict-cause"], "conflict-with-acceptlist",
+        "{found}"
+    );
+    assert_eq!(found["conflict-scope"]["acl-list"][0]["acl-name"], "good");
 }
 
 #[test]

@@ -77,6 +77,19 @@ impl DataChannel for Shared {
             .insert(activation.acl_name.clone(), switched);
         activation.acl_name != "broken"
     }
+
+    /// `good` accepts 198.51.100.0/24.
+    fn accepting(
+        &self,
+        _client: &str,
+        _cuid: &Cuid,
+        sources: &[ipnet::IpNet],
+        _targets: &[ipnet::IpNet],
+    ) -> Vec<String> {
+        let good: ipnet::IpNet = "198.51.100.0/24".parse().unwrap();
+        let accepts = sources.iter().any(|source| good.contains(source));
+        accepts.then(|| "good".to_owned()).into_iter().collect()
+    }
 }
 
 struct Link {

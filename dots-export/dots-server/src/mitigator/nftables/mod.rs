@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use weir_dots_proto::body::Scope;
+use weir_process::{ProcessError, ProcessLimits, run};
 
 use super::meter::Meter;
-use super::process::{ProcessError, ProcessLimits, run};
 use super::settings::NftablesSettings;
 use super::worker::{Backend, Change};
 use super::{MitigationId, MitigatorReport};

@@ -1,4 +1,6 @@
-//! A program that runs within bounds.
+//! Runs a program within bounds: of time, of what it writes, and with all that it starts.
+//!
+//! For the programs that a DOTS server works with: `nft`, and an operator's own.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -18,41 +20,74 @@ const GLANCE: Duration = Duration::from_millis(10);
 
 /// How much a program may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ProcessLimits {
+pub struct ProcessLimits {
     /// From start to end.
-    pub(crate) time: Duration,
+    pub time: Duration,
     /// Octets of standard output.
-    pub(crate) output: usize,
+    pub output: usize,
 }
 
 /// Why a program is of no use.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProcessError {
+#[non_exhaustive]
+pub enum ProcessError {
+    /// It does not run.
     #[error("cannot run `{program}`: {source}")]
-    Start { program: String, source: io::Error },
+    Start {
+        /// Which program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It took too long.
     #[error("`{program}` was killed: it took more than {} ms", .limit.as_millis())]
-    Time { program: String, limit: Duration },
+    Time {
+        /// Which program.
+        program: String,
+        /// How long it had.
+        limit: Duration,
+    },
+    /// It wrote too much.
     #[error("`{program}` was killed: it wrote more than {limit} octets")]
-    Output { program: String, limit: usize },
+    Output {
+        /// Which program.
+        program: String,
+        /// How many octets it had.
+        limit: usize,
+    },
+    /// It cannot be talked to.
     #[error("`{program}`: {source}")]
-    Pipe { program: String, source: io::Error },
+    Pipe {
+        /// Which program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody has killed it.
     #[error("`{program}` ended by signal {signal}: {complaint}")]
     Signal {
+        /// Which program.
         program: String,
+        /// The signal's number.
         signal: i32,
+        /// What it had said on standard error, up to 2,048 octets.
         complaint: String,
     },
+    /// It refuses.
     #[error("`{program}` ended with {code}: {complaint}")]
     Code {
+        /// Which program.
         program: String,
+        /// Its exit status.
         code: i32,
+        /// What it has said on standard error, up to 2,048 octets.
         complaint: String,
     },
 }
 
 /// Runs a program with its arguments, gives it `input` and returns its output. It gets a process group of its own, which is
 /// killed as a whole where it exceeds its limits. What it leaves in the background keeps running.
-pub(crate) fn run(
+pub fn run(
     command: &[String],
     input: &[u8],
     limits: ProcessLimits,

@@ -1,6 +1,6 @@
-//! `[[upstream]]` and `[[policy]]`: what the file may say, and the checked form of it.
+//! `[[upstream]]`: a DOTS server, how it is reached, and what it may be told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weir_attack_event::Severity;
-use weir_dots_proto::body::{ConfigParameters, Lifetime, SignalConfig, Tunable};
+use weir_dots_proto::body::{ConfigParameters, SignalConfig, Tunable};
 use weir_dtls::{CredentialFiles, Credentials, DtlsError, OwnFiles};
-use weir_flow_record::Period;
+use weir_flow_record::{Period, Vector};
 
+use super::Faults;
 use crate::discovery::{DiscoverySettings, ResolverSettings, read_domain, read_resolver};
 
 /// Port of the signal channel where a server states none (RFC 9132 §3).
@@ -43,28 +43,16 @@ pub enum Share {
     Setup,
 }
 
-/// Who asks for mitigation.
+/// When an accept list is in force.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RequestMode {
-    /// Weir does, when an attack is detected.
+#[serde(rename_all = "kebab-case")]
+pub enum AcceptListWhen {
+    /// It is installed so that it applies while a mitigation stands (RFC 8783 `activate-when-mitigating`).
     #[default]
-    Automatic,
-    /// Weir does, once an operator has confirmed.
-    Confirm,
-    /// Nobody: telemetry only, the upstream decides.
-    Never,
-}
-
-/// How the upstreams of a policy are asked.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Order {
-    /// One after another: the next where one refuses, does not answer, or cannot do enough.
-    #[default]
-    Fallback,
-    /// All at the same time, as RFC 9284 §5 wants it of provider-independent prefixes.
-    Parallel,
+    Mitigating,
+    /// It is installed switched off; the signal channel switches it on once a mitigation stands (RFC 9133), for servers that
+    /// hold a filter ready only when they are told to.
+    Switched,
 }
 
 /// `[[upstream]]`: a DOTS server.
@@ -117,10 +105,17 @@ pub struct UpstreamConfig {
     /// channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accept_list: Option<PathBuf>,
+    /// What becomes of the accept list in peace.
+    pub accept_list_when: AcceptListWhen,
+    /// Kinds of attack, by the names of the catalogue, against which a filter is installed in peace, switched off: the signal
+    /// channel switches it on once a mitigation of such an attack stands (RFC 9133). Needs the data channel.
+    pub prepared_filters: Vec<Vector>,
     /// Prefixes that this provider assigned: only targets within them concern it (RFC 9284). Empty: any.
     pub prefixes: Vec<IpNet>,
     /// What it may be told.
     pub share: Vec<Share>,
+    /// Whether it is asked to tell of attacks that it sees on our zones (RFC 9244 §8.3).
+    pub subscribe: bool,
     /// Heartbeats to negotiate; absent: those of RFC 9132.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionConfig>,
@@ -146,8 +141,11 @@ impl Default for UpstreamConfig {
             interface: None,
             data_channel: String::new(),
             accept_list: None,
+            accept_list_when: AcceptListWhen::default(),
+            prepared_filters: Vec::new(),
             prefixes: Vec::new(),
             share: vec![Share::Mitigation, Share::Telemetry, Share::Setup],
+            subscribe: false,
             session: None,
         }
     }
@@ -213,70 +211,6 @@ impl SessionConfig {
     }
 }
 
-/// `[[policy]]`: what is done about the attacks on the zones that name it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PolicyConfig {
-    /// Name, by which zones choose it.
-    pub name: String,
-    /// Upstreams in the order in which they are asked. Empty: all, in the order of the file.
-    pub upstreams: Vec<String>,
-    /// Whether they are asked one after another or all at once.
-    pub order: Order,
-    /// Attacks below it are told to nobody.
-    pub minimum_severity: Severity,
-    /// Who asks.
-    pub request: RequestMode,
-    /// Lifetime that is asked for, in whole seconds.
-    pub lifetime: Period,
-    /// Least time between two telemetry messages on one attack, save for its start and its end.
-    pub telemetry_interval: Period,
-    /// Prefixes for which nothing is ever asked.
-    pub never: Vec<IpNet>,
-    /// Shortest prefix lengths that are asked for: IPv4, IPv6.
-    pub max_prefix: [u8; 2],
-    /// Most mitigations that are asked for at once.
-    pub max_requests: usize,
-    /// Most requests, wider scopes and other upstreams included, within a minute.
-    pub max_requests_per_minute: usize,
-    /// A mitigation that drops nothing for this long while the attack goes on has no effect: the next upstream is asked too.
-    pub effect_after: Period,
-    /// When all upstreams were tried in vain, they are tried again after this.
-    pub retry_after: Period,
-    /// Time between two words to an upstream on how well its mitigation works; `0s`: none.
-    pub efficacy_interval: Period,
-}
-
-impl Default for PolicyConfig {
-    fn default() -> Self {
-        Self {
-            name: "default".to_owned(),
-            upstreams: Vec::new(),
-            order: Order::Fallback,
-            minimum_severity: Severity::Medium,
-            request: RequestMode::Automatic,
-            lifetime: Period(Duration::from_secs(3600)),
-            telemetry_interval: Period(Duration::from_secs(10)),
-            never: Vec::new(),
-            max_prefix: [24, 48],
-            max_requests: 100,
-            max_requests_per_minute: 60,
-            effect_after: Period(Duration::from_secs(120)),
-            retry_after: Period(Duration::from_secs(60)),
-            efficacy_interval: Period(Duration::from_secs(60)),
-        }
-    }
-}
-
-/// A mistake in the configuration.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fault {
-    /// Where, as `upstream[0].server`.
-    pub path: String,
-    /// What is wrong.
-    pub message: String,
-}
-
 /// A checked upstream.
 #[derive(Clone, PartialEq, Debug)]
 pub struct UpstreamSettings {
@@ -302,8 +236,14 @@ pub struct UpstreamSettings {
     pub data_channel: Option<String>,
     /// File of sources that are known to be good.
     pub accept_list: Option<PathBuf>,
+    /// What becomes of them in peace.
+    pub accept_list_when: AcceptListWhen,
+    /// Kinds of attack against which a filter is installed, switched off.
+    pub prepared_filters: BTreeSet<Vector>,
     /// Where its addresses, ports and data channel come from, if from the DNS.
     pub discovery: Option<DiscoverySettings>,
+    /// Whether it is asked to tell of attacks that it sees.
+    pub subscribe: bool,
     /// Session configuration to negotiate.
     pub session: Option<SignalConfig>,
     files: CredentialFiles,
@@ -341,152 +281,7 @@ impl UpstreamSettings {
     }
 }
 
-/// A checked policy.
-#[derive(Clone, PartialEq, Debug)]
-pub struct PolicySettings {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Upstreams in the order in which they are asked.
-    pub upstreams: Vec<Arc<str>>,
-    /// Attacks below it are told to nobody.
-    pub minimum_severity: Severity,
-    /// Who asks.
-    pub request: RequestMode,
-    /// Lifetime that is asked for.
-    pub lifetime: Lifetime,
-    /// Least time between two telemetry messages on one attack, save for its start and its end.
-    pub telemetry_interval: Duration,
-    /// Prefixes for which nothing is ever asked.
-    pub never: Vec<IpNet>,
-    /// Shortest prefix length that is asked for, IPv4.
-    pub max_prefix_v4: u8,
-    /// Shortest prefix length that is asked for, IPv6.
-    pub max_prefix_v6: u8,
-    /// Most mitigations that are asked for at once.
-    pub max_requests: usize,
-    /// Most requests within a minute.
-    pub max_requests_per_minute: usize,
-    /// How long a mitigation may drop nothing.
-    pub effect_after: Duration,
-    /// Time until all upstreams are tried again.
-    pub retry_after: Duration,
-    /// Time between two efficacy updates; zero: none.
-    pub efficacy_interval: Duration,
-    /// Whether upstreams are asked one after another.
-    pub order: Order,
-}
-
-impl PolicySettings {
-    /// Upstreams that are asked at the same time, each with those that follow it if it does not help.
-    #[must_use]
-    pub fn lanes(&self) -> Vec<Vec<Arc<str>>> {
-        match self.order {
-            Order::Fallback => vec![self.upstreams.clone()],
-            Order::Parallel => self.upstreams.iter().map(|one| vec![one.clone()]).collect(),
-        }
-    }
-}
-
-/// What [`check`] found good.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct ExportSettings {
-    upstreams: Vec<UpstreamSettings>,
-    policies: BTreeMap<Arc<str>, Arc<PolicySettings>>,
-    zones: BTreeMap<Arc<str>, Arc<PolicySettings>>,
-}
-
-impl ExportSettings {
-    /// All upstreams, in the order of the file.
-    #[must_use]
-    pub fn upstreams(&self) -> &[UpstreamSettings] {
-        &self.upstreams
-    }
-
-    /// The upstream of that name.
-    #[must_use]
-    pub fn upstream(&self, name: &str) -> Option<&UpstreamSettings> {
-        self.upstreams.iter().find(|one| &*one.name == name)
-    }
-
-    /// The least `telemetry_interval` of all policies; 10 s where there is none.
-    #[must_use]
-    pub fn telemetry_interval(&self) -> Duration {
-        let intervals = self.policies.values().map(|one| one.telemetry_interval);
-        intervals.min().unwrap_or(Duration::from_secs(10))
-    }
-
-    /// The policy of that name.
-    #[must_use]
-    pub fn policy(&self, name: &str) -> Option<&Arc<PolicySettings>> {
-        self.policies.get(name)
-    }
-
-    /// The policy of a zone; `None`: its attacks are reported and nothing else.
-    #[must_use]
-    pub fn policy_of_zone(&self, zone: &str) -> Option<&Arc<PolicySettings>> {
-        self.zones.get(zone)
-    }
-}
-
-/// Checks the tables of one file; `zones` are the names of its zones with the policies they choose. It opens no file.
-pub fn check(
-    upstreams: &[UpstreamConfig],
-    policies: &[PolicyConfig],
-    zones: &[(String, Option<String>)],
-) -> Result<ExportSettings, Vec<Fault>> {
-    let mut faults = Faults::default();
-    let mut settings = ExportSettings::default();
-    for (index, config) in upstreams.iter().enumerate() {
-        let table = format!("upstream[{index}]");
-        if settings.upstream(&config.name).is_some() {
-            let message = format!("another upstream is named `{}`", config.name);
-            faults.add(&table, "name", message);
-        }
-        if let Some(upstream) = check_upstream(config, &table, &mut faults) {
-            settings.upstreams.push(upstream);
-        }
-    }
-    for (index, config) in policies.iter().enumerate() {
-        let table = format!("policy[{index}]");
-        if settings.policies.contains_key(config.name.as_str()) {
-            let message = format!("another policy is named `{}`", config.name);
-            faults.add(&table, "name", message);
-        }
-        let policy = Arc::new(check_policy(config, upstreams, &table, &mut faults));
-        settings.policies.insert(policy.name.clone(), policy);
-    }
-    for (index, (zone, policy)) in zones.iter().enumerate() {
-        let Some(policy) = policy else { continue };
-        match settings.policies.get(policy.as_str()) {
-            Some(found) => {
-                settings.zones.insert(zone.as_str().into(), found.clone());
-            }
-            None => {
-                let message = format!("no [[policy]] is named `{policy}`");
-                faults.add(&format!("zone[{index}]"), "policy", message);
-            }
-        }
-    }
-    if faults.0.is_empty() {
-        Ok(settings)
-    } else {
-        Err(faults.0)
-    }
-}
-
-#[derive(Default)]
-struct Faults(Vec<Fault>);
-
-impl Faults {
-    fn add(&mut self, table: &str, key: &str, message: impl Into<String>) {
-        self.0.push(Fault {
-            path: format!("{table}.{key}"),
-            message: message.into(),
-        });
-    }
-}
-
-fn check_upstream(
+pub(super) fn check_upstream(
     config: &UpstreamConfig,
     table: &str,
     faults: &mut Faults,
@@ -533,7 +328,10 @@ fn check_upstream(
         share: config.share.iter().copied().collect(),
         data_channel,
         accept_list: config.accept_list.clone(),
+        accept_list_when: config.accept_list_when,
+        prepared_filters: config.prepared_filters.iter().copied().collect(),
         discovery,
+        subscribe: config.subscribe,
         session: config.session.as_ref().map(SessionConfig::signal_config),
         files,
     })
@@ -652,9 +450,14 @@ fn check_addresses(
 /// Host and port of the data channel; RFC 8783 is for HTTPS and certificates.
 fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults) -> Option<String> {
     if config.data_channel.is_empty() {
-        if config.accept_list.is_some() && config.discover.is_empty() {
-            let message = "an accept list goes over the data channel, which is missing";
-            faults.add(table, "accept_list", message);
+        let over_it = [
+            ("accept_list", config.accept_list.is_some()),
+            ("prepared_filters", !config.prepared_filters.is_empty()),
+        ];
+        for (key, is_set) in over_it {
+            if is_set && config.discover.is_empty() {
+                faults.add(table, key, "goes over the data channel, which is missing");
+            }
         }
         return None;
     }
@@ -680,79 +483,6 @@ fn check_data_channel(config: &UpstreamConfig, table: &str, faults: &mut Faults)
     } else {
         format!("{authority}:443")
     })
-}
-
-fn check_policy(
-    config: &PolicyConfig,
-    upstreams: &[UpstreamConfig],
-    table: &str,
-    faults: &mut Faults,
-) -> PolicySettings {
-    if config.name.is_empty() {
-        faults.add(table, "name", "a policy needs a name");
-    }
-    for (index, name) in config.upstreams.iter().enumerate() {
-        if !upstreams.iter().any(|upstream| &upstream.name == name) {
-            let message = format!("no [[upstream]] is named `{name}`");
-            faults.add(table, &format!("upstreams[{index}]"), message);
-        } else if config.upstreams[..index].contains(name) {
-            let message = format!("`{name}` stands here twice");
-            faults.add(table, &format!("upstreams[{index}]"), message);
-        }
-    }
-    if upstreams.is_empty() {
-        let message = "there is no [[upstream]] that this policy could tell anything";
-        faults.add(table, "upstreams", message);
-    }
-    let seconds = u32::try_from(config.lifetime.0.as_secs()).unwrap_or(u32::MAX);
-    if !(60..=i32::MAX.unsigned_abs()).contains(&seconds) {
-        faults.add(table, "lifetime", "must be at least 60s and below 68 years");
-    }
-    let interval = config.telemetry_interval.0;
-    if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&interval) {
-        // RFC 9244 §7.1: telemetry-notify-interval.
-        faults.add(table, "telemetry_interval", "must be from 1s to 1h");
-    }
-    let [v4, v6] = config.max_prefix;
-    if v4 > 32 || v6 > 128 {
-        faults.add(
-            table,
-            "max_prefix",
-            "prefix lengths end at 32 (IPv4) and 128 (IPv6)",
-        );
-    }
-    if config.max_requests == 0 && config.request != RequestMode::Never {
-        let message = "0 asks for nothing: write request = \"never\"";
-        faults.add(table, "max_requests", message);
-    }
-    if config.max_requests_per_minute == 0 {
-        let message = "0 asks for nothing: write request = \"never\"";
-        faults.add(table, "max_requests_per_minute", message);
-    }
-    if config.retry_after.0 < Duration::from_secs(1) {
-        faults.add(table, "retry_after", "must be at least 1s");
-    }
-    let names: Vec<&String> = match config.upstreams.as_slice() {
-        [] => upstreams.iter().map(|upstream| &upstream.name).collect(),
-        named => named.iter().collect(),
-    };
-    PolicySettings {
-        name: config.name.as_str().into(),
-        upstreams: names.into_iter().map(|name| name.as_str().into()).collect(),
-        minimum_severity: config.minimum_severity,
-        request: config.request,
-        lifetime: Lifetime::Seconds(seconds),
-        telemetry_interval: interval,
-        never: config.never.iter().map(IpNet::trunc).collect(),
-        max_prefix_v4: v4,
-        max_prefix_v6: v6,
-        max_requests: config.max_requests,
-        max_requests_per_minute: config.max_requests_per_minute,
-        effect_after: config.effect_after.0,
-        retry_after: config.retry_after.0,
-        efficacy_interval: config.efficacy_interval.0,
-        order: config.order,
-    }
 }
 
 /// `host`, `host:port`, `[v6]:port`, `[v6]` or a bare IPv6 address.
@@ -787,6 +517,7 @@ fn split_server(server: &str) -> Result<(String, u16), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Fault, check};
     use super::*;
 
     fn upstream() -> UpstreamConfig {
@@ -881,61 +612,6 @@ mod tests {
                 "upstream[1].resolver",
             ]
         );
-    }
-
-    #[test]
-    fn a_zone_gets_its_policy() {
-        let zones = [
-            ("a".to_owned(), Some("default".to_owned())),
-            ("b".to_owned(), None),
-        ];
-        let settings = check(&[upstream()], &[PolicyConfig::default()], &zones).unwrap();
-        let policy = settings.policy_of_zone("a").unwrap();
-        assert_eq!(policy.upstreams, ["provider".into()]);
-        assert_eq!(policy.lifetime, Lifetime::Seconds(3600));
-        assert!(settings.policy_of_zone("b").is_none());
-        assert_eq!(settings.upstreams()[0].server(), "dots.example.net:4646");
-    }
-
-    #[test]
-    fn all_mistakes_are_found_at_once() {
-        let mut wrong = upstream();
-        wrong.server = "x:y".to_owned();
-        wrong.addresses = vec!["192.0.2.1".to_owned(), "dots.example.net".to_owned()];
-        wrong.psk_file = Some("psk".into());
-        wrong.data_channel = "http://dots.example.net".to_owned();
-        let policy = PolicyConfig {
-            upstreams: vec!["nobody".to_owned()],
-            max_prefix: [33, 48],
-            telemetry_interval: Period(Duration::ZERO),
-            ..PolicyConfig::default()
-        };
-        let zones = [("a".to_owned(), Some("missing".to_owned()))];
-        let faults = check(&[wrong], &[policy], &zones).unwrap_err();
-        assert_eq!(
-            paths(&faults),
-            [
-                "upstream[0].server",
-                "upstream[0].psk_file",
-                "upstream[0].addresses[1]",
-                "upstream[0].data_channel",
-                "policy[0].upstreams[0]",
-                "policy[0].telemetry_interval",
-                "policy[0].max_prefix",
-                "zone[0].policy",
-            ]
-        );
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let faults = check(
-            &[upstream(), upstream()],
-            &[PolicyConfig::default(), PolicyConfig::default()],
-            &[],
-        )
-        .unwrap_err();
-        assert_eq!(paths(&faults), ["upstream[1].name", "policy[1].name"]);
     }
 
     #[test]

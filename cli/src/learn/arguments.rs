@@ -1,0 +1,166 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::arguments::ConfigArgument;
+
+#[derive(Args, Debug)]
+pub(crate) struct DataArguments {
+    /// Labelled flows: CSV in a known layout (gzip or not; common, CICFlowMeter, UNSW-NB15, Zeek/IoT-23, CTU-13), or, with
+    /// --labels, nfdump's or Weir's CSV, Parquet files and folders of `[store]`, captures of export datagrams.
+    #[arg(required = true, value_name = "DATA")]
+    pub(crate) data: Vec<PathBuf>,
+    /// Labels for flows that have none: CSV with the header start,end,target,attack (RFC 3339, prefix), and sources if known.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: Option<PathBuf>,
+    /// How far a flow may lie outside a label's time, in seconds.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 2.0,
+        requires = "labels"
+    )]
+    pub(crate) tolerance: f64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TrainArguments {
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    /// Where to write the model.
+    #[arg(short, long, value_name = "MODEL")]
+    pub(crate) output: PathBuf,
+    /// The seed of all chance: the same data and seed give the same file, octet by octet.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Trees of the forest.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) trees: u16,
+    /// What is told apart.
+    #[arg(long, value_enum, default_value = "family")]
+    pub(crate) classes: Classes,
+    /// Sampling to be robust to: the data are learned once for each of these, thinned to one packet in so many.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "1,4,16,64,256,1024"
+    )]
+    pub(crate) thin: Vec<u32>,
+    /// The model's name, for its card.
+    #[arg(long, default_value = "")]
+    pub(crate) name: String,
+    /// The licence of the data, for the card; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) licence: Vec<String>,
+    /// A known weakness, for the card; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) weakness: Vec<String>,
+}
+
+/// What a model tells apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Classes {
+    /// Families of attacks, by the catalogue's names where it has them: they mean the same in all data sets.
+    Family,
+    /// The attacks as the data name them.
+    AsIs,
+    /// Attack and peace alone.
+    Binary,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EvaluateArguments {
+    /// The model.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArguments,
+    /// Learns anew, by the model's parameters, from one part of the data, and tells the other. Without it the model itself
+    /// tells all of the data.
+    #[arg(long, value_enum)]
+    pub(crate) split: Option<Split>,
+    /// Tells the data as sampling one packet in so many would have left them.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) thin: u32,
+}
+
+/// How data are divided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Split {
+    /// The last 30 % of each attack's time in each capture are told.
+    Time,
+    /// Each family of attacks in turn is told without having been learned, beside later peace.
+    Family,
+    /// Each capture in turn is told without having been learned.
+    Capture,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum ModelsCommand {
+    /// Lists models: which is active, which are in shadow.
+    List(ListArguments),
+    /// Prints a model's card: classes, data, how it did, weaknesses.
+    Show(ShowArguments),
+    /// Takes a model up, in shadow: its verdicts are logged and not acted on.
+    Add(AddArguments),
+    /// Makes a model the active one, if it tells labelled data better than the one it replaces.
+    Promote(PromoteArguments),
+    /// Makes the model before the active one active again.
+    Rollback(RollbackArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShowArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// A model's file, or the id of one taken up; the active one by default.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Prints the whole card as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AddArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The model's file.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PromoteArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// A model's file, or the id of one taken up.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Clean, labelled data that neither model learned from: both tell them, and the better one wins. Captures or Parquet files
+    /// with --labels are replayed through the whole pipeline, and events are scored as `weir score` does.
+    #[arg(long, value_name = "DATA", num_args = 1.., required_unless_present = "force")]
+    pub(crate) on: Vec<PathBuf>,
+    /// Labels of data that have none.
+    #[arg(long, value_name = "FILE", requires = "on")]
+    pub(crate) labels: Option<PathBuf>,
+    /// Promotes it whatever the score; the audit log says so.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RollbackArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+}

@@ -1,0 +1,210 @@
+//! Labelled flows of any kind as lessons.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use weir_collector::{Capture, DecoderLimits, Decoders};
+use weir_datasets::{
+    ImportReport, LabelJoin, LabelledFlow, Truth, family, import, read_attack_labels,
+};
+use weir_flow_record::{ColumnSet, FlowBatch, Row};
+use weir_flow_store::{FlowReader, is_parquet};
+use weir_models::{LessonCounters, LessonSettings, Lessons, Samples, Source, event_rows};
+
+use super::arguments::{Classes, DataArguments};
+use crate::progress::Progress;
+
+/// Everything that was read.
+pub(super) struct Taught {
+    pub(super) samples: Samples,
+    pub(super) counters: LessonCounters,
+    /// The files, with what was in them.
+    pub(super) sources: Vec<String>,
+}
+
+/// Reads all data.
+pub(super) fn read(
+    arguments: &DataArguments,
+    classes: Classes,
+    settings: LessonSettings,
+) -> anyhow::Result<Taught> {
+    let join = match &arguments.labels {
+        Some(path) => {
+            let file =
+                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let labels = read_attack_labels(file).with_context(|| path.display().to_string())?;
+            Some(LabelJoin::new(labels, (arguments.tolerance * 1e9) as i64))
+        }
+        None => None,
+    };
+    let mut teacher = Teacher {
+        lessons: Lessons::new(settings),
+        join,
+        classes,
+        unlabelled: 0,
+        records: 0,
+    };
+    let mut sources = Vec::new();
+    let progress = Progress::of_files("read", &arguments.data);
+    for path in &arguments.data {
+        sources.push(
+            teacher
+                .read(path)
+                .with_context(|| path.display().to_string())?,
+        );
+    }
+    progress.finish();
+    anyhow::ensure!(
+        teacher.unlabelled == 0 || teacher.records > teacher.unlabelled,
+        "these flows have no labels: give some with --labels"
+    );
+    for label in teacher.join.iter().flat_map(LabelJoin::unmatched) {
+        tracing::warn!(target = %label.target, attack = label.attack, "no flow matches this label");
+    }
+    if teacher.unlabelled > 0 {
+        tracing::warn!(
+            records = teacher.unlabelled,
+            "records without a label were taken as peace"
+        );
+    }
+    let (samples, counters) = teacher.lessons.finish();
+    anyhow::ensure!(!samples.is_empty(), "there is no flow in these files");
+    Ok(Taught {
+        samples,
+        counters,
+        sources,
+    })
+}
+
+struct Teacher {
+    lessons: Lessons,
+    join: Option<LabelJoin>,
+    classes: Classes,
+    unlabelled: u64,
+    records: u64,
+}
+
+impl Teacher {
+    /// Reads one file; says in a line what was in it.
+    fn read(&mut self, path: &Path) -> anyhow::Result<String> {
+        let name = path
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        if is_parquet(path) {
+            self.read_stored(path, &name)?;
+            return Ok(format!("{name}: stored flows"));
+        }
+        let file = File::open(path)?;
+        match import(file, &name, &mut |flow: &LabelledFlow<'_>| {
+            self.take_labelled(flow)
+        }) {
+            Ok(ImportReport {
+                layout,
+                records,
+                bad,
+            }) => {
+                if bad > 0 {
+                    tracing::warn!(file = name, bad, "lines could not be read");
+                }
+                Ok(format!(
+                    "{name}: {layout}, {records} records, {bad} bad lines"
+                ))
+            }
+            Err(weir_datasets::ImportError::Unknown(_)) if looks_captured(path)? => {
+                self.read_capture(path, &name)?;
+                Ok(format!("{name}: captured exports"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn read_stored(&mut self, path: &Path, name: &str) -> anyhow::Result<()> {
+        for batch in FlowReader::open(&[PathBuf::from(path)])? {
+            self.take_batch(&batch?, name);
+        }
+        Ok(())
+    }
+
+    fn read_capture(&mut self, path: &Path, name: &str) -> anyhow::Result<()> {
+        let capture = Capture::open(path)?;
+        let mut decoders = Decoders::new(&DecoderLimits::default(), ColumnSet::NONE);
+        let mut batch = FlowBatch::default();
+        for datagram in capture {
+            batch.clear();
+            decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+            self.take_batch(&batch, name);
+        }
+        Ok(())
+    }
+
+    fn take_batch(&mut self, batch: &FlowBatch, capture: &str) {
+        for (row, flags_known) in event_rows(batch) {
+            self.take(&row, flags_known, None, Truth::Unlabelled, capture);
+        }
+    }
+
+    fn take_labelled(&mut self, flow: &LabelledFlow<'_>) {
+        self.take(
+            &flow.row,
+            flow.flags_known,
+            flow.answer,
+            flow.truth,
+            flow.capture,
+        );
+    }
+
+    fn take(
+        &mut self,
+        row: &Row,
+        flags_known: bool,
+        answer: Option<bool>,
+        truth: Truth<'_>,
+        capture: &str,
+    ) {
+        self.records += 1;
+        let (attack, answer) = match (truth, &mut self.join) {
+            (Truth::Attack(words), _) => (Some(self.classes.name(words)), answer),
+            (Truth::Peace, _) => (None, answer),
+            (Truth::Unlabelled, Some(join)) => {
+                let joined = join.join(row);
+                let answer = joined.attack.map(|_| joined.answer).or(answer);
+                (joined.attack.map(|words| self.classes.name(words)), answer)
+            }
+            (Truth::Unlabelled, None) => {
+                self.unlabelled += 1;
+                (None, answer)
+            }
+        };
+        let source = Source {
+            capture,
+            attack: attack.as_deref(),
+            flags_known,
+            answer,
+        };
+        self.lessons.handle_row(row, &source);
+    }
+}
+
+impl Classes {
+    fn name(self, words: &str) -> String {
+        match self {
+            Self::Family => family(words),
+            Self::AsIs => words.to_owned(),
+            Self::Binary => "attack".to_owned(),
+        }
+    }
+}
+
+/// Whether a file begins as pcap or pcapng.
+fn looks_captured(path: &Path) -> anyhow::Result<bool> {
+    use std::io::Read;
+    let mut magic = [0; 4];
+    let read = File::open(path)?.read(&mut magic)?;
+    let known = [0xa1b2_c3d4_u32, 0xa1b2_3c4d, 0x0a0d_0d0a];
+    let word = u32::from_be_bytes(magic);
+    Ok(read == 4
+        && known
+            .iter()
+            .any(|one| *one == word || one.swap_bytes() == word))
+}

@@ -1,0 +1,259 @@
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use weir_flow_record::{Address, ColumnSet, FlowBatch, FragmentKind, Row};
+
+use super::FeatureVector;
+use super::accumulator::{KEPT, Target};
+
+const NANOS: i64 = 1_000_000_000;
+
+const LATEST: i64 = 4_000_000_000 * NANOS;
+
+/// Bounds of [`Windows`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Targets at most; a full one takes 16 KB.
+    pub max_targets: usize,
+    /// Seconds that a window waits for records which come late, 0 to 5.
+    pub settle: u8,
+    /// Whether every destination becomes a target (training), or only those named by [`Windows::watch`] (live).
+    pub every_target: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_targets: 4096,
+            settle: 2,
+            every_target: false,
+        }
+    }
+}
+
+/// A target's second, described.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// The target.
+    pub target: Address,
+    /// The window's last second, since 1970.
+    pub second: i64,
+    /// Its features.
+    pub features: FeatureVector,
+}
+
+/// What was not described.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counters {
+    /// Windows given.
+    pub windows: u64,
+    /// Records for targets beyond [`Limits::max_targets`].
+    pub refused: u64,
+    /// Records that ended in a second described already.
+    pub late: u64,
+}
+
+/// The streaming accumulator: records in, windows out.
+///
+/// Feed [`handle_row`](Self::handle_row) or [`handle_batch`](Self::handle_batch) and [`handle_time`](Self::handle_time), then
+/// drain [`poll_window`](Self::poll_window). Once its targets are known and have been active for a while it allocates nothing.
+#[derive(Debug)]
+pub struct Windows {
+    limits: Limits,
+    targets: HashMap<Address, Target>,
+    /// Seconds with targets that wait to be described: the heart of the order.
+    due: BTreeSet<(i64, Address)>,
+    ready: VecDeque<(i64, Address)>,
+    described: i64,
+    spare: Vec<Target>,
+    counters: Counters,
+}
+
+impl Windows {
+    /// Without targets.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits: Limits {
+                settle: limits.settle.min(5),
+                ..limits
+            },
+            targets: HashMap::new(),
+            due: BTreeSet::new(),
+            ready: VecDeque::new(),
+            described: i64::MIN,
+            spare: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Begins with a target; false if there are too many.
+    pub fn watch(&mut self, target: Address) -> bool {
+        if self.targets.contains_key(&target) {
+            return true;
+        }
+        if self.targets.len() >= self.limits.max_targets {
+            self.forget_idle();
+        }
+        if self.targets.len() >= self.limits.max_targets {
+            return false;
+        }
+        let fresh = self.spare.pop().unwrap_or_else(Target::new);
+        self.targets.insert(target, fresh);
+        true
+    }
+
+    /// Ends with a target.
+    pub fn unwatch(&mut self, target: Address) {
+        if let Some(mut old) = self.targets.remove(&target) {
+            old.clear();
+            self.spare.push(old);
+        }
+    }
+
+    /// Whether it is a target.
+    pub fn is_watched(&self, target: Address) -> bool {
+        self.targets.contains_key(&target)
+    }
+
+    /// A record whose times are event times (design.md, "Time"). `flags_known` is false where the source tells no TCP flags,
+    /// which is not the same as none set.
+    pub fn handle_row(&mut self, row: &Row, flags_known: bool) {
+        let row = &sane(row);
+        let second = row.flow_end.div_euclid(NANOS);
+        if let Some(target) = self.targets.get_mut(&row.source_address) {
+            target.add_out(row);
+        }
+        if second <= self.described {
+            self.counters.late += 1;
+        }
+        let Some(target) = self.target(row.destination_address) else {
+            return;
+        };
+        target.add_in(row, flags_known);
+        if second > self.described {
+            self.due.insert((second, row.destination_address));
+        }
+    }
+
+    /// All records of a batch, with times as the pipeline computes them: the age from the exporter's clock, the time itself
+    /// from ours.
+    pub fn handle_batch(&mut self, batch: &FlowBatch) {
+        for (row, flags_known) in event_rows(batch) {
+            self.handle_row(&row, flags_known);
+        }
+    }
+
+    /// The data's time has come to `now` (ns): windows that end before `now − settle` become ready.
+    pub fn handle_time(&mut self, now: i64) {
+        let until = now.clamp(0, LATEST).div_euclid(NANOS) - 1 - i64::from(self.limits.settle);
+        while let Some(first) = self.due.first().copied() {
+            if first.0 > until {
+                break;
+            }
+            self.due.pop_first();
+            self.ready.push_back(first);
+        }
+        self.described = self.described.max(until);
+    }
+
+    /// No more records will come: everything becomes ready.
+    pub fn handle_end(&mut self) {
+        self.ready.extend(std::mem::take(&mut self.due));
+    }
+
+    /// The next window, in the order of seconds and then of targets. To be polled after every `handle_…`.
+    #[must_use]
+    pub fn poll_window(&mut self) -> Option<Window> {
+        while let Some((second, address)) = self.ready.pop_front() {
+            let Some(target) = self.targets.get_mut(&address) else {
+                continue;
+            };
+            if target.is_active(second) {
+                self.counters.windows += 1;
+                return Some(Window {
+                    target: address,
+                    second,
+                    features: target.describe(second),
+                });
+            }
+        }
+        None
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn target(&mut self, address: Address) -> Option<&mut Target> {
+        if self.limits.every_target && !self.watch(address) {
+            self.counters.refused += 1;
+            return None;
+        }
+        self.targets.get_mut(&address)
+    }
+
+    /// Targets without traffic for longer than a window make room.
+    fn forget_idle(&mut self) {
+        let newest = self.targets.values().map(|one| one.newest).max();
+        let Some(limit) = newest.map(|newest| newest.saturating_sub(4 * KEPT as i64)) else {
+            return;
+        };
+        let spare = &mut self.spare;
+        self.targets.retain(|_, target| {
+            let keep = target.newest >= limit;
+            if !keep && spare.len() < 64 {
+                let mut old = std::mem::replace(target, Target::new());
+                old.clear();
+                spare.push(old);
+            }
+            keep
+        });
+    }
+}
+
+/// A record whose times lie between 1970 and 2096, in order: whoever sends others gets odd windows, and no overflow.
+pub(crate) fn sane(row: &Row) -> Row {
+    let flow_end = row.flow_end.clamp(0, LATEST);
+    Row {
+        flow_start: row.flow_start.clamp(0, flow_end),
+        flow_end,
+        ..*row
+    }
+}
+
+/// All records of a batch with event times, and whether their TCP flags are known.
+pub fn event_rows(batch: &FlowBatch) -> impl Iterator<Item = (Row, bool)> {
+    batch.datagrams.iter().flat_map(move |datagram| {
+        let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
+        let (received, exported) = (datagram.received_at.nanos(), datagram.export_time.nanos());
+        let rows = datagram.rows.start as usize..datagram.rows.end as usize;
+        rows.filter_map(move |index| {
+            Some((event_row(batch, index, received, exported)?, flags_known))
+        })
+    })
+}
+
+/// A record of a batch with event times.
+fn event_row(batch: &FlowBatch, index: usize, received: i64, exported: i64) -> Option<Row> {
+    let flow_end = *batch.flow_end.get(index)?;
+    let flow_start = *batch.flow_start.get(index)?;
+    let end = received.saturating_sub(exported.saturating_sub(flow_end).max(0));
+    Some(Row {
+        source_address: *batch.source_address.get(index)?,
+        destination_address: *batch.destination_address.get(index)?,
+        source_port: *batch.source_port.get(index)?,
+        destination_port: *batch.destination_port.get(index)?,
+        protocol: *batch.protocol.get(index)?,
+        tcp_flags: *batch.tcp_flags.get(index)?,
+        fragment: FragmentKind::from_number(*batch.fragment.get(index)?),
+        octets: *batch.octets.get(index)?,
+        packets: *batch.packets.get(index)?,
+        flow_start: end.saturating_sub(flow_end.saturating_sub(flow_start).max(0)),
+        flow_end: end,
+        sampling_rate: *batch.sampling_rate.get(index)?,
+        input_interface: *batch.input_interface.get(index)?,
+        output_interface: *batch.output_interface.get(index)?,
+        direction: *batch.direction.get(index)?,
+        forwarding_status: *batch.forwarding_status.get(index)?,
+    })
+}

@@ -1,0 +1,237 @@
+//! What a model learns from labelled flows, and what it must not.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod traffic;
+
+use traffic::{lessons, row, server, thinned};
+use weir_flow_record::{
+    Address, ColumnSet, DatagramInfo, ExportProtocol, ExportTime, ExporterId, FlowBatch,
+    ObservationDomainId, ReceivedAt,
+};
+use weir_models::{
+    Data, FEATURES, FeatureVector, LessonCounters, LessonSettings, Model, Samples, Sentry,
+    TrainSettings, evaluate, schema, train,
+};
+
+fn model(samples: &Samples) -> Model {
+    let settings = TrainSettings {
+        trees: 20,
+        ..TrainSettings::default()
+    };
+    train(
+        samples,
+        &settings,
+        LessonCounters::default(),
+        Data::default(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn kinds_of_attack_are_told_on_days_never_seen() {
+    let model = model(&lessons(1, 1600, true, thinned(), 0.0));
+    let evaluation = evaluate(
+        &model,
+        &lessons(2, 1600, true, LessonSettings::plain(), 0.0),
+    );
+    assert!(evaluation.macro_f1 > 0.97, "{evaluation:#?}");
+    assert!(evaluation.attack.false_alarms < 0.005, "{evaluation:#?}");
+    assert!(evaluation.calibration_error < 0.03, "{evaluation:#?}");
+}
+
+#[test]
+fn sampling_takes_little_away() {
+    let model = model(&lessons(1, 1600, true, thinned(), 0.0));
+    let sampled = LessonSettings {
+        thinning: vec![4],
+        ..LessonSettings::plain()
+    };
+    let evaluation = evaluate(&model, &lessons(2, 1600, true, sampled, 0.0));
+    assert!(evaluation.attack.recall > 0.95, "{evaluation:#?}");
+    assert!(evaluation.attack.false_alarms < 0.01, "{evaluation:#?}");
+}
+
+#[test]
+fn the_same_data_and_seed_give_the_same_octets() {
+    let artefact = |seed| {
+        let samples = lessons(seed, 1500, true, thinned(), 0.0);
+        model(&samples).write().unwrap()
+    };
+    let first = artefact(1);
+    assert!(first == artefact(1), "not reproducible");
+    assert!(first != artefact(3), "the data change nothing");
+}
+
+#[test]
+fn an_artefact_comes_back_as_it_was() {
+    let samples = lessons(1, 1500, true, thinned(), 0.0);
+    let model = model(&samples);
+    let (read, id) = Model::read(&model.write().unwrap()).unwrap();
+    assert_eq!(id.0.len(), 12);
+    for row in (0..samples.len()).step_by(7) {
+        let features: &FeatureVector = samples.features(row).try_into().unwrap();
+        assert_eq!(model.judge(features), read.judge(features));
+    }
+    assert_eq!(
+        (&read.card().classes, &read.card().settings),
+        (&model.card().classes, &model.card().settings)
+    );
+    assert_eq!(read.card().data, model.card().data);
+}
+
+#[test]
+fn damaged_artefacts_are_refused() {
+    let artefact = model(&lessons(1, 1500, true, thinned(), 0.0))
+        .write()
+        .unwrap();
+    for cut in (0..artefact.len()).step_by(artefact.len() / 200) {
+        assert!(Model::read(&artefact[..cut]).is_err(), "cut at {cut}");
+        let mut bent = artefact.clone();
+        bent[cut] ^= 0x10;
+        assert!(Model::read(&bent).is_err(), "bent at {cut}");
+    }
+}
+
+#[test]
+fn verdicts_are_explained_in_words() {
+    let samples = lessons(1, 1600, true, thinned(), 0.0);
+    let model = model(&samples);
+    let row = (0..samples.len())
+        .find(|row| samples.class(*row) == "dns-amplification")
+        .unwrap();
+    let features: &FeatureVector = samples.features(row).try_into().unwrap();
+    let verdict = model.judge(features);
+    assert_eq!(model.class(verdict.class), "dns-amplification");
+    let reasons = model.explain(features, 3);
+    assert!(
+        !reasons.is_empty() && reasons[0].weight > 0.005,
+        "{reasons:?}"
+    );
+    assert!(reasons.iter().all(|reason| {
+        schema()
+            .iter()
+            .any(|one| one.high == reason.words || one.low == reason.words)
+    }));
+}
+
+#[test]
+fn peace_alone_teaches_what_is_unusual() {
+    let peace = lessons(1, 1600, false, thinned(), 0.0);
+    let model = model(&peace);
+    assert!(
+        model.card().checks.anomaly.is_none(),
+        "{:?}",
+        model.card().checks.anomaly
+    );
+    let evaluation = evaluate(
+        &model,
+        &lessons(2, 1600, true, LessonSettings::plain(), 0.0),
+    );
+    let anomaly = evaluation.anomaly.unwrap();
+    assert!(anomaly.auc.unwrap() > 0.95, "{anomaly:?}");
+    assert!(anomaly.recall_at_1_percent > 0.8, "{anomaly:?}");
+    assert!(anomaly.false_alarms_at_1_percent < 0.05, "{anomaly:?}");
+}
+
+#[test]
+fn wrong_labels_cost_little_and_never_help() {
+    let clean = lessons(9, 1600, true, LessonSettings::plain(), 0.0);
+    let honest = evaluate(&model(&lessons(1, 1600, true, thinned(), 0.0)), &clean);
+    let poisoned = evaluate(&model(&lessons(1, 1600, true, thinned(), 0.1)), &clean);
+    assert!(
+        poisoned.attack.f1 <= honest.attack.f1,
+        "{} > {}",
+        poisoned.attack.f1,
+        honest.attack.f1
+    );
+}
+
+#[test]
+fn drift_is_seen_in_another_world_only() {
+    let model = model(&lessons(1, 1600, true, thinned(), 0.0));
+    let most = |samples: &Samples| {
+        let mut drift = model.drift();
+        for row in 0..samples.len() {
+            drift.handle_window(samples.features(row).try_into().unwrap());
+        }
+        drift.indexes().first().map_or(0.0, |one| one.1)
+    };
+    let alike = most(&lessons(2, 1600, false, thinned(), 0.0));
+    let other = {
+        let samples = lessons(2, 1600, false, LessonSettings::plain(), 0.0);
+        // The same network behind a sampler that nobody told of.
+        let mut drift = model.drift();
+        for row in 0..samples.len() {
+            let mut features: FeatureVector = samples.features(row).try_into().unwrap();
+            features
+                .iter_mut()
+                .take(FEATURES / 4)
+                .for_each(|value| *value += 3.0);
+            drift.handle_window(&features);
+        }
+        drift.indexes().first().map_or(0.0, |one| one.1)
+    };
+    assert!(alike < 0.25, "{alike}");
+    assert!(other > 1.0, "{other}");
+}
+
+#[test]
+fn a_sentry_tells_an_attack_once_and_its_end() {
+    let samples = lessons(1, 1600, true, thinned(), 0.0);
+    let mut sentry = Sentry::new(model(&samples), 16);
+    sentry.watch(server(1));
+    let mut batch = FlowBatch::default();
+    let mut told = Vec::new();
+    for second in 0..400_i64 {
+        batch.clear();
+        let from = if (200..230).contains(&second) { 30 } else { 0 };
+        for number in 0..from {
+            let source = Address::from_v4([198, 51, number, (second % 250) as u8]);
+            let mut attack = row(
+                source,
+                server(1),
+                17,
+                (53, (second * 31 % 60_000) as u16 + u16::from(number)),
+                second,
+            );
+            (attack.packets, attack.octets) = (3, 4200);
+            batch.push(&attack);
+        }
+        let mut peace = row(
+            Address::from_v4([192, 0, 2, 9]),
+            server(1),
+            6,
+            (30_000 + second as u16, 443),
+            second,
+        );
+        (peace.packets, peace.octets, peace.tcp_flags) = (12, 2400, 0x1b);
+        batch.push(&peace);
+        let now = second * 1_000_000_000;
+        batch.datagrams.push(DatagramInfo {
+            rows: 0..batch.len() as u32,
+            exporter: ExporterId(0),
+            exporter_address: Address::from_v4([192, 0, 2, 250]),
+            domain: ObservationDomainId(0),
+            protocol: ExportProtocol::Ipfix,
+            sequence: 0,
+            received_at: ReceivedAt::from_nanos(now),
+            export_time: ExportTime::from_nanos(now),
+            present: ColumnSet::TCP_FLAGS,
+        });
+        sentry.handle_batch(&batch);
+        sentry.handle_time(now);
+        told.extend(std::iter::from_fn(|| sentry.poll_alarm()));
+    }
+    let kinds: Vec<(&str, bool)> = told
+        .iter()
+        .map(|alarm| (alarm.class.as_str(), alarm.end.is_some()))
+        .collect();
+    assert_eq!(
+        kinds,
+        [("dns-amplification", false), ("dns-amplification", true)],
+        "{told:#?}"
+    );
+    assert!((200..206).contains(&told[0].detected), "{told:#?}");
+    assert!(!told[0].reasons.is_empty());
+}
