@@ -18,7 +18,7 @@ use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, StoreCounters};
 
-use crate::daemon::SamplerView;
+use crate::daemon::{Headers, SamplerView};
 use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
@@ -41,6 +41,7 @@ pub(crate) struct Views {
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
     policy: Mutex<PolicyView>,
     store: Mutex<Option<StoreCounters>>,
+    headers: Mutex<Headers>,
     pub(crate) counters: Counters,
 }
 
@@ -253,6 +254,18 @@ impl Views {
                 }
             }
         }
+    }
+
+    /// Replaces where sampled headers are kept.
+    pub(crate) fn set_headers(&self, headers: Headers) {
+        *lock(&self.headers) = headers;
+    }
+
+    /// A pcap file of the newest sampled headers of an attack's target, of `most` packets; `None` where no packet sampler saw
+    /// any.
+    pub(crate) fn headers_of(&self, attack: &AttackEvent, most: usize) -> Option<Vec<u8>> {
+        let headers = lock(&self.headers).clone();
+        headers.pcap(&attack.target.prefix, attack.target.direction, most)
     }
 
     /// Open attacks, then closed ones with the newest first: the latest event of each.

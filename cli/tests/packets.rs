@@ -216,6 +216,7 @@ fn a_flood_of_packets_is_seen_mitigated_and_over() {
         .unwrap();
     assert!((3_000..20_000).contains(&peak), "{peak}");
 
+    check_headers(&daemon, end["id"].as_str().unwrap());
     let packets = daemon.metric(&line, "weir_sampler_packets_total");
     let samples = daemon.metric(&line, "weir_sampler_samples_total");
     assert_eq!(daemon.metric(&line, "weir_sampler_lost_samples_total"), 0);
@@ -232,6 +233,30 @@ fn a_flood_of_packets_is_seen_mitigated_and_over() {
     until("the program goes with the daemon", || {
         (!line.has_program()).then_some(())
     });
+}
+
+/// An attack's sampled packet headers, as a capture.
+fn check_headers(daemon: &Daemon, attack: &str) {
+    let file = daemon.path("headers.pcap");
+    let url = format!("http://weir/api/v1/attacks/{attack}/headers.pcap");
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--fail", "--unix-socket"])
+        .arg(daemon.path("state/weir.sock"))
+        .arg("--output")
+        .arg(&file)
+        .arg(url)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut capture = weir_collector::Capture::open(&file).unwrap();
+    let frames: Vec<_> = std::iter::from_fn(|| capture.next_frame()).collect();
+    assert!(frames.len() > 100, "{}", frames.len());
+    assert!(frames.is_sorted_by_key(|frame| frame.at));
+    for frame in frames {
+        let ip = weir_packet::Packet::ethernet(&frame.octets).ip.unwrap();
+        assert_eq!(ip.destination.to_string(), "203.0.113.7");
+        assert!(frame.octets.len() <= 128);
+    }
 }
 
 /// What the ring has no room for is told as coverage of the exporter that this host is.
