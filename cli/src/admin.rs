@@ -16,13 +16,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use weir_attack_event::{AttackId, MitigationReport};
 use weir_collector::wall_clock;
+use weir_detector::{Overridden, Override};
 use weir_dots_export::{
     Action, ClientCommand, ClientNotice, Decision, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX,
 };
 use weir_dots_proto::body::{Lifetime, PortRange, Scope};
 use weir_flow_record::Timestamp;
 
+use crate::baseline::BaselineOrder;
 use crate::daemon::{Input, Order};
+use crate::journal::Journal;
 use crate::overview::Overview;
 use crate::views::Views;
 
@@ -161,6 +164,7 @@ pub(crate) struct Admin {
     heard: broadcast::Sender<ClientNotice>,
     views: Arc<Views>,
     judge: SyncSender<Input>,
+    journal: Arc<Journal>,
 }
 
 impl Admin {
@@ -171,6 +175,7 @@ impl Admin {
         heard: broadcast::Sender<ClientNotice>,
         views: Arc<Views>,
         judge: SyncSender<Input>,
+        journal: Arc<Journal>,
     ) -> Self {
         Self {
             commands,
@@ -178,6 +183,7 @@ impl Admin {
             heard,
             views,
             judge,
+            journal,
         }
     }
 
@@ -246,6 +252,37 @@ impl Admin {
             .try_send(Input::Operator(order, answer))
             .map_err(|_| anyhow::anyhow!("the daemon is too busy, or ends"))?;
         answered.await.context("the daemon ends")
+    }
+
+    /// Asks about baselines, or has some imported.
+    pub(crate) async fn baselines(
+        &self,
+        order: BaselineOrder,
+    ) -> anyhow::Result<Result<serde_json::Value, String>> {
+        let (answer, answered) = oneshot::channel();
+        self.judge
+            .try_send(Input::Baselines(order, answer))
+            .map_err(|_| anyhow::anyhow!("the daemon is too busy, or ends"))?;
+        answered.await.context("the daemon ends")
+    }
+
+    /// Tells the detector what an operator says of attacks.
+    pub(crate) async fn word(&self, word: Override) -> anyhow::Result<Overridden> {
+        let (answer, answered) = oneshot::channel();
+        self.judge
+            .try_send(Input::Override(word, answer))
+            .map_err(|_| anyhow::anyhow!("the daemon is too busy, or ends"))?;
+        Ok(answered.await.context("the daemon ends")??)
+    }
+
+    /// What the daemon shows.
+    pub(crate) fn views(&self) -> &Views {
+        &self.views
+    }
+
+    /// What survives a restart.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// How all that concerns the upstreams stands.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use weir_flow_record::Period;
 
 /// Flow telemetry and DDoS detection with a DOTS client.
 ///
@@ -42,6 +43,9 @@ pub(crate) enum Command {
     /// An attack told matches a label if they overlap in time and one's prefix contains the other's; the first one told per
     /// label counts, more are duplicates.
     Score(crate::score::ScoreArguments),
+    /// What the daemon sees, and an operator's word on it: list, show, start, end, mute, label.
+    #[command(subcommand)]
+    Attacks(AttacksCommand),
     /// Samples packets of interfaces, and prints or exports them as flow records, live.
     ///
     /// Takes the best way that works: an XDP program in the driver, then in the network stack, then a packet ring, then pnet's
@@ -59,6 +63,11 @@ pub(crate) enum Command {
     ///   WHERE date = '2026-11-21' AND dst_addr = '203.0.113.5' GROUP BY source ORDER BY octets DESC LIMIT 10
     #[command(verbatim_doc_comment)]
     Query(QueryArguments),
+    /// What is normal: shows what was learned, exports it as DOTS telemetry, imports what others know.
+    ///
+    /// Asks the running daemon; without one it reads the state file.
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
@@ -99,6 +108,29 @@ pub(crate) struct CheckArguments {
     /// Prints the effective configuration, defaults and overrides from the environment included.
     #[arg(long)]
     pub(crate) dump: bool,
+    /// Proposes thresholds for each zone from a history of flows, as tables for the configuration, and says what they would
+    /// have raised on it.
+    #[arg(long, requires = "from", conflicts_with = "dump")]
+    pub(crate) suggest: bool,
+    /// The history: captures with export datagrams; or Parquet files, and folders of such.
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "suggest")]
+    pub(crate) from: Vec<PathBuf>,
+    /// Which percentile of the busiest target's rates a limit rests on.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 95.0,
+        requires = "suggest"
+    )]
+    pub(crate) percentile: f64,
+    /// The limit is so many times that.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 5.0,
+        requires = "suggest"
+    )]
+    pub(crate) burst: f64,
 }
 
 #[derive(Args, Debug)]
@@ -153,6 +185,12 @@ pub(crate) struct ReplayArguments {
     /// Writes the bodies of the DOTS requests that would have been sent to this folder, with index.ndjson.
     #[arg(long, value_name = "DIR")]
     pub(crate) telemetry: Option<PathBuf>,
+    /// Takes what is normal from this file, if it is there, and leaves in it what is known at the end: history teaches a replay.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baselines: Option<PathBuf>,
+    /// Keeps flows and events of each attack in a folder of its own under this one, as the daemon does.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) evidence: Option<PathBuf>,
     /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) shards: u16,
@@ -193,6 +231,134 @@ pub(crate) enum AnswerFormat {
     Csv,
     /// One object a line.
     Json,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum AttacksCommand {
+    /// Lists open attacks, then those that ended, the newest first; and muted prefixes.
+    List(ListAttacksArguments),
+    /// Shows an attack with its evidence, in words.
+    Show(ShowAttackArguments),
+    /// Says that there is an attack, whatever the figures say: it is told, and help is asked for as policy has it.
+    Start(StartAttackArguments),
+    /// Says that an attack is over, or never was one: it is not told again before its target has been quiet.
+    End(EndAttackArguments),
+    /// Tells nothing of attacks inside a prefix, and ends those that are open.
+    Mute(MuteArguments),
+    /// Tells of attacks inside a muted prefix again.
+    Unmute(UnmuteArguments),
+    /// Says what an attack really was: labels are kept, and teach models.
+    Label(LabelArguments),
+    /// Prints all labels as CSV, in the layout of `weir score --labels`.
+    Labels(LabelsArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListAttacksArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Lists all that ended and are remembered, not the newest 20 only.
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Prints JSON: the newest event of each.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShowAttackArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The attack, as `list` names it; the beginning of its name is enough.
+    #[arg(value_name = "ATTACK")]
+    pub(crate) attack: String,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StartAttackArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// An address or a prefix inside a zone.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+    /// The attack comes from inside.
+    #[arg(long)]
+    pub(crate) outbound: bool,
+    /// What it is, such as udp-flood, until traffic says more.
+    #[arg(long, value_name = "NAME", default_value = "total")]
+    pub(crate) vector: String,
+    /// How long it lasts at least, such as 30m; until `weir attacks end` by default.
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) lifetime: Option<Period>,
+    /// Why; told with the attack.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) note: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EndAttackArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The attack, as `list` names it; the beginning of its name is enough.
+    #[arg(value_name = "ATTACK")]
+    pub(crate) attack: String,
+    /// Why; told with its end.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) note: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MuteArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// An address or a prefix.
+    #[arg(value_name = "PREFIX")]
+    pub(crate) prefix: String,
+    /// How long, such as 1h; until `weir attacks unmute` by default.
+    #[arg(long = "for", value_name = "TIME")]
+    pub(crate) time: Option<Period>,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) note: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UnmuteArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The prefix, as it was muted.
+    #[arg(value_name = "PREFIX")]
+    pub(crate) prefix: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LabelArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The attack, as `list` names it; the beginning of its name is enough.
+    #[arg(value_name = "ATTACK")]
+    pub(crate) attack: String,
+    /// A name of the catalogue such as dns-amplification, one of your own, or false-alarm.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// Who says so; the user by default.
+    #[arg(long, value_name = "WHO")]
+    pub(crate) by: Option<String>,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) note: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LabelsArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Prints JSON: with who said so, when and why.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -251,6 +417,55 @@ pub(crate) struct ExportersArguments {
     /// Prints JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum BaselineCommand {
+    /// Shows what is normal: all targets, or one with its hours of the week (UTC).
+    Show(BaselineShowArguments),
+    /// Prints the body of an RFC 9244 telemetry setup: baselines of inbound traffic, zones first, then the busiest targets.
+    Export(BaselineExportArguments),
+    /// Takes in such a body, of a mitigation system or another Weir; it counts like `import_weight` of our own learning.
+    Import(BaselineImportArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BaselineShowArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// A zone's, exporter's or link's name, a prefix or an address.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: Option<String>,
+    /// Outbound traffic instead of inbound.
+    #[arg(long)]
+    pub(crate) out: bool,
+    /// Targets listed: zones first, then the busiest prefixes and hosts; at most 1000.
+    #[arg(long, default_value_t = 50, value_name = "NUMBER")]
+    pub(crate) most: usize,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BaselineExportArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Targets told: zones first, then the busiest prefixes and hosts; at most 1000.
+    #[arg(long, default_value_t = 16, value_name = "NUMBER")]
+    pub(crate) targets: usize,
+    /// Where to write; standard output by default.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BaselineImportArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The JSON body of a telemetry setup with baselines.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Subcommand, Debug)]

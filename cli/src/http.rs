@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use weir_attack_event::AttackId;
 
 use crate::admin::{Admin, Confirmation, Declined, Hold, MitigationRequest, Withdrawal};
+use crate::attacks::api;
+use crate::baseline;
 use crate::daemon::Order;
 use crate::metrics;
 use crate::overview::Overview;
@@ -30,6 +32,10 @@ fn public(views: Arc<Views>) -> Router {
         .route(
             "/api/v1/attacks",
             get(|State(views): State<Arc<Views>>| async move { Json(views.attacks()) }),
+        )
+        .route(
+            "/api/v1/attacks/mutes",
+            get(|State(views): State<Arc<Views>>| async move { Json(views.mutes()) }),
         )
         .route(
             "/api/v1/exporters",
@@ -81,6 +87,8 @@ fn acting(admin: Arc<Admin>) -> Router {
         .route("/api/v1/dots/confirm", post(confirm))
         .route("/api/v1/dots/hold", post(hold))
         .route("/api/v1/dots", get(overview))
+        .merge(baseline::routes())
+        .merge(api::acting())
         .with_state(admin)
 }
 
@@ -184,7 +192,7 @@ async fn overview(State(admin): State<Arc<Admin>>) -> Json<Overview> {
     Json(admin.overview())
 }
 
-fn failed(error: &anyhow::Error) -> Response {
+pub(crate) fn failed(error: &anyhow::Error) -> Response {
     let declined = error.downcast_ref::<Declined>();
     let status = declined.map_or(StatusCode::BAD_GATEWAY, Declined::status);
     (status, format!("{error:#}")).into_response()

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
-use weir_detector::{Detector, DetectorOutput, Saved};
+use weir_baseline::Baselines;
+use weir_detector::{
+    Detector, DetectorOutput, LinkLevel, Mute, Overridden, Override, OverrideError, Saved,
+};
 use weir_dots_export::{
     ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
 };
@@ -79,6 +82,26 @@ impl Judge {
         self.exporter.handle_confirmation(self.now, attack)
     }
 
+    /// The newest second of each link.
+    pub(crate) fn link_levels(&self) -> Vec<LinkLevel> {
+        self.detector.link_levels().collect()
+    }
+
+    /// Takes an operator's word on attacks.
+    pub(crate) fn handle_override(
+        &mut self,
+        now: Timestamp,
+        word: Override,
+    ) -> Result<Overridden, OverrideError> {
+        self.now = self.now.max(now);
+        self.detector.handle_override(self.now, word)
+    }
+
+    /// The muted prefixes.
+    pub(crate) fn mutes(&self) -> impl Iterator<Item = &Mute> {
+        self.detector.mutes()
+    }
+
     /// Throws or releases the stop switch.
     pub(crate) fn handle_hold(&mut self, now: Timestamp, hold: bool, withdraw: bool) {
         self.now = self.now.max(now);
@@ -93,6 +116,16 @@ impl Judge {
     /// How the requests for all attacks stand.
     pub(crate) fn standings(&self) -> impl Iterator<Item = (&AttackId, Standing)> {
         self.exporter.standings()
+    }
+
+    /// What is normal.
+    pub(crate) fn baselines(&self) -> &Baselines {
+        self.detector.baselines()
+    }
+
+    /// What is normal, to be kept and imported.
+    pub(crate) fn baselines_mut(&mut self) -> &mut Baselines {
+        self.detector.baselines_mut()
     }
 
     /// What the policy has left out.

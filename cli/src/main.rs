@@ -2,13 +2,16 @@
 
 mod admin;
 mod arguments;
+mod attacks;
 mod audit;
+mod baseline;
 mod config;
 mod daemon;
 mod data_channel;
 mod decode;
 mod demo;
 mod dots;
+mod evidence;
 mod exporters;
 mod filters;
 mod generate;
@@ -27,6 +30,7 @@ mod run;
 mod sample;
 mod score;
 mod store;
+mod suggest;
 mod upstreams;
 mod views;
 
@@ -86,6 +90,8 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Sample(arguments) => sample::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Baseline(command) => baseline::run(&command),
+        Command::Attacks(command) => attacks::run(command),
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),
@@ -96,6 +102,9 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
 }
 
 fn check(arguments: &CheckArguments) -> anyhow::Result<()> {
+    if arguments.suggest {
+        return suggest::run(arguments);
+    }
     let (config, settings) = config::read(&arguments.config.config, ColumnSet::NONE)?;
     for warning in &settings.warnings {
         eprintln!("{}: {warning}", arguments.config.config.display());

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
+use weir_baseline::Baselines;
 use weir_collector::{Capture, CapturedDatagram, CapturedFrame, Shard, shard_of};
 use weir_detector::Detector;
 use weir_dots_export::{Exporter, Record, Recorder};
@@ -16,7 +17,9 @@ use weir_flow_record::{ColumnSet, ReceivedAt, Timestamp};
 use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
 use crate::arguments::{ReplayArguments, ReplayAs};
+use crate::baseline;
 use crate::config::{self, Settings};
+use crate::evidence::ReplayedEvidence;
 use crate::judge::{Judge, Verdict};
 use crate::learn::Shadow;
 use crate::progress::Progress;
@@ -39,31 +42,39 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         .as_deref()
         .map(Bodies::create)
         .transpose()?;
-    let mut replay = Replay::new(&settings, &mut events, bodies);
+    let evidence = arguments.evidence.as_deref();
+    let evidence = evidence
+        .map(|folder| ReplayedEvidence::create(folder, settings.evidence.as_ref()))
+        .transpose()?;
+    let baselines = match &arguments.baselines {
+        Some(path) => baseline::from_file(&settings.baseline, path)?,
+        None => Baselines::new(settings.baseline.clone()),
+    };
+    let mut replay = Replay::new(&settings, &mut events, bodies, baselines);
     if let (Some(model), Some(verdicts)) = (&arguments.model, &arguments.shadow) {
         let file = File::create(verdicts)
             .with_context(|| format!("cannot write {}", verdicts.display()))?;
         let out = Box::new(BufWriter::new(file));
         replay.shadow = Some(Shadow::open(model, &settings, out)?);
     }
-    let stored = arguments.files.iter().filter(|path| is_parquet(path));
-    let warnings = match stored.count() {
-        0 => match arguments
-            .read_as
-            .map_or_else(|| ReplayAs::of(&arguments.files), Ok)?
-        {
-            ReplayAs::Exports => replay.run_captures(&arguments.files)?,
-            ReplayAs::Packets => replay.run_packets(&arguments.files)?,
-        },
-        all if all == arguments.files.len() => replay.run_stored(&arguments.files)?,
-        _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
-    };
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    replay.evidence = evidence;
+    replay.run_all(&arguments.files, arguments.read_as)?;
     replay.report();
+    if let Some(path) = &arguments.baselines {
+        baseline::to_file(replay.judge.baselines_mut(), path)?;
+    }
     drop(replay);
     events.flush().context("cannot write the events")
+}
+
+/// The event lines of a replay.
+pub(crate) fn events_of(
+    settings: &Settings,
+    files: &[PathBuf],
+    events: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let baselines = Baselines::new(settings.baseline.clone());
+    Replay::new(settings, events, None, baselines).run_all(files, None)
 }
 
 /// The pipeline and what it writes.
@@ -74,13 +85,19 @@ struct Replay<'w> {
     recorder: Recorder,
     events: &'w mut dyn Write,
     bodies: Option<Bodies>,
+    evidence: Option<ReplayedEvidence>,
     attacks: u64,
     /// A model that looks on.
     shadow: Option<Shadow>,
 }
 
 impl<'w> Replay<'w> {
-    fn new(settings: &Settings, events: &'w mut dyn Write, bodies: Option<Bodies>) -> Self {
+    fn new(
+        settings: &Settings,
+        events: &'w mut dyn Write,
+        bodies: Option<Bodies>,
+        baselines: Baselines,
+    ) -> Self {
         Self {
             shards: (0..settings.collector.shards)
                 .map(|number| Shard::new(settings.shard(number)))
@@ -88,15 +105,32 @@ impl<'w> Replay<'w> {
             window: RecentWindow::new(settings.store.recent_window),
             judge: Judge::new(
                 Merger::new(settings.collector.shards, &settings.aggregation),
-                Detector::new(settings.detector.clone()),
+                Detector::new(settings.detector.clone()).with_baselines(baselines),
                 Exporter::new(settings.export.clone()),
             ),
             recorder: Recorder::new(&settings.export),
             events,
             bodies,
+            evidence: None,
             attacks: 0,
             shadow: None,
         }
+    }
+
+    fn run_all(&mut self, files: &[PathBuf], read_as: Option<ReplayAs>) -> anyhow::Result<()> {
+        let stored = files.iter().filter(|path| is_parquet(path));
+        let warnings = match stored.count() {
+            0 => match read_as.map_or_else(|| ReplayAs::of(files), Ok)? {
+                ReplayAs::Exports => self.run_captures(files)?,
+                ReplayAs::Packets => self.run_packets(files)?,
+            },
+            all if all == files.len() => self.run_stored(files)?,
+            _ => anyhow::bail!("captures and Parquet files cannot be replayed together"),
+        };
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
     }
 
     /// Replays captures; tells what is odd about them.
@@ -156,6 +190,9 @@ impl<'w> Replay<'w> {
         while let Some(due) = self.next_timer() {
             self.handle_timeout(due)?;
         }
+        if let Some(evidence) = &mut self.evidence {
+            evidence.finish(self.judge.now());
+        }
         self.shadow.as_mut().map_or(Ok(()), Shadow::finish)
     }
 
@@ -181,6 +218,9 @@ impl<'w> Replay<'w> {
         for shard in &mut self.shards {
             while let Some(batch) = shard.poll_batch() {
                 self.window.handle_batch(&batch);
+                if let Some(evidence) = &mut self.evidence {
+                    evidence.handle_batch(self.judge.now(), &batch);
+                }
                 if let Some(shadow) = &mut self.shadow {
                     shadow.handle_batch(&batch)?;
                 }
@@ -191,6 +231,8 @@ impl<'w> Replay<'w> {
         }
         for summary in summaries {
             self.judge.handle_summary(summary);
+            // A replay keeps nothing as it goes.
+            while self.judge.baselines_mut().poll_persist().is_some() {}
             self.drain_verdicts()?;
         }
         self.drain_verdicts()
@@ -202,6 +244,9 @@ impl<'w> Replay<'w> {
                 Verdict::Event(event) => {
                     self.attacks +=
                         u64::from(event.kind == weir_attack_event::EventKind::AttackStart);
+                    if let Some(evidence) = &mut self.evidence {
+                        evidence.handle_event(self.judge.now(), &event, &self.window);
+                    }
                     serde_json::to_writer(&mut *self.events, &event)?;
                     self.events
                         .write_all(b"\n")
@@ -308,12 +353,12 @@ impl Bodies {
 }
 
 /// Several captures as one, by time stamp; files with equal stamps in the order of the command line.
-struct Merged<T> {
+pub(crate) struct Merged<T> {
     sources: Vec<(Capture, Option<T>, String)>,
 }
 
 /// What is read from a capture.
-trait Captured: Sized {
+pub(crate) trait Captured: Sized {
     fn read(capture: &mut Capture) -> Option<Self>;
     fn at(&self) -> ReceivedAt;
 }
@@ -339,7 +384,7 @@ impl Captured for CapturedFrame {
 }
 
 impl<T: Captured> Merged<T> {
-    fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
+    pub(crate) fn open(files: &[std::path::PathBuf]) -> anyhow::Result<Self> {
         let mut sources = Vec::new();
         for path in files {
             let mut capture = Capture::open(path)?;

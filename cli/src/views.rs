@@ -2,21 +2,24 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
+use weir_baseline::BaselineCounters;
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
+use weir_detector::{LinkLevel, Mute};
 use weir_dots_export::ExporterCounters;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
 use weir_dtls::Validity;
 use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
-use weir_flow_store::{DropReason, StoreCounters};
+use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
 
 use crate::daemon::{Headers, SamplerView};
 use crate::naming::InterfaceRow;
@@ -40,8 +43,13 @@ pub(crate) struct Views {
     dots_server: Mutex<Option<Arc<TransportView>>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
     policy: Mutex<PolicyView>,
+    links: Mutex<Vec<LinkLevel>>,
     store: Mutex<Option<StoreCounters>>,
     headers: Mutex<Headers>,
+    baselines: Mutex<BaselineView>,
+    evidence: Mutex<Option<EvidenceCounters>>,
+    evidence_folder: Mutex<Option<PathBuf>>,
+    mutes: Mutex<Vec<Mute>>,
     pub(crate) counters: Counters,
 }
 
@@ -56,6 +64,15 @@ pub(crate) struct PolicyView {
     pub(crate) counters: ExporterCounters,
 }
 
+/// Figures of the baselines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BaselineView {
+    pub(crate) targets: u64,
+    /// Memory, estimated.
+    pub(crate) octets: u64,
+    pub(crate) counters: BaselineCounters,
+}
+
 /// Counters that no stage owns.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -64,6 +81,18 @@ pub(crate) struct Counters {
     /// Rows that found no room in the queues before the Parquet writer.
     pub(crate) store_queue_full_rows: AtomicU64,
     pub(crate) reload_failures: AtomicU64,
+    /// Drill-downs that were answered.
+    pub(crate) drill_downs: AtomicU64,
+    /// Time from questions to answers, ns.
+    pub(crate) drill_down_nanos: AtomicU64,
+    /// Answers that took longer than 250 ms.
+    pub(crate) slow_drill_downs: AtomicU64,
+    /// Drill-downs that found no room in the queue.
+    pub(crate) lost_drill_downs: AtomicU64,
+    /// Attacks whose flows are not kept because too many are open.
+    pub(crate) evidence_refused_attacks: AtomicU64,
+    /// Events that found no room in the queue before the bundles.
+    pub(crate) evidence_lost_events: AtomicU64,
     /// Series that the detector had no room for.
     pub(crate) refused_series: AtomicU64,
 }
@@ -382,6 +411,26 @@ impl Views {
         lock(&self.policy).clone()
     }
 
+    /// Replaces the figures of links.
+    pub(crate) fn set_links(&self, links: Vec<LinkLevel>) {
+        *lock(&self.links) = links;
+    }
+
+    /// The newest second of each link.
+    pub(crate) fn links(&self) -> Vec<LinkLevel> {
+        lock(&self.links).clone()
+    }
+
+    /// Replaces the figures of the baselines.
+    pub(crate) fn set_baselines(&self, view: BaselineView) {
+        *lock(&self.baselines) = view;
+    }
+
+    /// The figures of the baselines.
+    pub(crate) fn baselines(&self) -> BaselineView {
+        *lock(&self.baselines)
+    }
+
     /// Replaces the Parquet store's figures.
     pub(crate) fn set_store(&self, counters: StoreCounters) {
         *lock(&self.store) = Some(counters);
@@ -393,6 +442,80 @@ impl Views {
         let refused = self.counters.store_queue_full_rows.load(Ordering::Relaxed);
         counters.drop_rows(DropReason::QueueFull, refused);
         Some(counters)
+    }
+
+    /// Replaces the figures of the attacks' bundles.
+    pub(crate) fn set_evidence(&self, counters: EvidenceCounters) {
+        *lock(&self.evidence) = Some(counters);
+    }
+
+    /// The figures of the attacks' bundles, with what queues refused; `None` while none are kept.
+    pub(crate) fn evidence(&self) -> Option<EvidenceCounters> {
+        let mut counters = (*lock(&self.evidence))?;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        counters.refused_attacks = read(&self.counters.evidence_refused_attacks);
+        counters.lost_events += read(&self.counters.evidence_lost_events);
+        Some(counters)
+    }
+
+    /// Notes where bundles are, and takes in the attacks of earlier runs that ended.
+    pub(crate) fn set_evidence_folder(&self, folder: Option<PathBuf>) {
+        if let Some(folder) = &folder {
+            match weir_flow_store::bundles(folder) {
+                Ok(events) => self.restore_closed(events),
+                Err(error) => tracing::warn!(%error, "earlier attacks are not shown"),
+            }
+        }
+        *lock(&self.evidence_folder) = folder;
+    }
+
+    /// Where bundles are.
+    pub(crate) fn evidence_folder(&self) -> Option<PathBuf> {
+        lock(&self.evidence_folder).clone()
+    }
+
+    /// Takes in an attack of an earlier run that goes on.
+    pub(crate) fn restore_open(&self, event: &AttackEvent) {
+        let mut attacks = lock(&self.attacks);
+        let id = event.id.to_string();
+        attacks.open.entry(id).or_insert_with(|| event.clone());
+    }
+
+    fn restore_closed(&self, mut events: Vec<AttackEvent>) {
+        let mut attacks = lock(&self.attacks);
+        events.retain(|event| {
+            event.kind == EventKind::AttackEnd
+                && attacks.closed.iter().all(|closed| closed.id != event.id)
+        });
+        events.sort_by_key(|event| event.time);
+        // Older than what this process has seen end.
+        for event in events.into_iter().rev() {
+            if attacks.closed.len() < CLOSED_ATTACKS {
+                attacks.closed.push_front(event);
+            }
+        }
+    }
+
+    /// Replaces the list of muted prefixes.
+    pub(crate) fn set_mutes(&self, mutes: Vec<Mute>) {
+        *lock(&self.mutes) = mutes;
+    }
+
+    /// Muted prefixes.
+    pub(crate) fn mutes(&self) -> Vec<Mute> {
+        lock(&self.mutes).clone()
+    }
+
+    /// The newest event of an attack, by its name or the beginning of it where that names one alone.
+    pub(crate) fn attack(&self, name: &str) -> Option<AttackEvent> {
+        let attacks = lock(&self.attacks);
+        let all = || attacks.open.values().chain(attacks.closed.iter().rev());
+        let exact = all().find(|event| *event.id.0 == *name);
+        let mut begun = all().filter(|event| event.id.0.starts_with(name));
+        let only = begun
+            .next()
+            .filter(|_| begun.next().is_none() && !name.is_empty());
+        exact.or(only).cloned()
     }
 
     /// Totals for `/metrics`.

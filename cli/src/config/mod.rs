@@ -7,13 +7,15 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_baseline::{BaselineConfig, BaselineSettings, BaselineZone};
 use weir_collector::{
     CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
 };
 use weir_data_channel::{DataChannelConfig, DataChannelSettings};
 use weir_detector::{
-    DetectorConfig, DetectorSettings, MaintenanceConfig, ThresholdConfig, ZoneConfig,
+    DetectorConfig, DetectorSettings, LinkConfig, MaintenanceConfig, ThresholdConfig, ZoneConfig,
 };
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
@@ -21,7 +23,7 @@ use weir_ebpf::SamplerSettings;
 use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
-use weir_flow_store::{StoreConfig, StoreSettings};
+use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
 
 use crate::data_channel;
 use document::{Document, Mistake, Overrides, overrides};
@@ -36,8 +38,10 @@ pub(crate) struct Config {
     collector: CollectorConfig,
     aggregation: AggregationConfig,
     store: StoreConfig,
+    evidence: EvidenceConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
+    baseline: BaselineConfig,
     events: EventsConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
@@ -51,6 +55,8 @@ pub(crate) struct Config {
     zones: Vec<ZoneConfig>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     maintenance: Vec<MaintenanceConfig>,
+    #[serde(rename = "link", skip_serializing_if = "Vec::is_empty")]
+    links: Vec<LinkConfig>,
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     upstreams: Vec<UpstreamConfig>,
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
@@ -130,9 +136,12 @@ pub(crate) struct Settings {
     pub(crate) samplers: Vec<SamplerSettings>,
     pub(crate) aggregation: AggregationConfig,
     pub(crate) store: StoreSettings,
+    /// `None` = flows of attacks are not kept.
+    pub(crate) evidence: Option<EvidenceSettings>,
     /// Files, not read yet.
     pub(crate) enrichment: EnrichmentConfig,
     pub(crate) detector: DetectorSettings,
+    pub(crate) baseline: BaselineSettings,
     pub(crate) export: ExportSettings,
     pub(crate) dots_server: Option<DotsServerSettings>,
     /// The data channel of the DOTS server.
@@ -164,6 +173,7 @@ impl Settings {
             aggregate: AggregateSettings {
                 config: self.aggregation.clone(),
                 zones: self.detector.zone_prefixes(shards),
+                links: self.detector.link_interfaces(),
                 shard: number,
                 active_timeouts: self
                     .collector
@@ -256,8 +266,10 @@ fn parse(
         collector: document.take("collector"),
         aggregation: document.take("aggregation"),
         store: document.take("store"),
+        evidence: document.take("evidence"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
+        baseline: document.take("baseline"),
         events: document.take("events"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
@@ -267,6 +279,7 @@ fn parse(
             .unwrap_or_else(ThresholdConfig::all_built_in),
         zones: document.take_array("zone").unwrap_or_default(),
         maintenance: document.take_array("maintenance").unwrap_or_default(),
+        links: document.take_array("link").unwrap_or_default(),
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
@@ -288,6 +301,26 @@ impl Config {
         toml::to_string(self)
     }
 
+    /// The detector's settings where each zone has the thresholds that `of` gives it.
+    pub(crate) fn detector_with(
+        &self,
+        of: impl Fn(&ZoneConfig) -> Vec<ThresholdConfig>,
+    ) -> Result<DetectorSettings, String> {
+        let mut zones = self.zones.clone();
+        for zone in &mut zones {
+            zone.thresholds = of(zone);
+        }
+        let checked = weir_detector::check(&self.detector, &self.thresholds, &zones)
+            .and_then(|settings| settings.with_maintenance(&self.maintenance));
+        checked.map_err(|faults| {
+            let faults = faults.into_iter();
+            let lines: Vec<String> = faults
+                .map(|f| format!("{}: {}", f.path, f.message))
+                .collect();
+            lines.join("; ")
+        })
+    }
+
     /// Paths are relative to the file.
     fn make_paths_absolute(&mut self, folder: &Path) {
         let absolute = |path: &mut PathBuf| {
@@ -302,6 +335,7 @@ impl Config {
         absolute(&mut self.enrichment.country_database);
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
+        absolute(&mut self.evidence.dir);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -313,7 +347,8 @@ impl Config {
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
         let columns = if self.store.parquet_dir.as_os_str().is_empty() {
-            columns
+            // What a drill-down tells of beyond addresses and ports.
+            columns.with(ColumnSet::TTL).with(ColumnSet::AS)
         } else {
             ColumnSet::ALL
         };
@@ -340,12 +375,19 @@ impl Config {
             document,
             store.map_err(|error| vec![("store".to_owned(), error.to_string())]),
         );
+        let evidence = self.evidence.check(&self.state_dir);
+        let evidence = noted(
+            document,
+            evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
+        );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
-            .and_then(|settings| settings.with_maintenance(&self.maintenance));
+            .and_then(|settings| settings.with_maintenance(&self.maintenance))
+            .and_then(|settings| settings.with_links(&self.links));
         let detector = noted(
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
+        let baseline = noted(document, self.baseline_settings());
         let zones = self.zones.iter().map(|zone| weir_dots_export::ZoneConfig {
             name: zone.name.clone(),
             policy: zone.policy.clone(),
@@ -373,14 +415,31 @@ impl Config {
                 self.aggregation.clone()
             },
             store: store?,
+            evidence: evidence?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
+            baseline: baseline?,
             export: export?,
             dots_server,
             data_channel,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             warnings: Vec::new(),
         })
+    }
+
+    /// Baselines know zones by their names.
+    fn baseline_settings(&self) -> Result<BaselineSettings, Vec<(String, String)>> {
+        let zones = self.zones.iter().map(|zone| BaselineZone {
+            name: zone.name.as_str().into(),
+            prefixes: zone.prefixes.iter().map(IpNet::trunc).collect(),
+        });
+        let zones: Vec<BaselineZone> = zones.collect();
+        let named = |(path, message)| (format!("baseline.{path}"), message);
+        self.baseline
+            .check(&zones)
+            .map_err(|faults| pairs(faults, named))?;
+        let links = Vec::new();
+        Ok(BaselineSettings::new(self.baseline.clone(), zones, links))
     }
 
     fn warnings(&self, document: &Document<'_>) -> Vec<String> {

@@ -6,18 +6,21 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use weir_attack_event::{AttackEvent, AttackId, EventKind, Findings};
 use weir_collector::wall_clock;
+use weir_detector::{Overridden, Override, OverrideError, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, telemetry_body};
-use weir_dots_server::Observation;
+use weir_dots_server::{Observation, ReportedBaselines};
 use weir_flow_aggregate::{WatchList, WindowSummary};
 use weir_flow_record::{Direction, Timestamp, ZoneId};
 
 use super::Story;
+use super::teaching::{self, Teaching};
 use super::window::Ask;
 use crate::audit::AuditLog;
+use crate::baseline::{self, BaselineOrder};
 use crate::journal::Journal;
 use crate::judge::{Judge, Verdict};
 use crate::views::{PolicyView, Views};
@@ -25,12 +28,24 @@ use crate::views::{PolicyView, Views};
 /// What the judge thread takes in.
 pub(crate) enum Input {
     Summary(Box<WindowSummary>),
-    Findings(Findings),
+    Findings(Box<Findings>),
     Notice(ClientNotice),
     /// An operator's word, and where the answer goes: whether anything came of it.
     Operator(Order, tokio::sync::oneshot::Sender<bool>),
+    /// An operator's word on attacks, and where the answer goes.
+    Override(
+        Override,
+        tokio::sync::oneshot::Sender<Result<Overridden, OverrideError>>,
+    ),
     /// What an operator has asked an upstream for.
     Decision(Box<Decision>),
+    /// A question about what is normal, and where the answer goes.
+    Baselines(
+        BaselineOrder,
+        tokio::sync::oneshot::Sender<Result<serde_json::Value, String>>,
+    ),
+    /// What a client of our DOTS server says is normal.
+    Reported(ReportedBaselines),
 }
 
 /// What an operator says to the policy.
@@ -58,6 +73,9 @@ pub(super) struct JudgeThread {
     pub(super) observer: Option<tokio::sync::mpsc::Sender<Observation>>,
     /// Octets of seconds that are not settled yet, for the story.
     pub(super) levels: BTreeMap<(i64, ZoneId), u64>,
+    pub(super) teaching: Teaching,
+    /// Whether flows of attacks are kept.
+    pub(super) keeps_evidence: bool,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -76,6 +94,19 @@ impl JudgeThread {
                 self.judge.handle_timeout(now);
             }
             self.carry_out();
+            self.teach(now);
+        }
+        self.teaching
+            .keep_all(self.judge.baselines_mut(), &self.journal);
+    }
+
+    /// Keeps, shows and tells what was learned.
+    fn teach(&mut self, now: Timestamp) {
+        self.teaching
+            .keep(self.judge.baselines_mut(), &self.journal);
+        self.teaching.show(now, self.judge.baselines(), &self.views);
+        for (upstream, command) in self.teaching.tell(now, self.judge.baselines()) {
+            self.send(&upstream, command);
         }
     }
 
@@ -93,8 +124,9 @@ impl JudgeThread {
             Input::Summary(summary) => {
                 self.tell_level(&summary);
                 self.judge.handle_summary(*summary);
+                self.views.set_links(self.judge.link_levels());
             }
-            Input::Findings(findings) => self.judge.handle_findings(findings),
+            Input::Findings(findings) => self.judge.handle_findings(*findings),
             Input::Notice(notice) => self
                 .judge
                 .handle_notice(Timestamp::from_nanos(wall_clock()), &notice),
@@ -102,7 +134,26 @@ impl JudgeThread {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.handle_order(order));
             }
+            Input::Override(word, answer) => {
+                tracing::info!(?word, "an operator's word");
+                let now = Timestamp::from_nanos(wall_clock());
+                let result = self.judge.handle_override(now, word);
+                // Durable before it is answered.
+                self.carry_out();
+                self.show_mutes();
+                let _ = answer.send(result);
+            }
             Input::Decision(decision) => self.audit.write(&decision),
+            Input::Baselines(order, reply) => {
+                let now = Timestamp::from_nanos(wall_clock());
+                let told = baseline::answer(self.judge.baselines_mut(), now, &order);
+                // Whoever asked may have gone.
+                let _ = reply.send(told.map_err(|error| format!("{error:#}")));
+            }
+            Input::Reported(reported) => {
+                let now = Timestamp::from_nanos(wall_clock());
+                teaching::import(now, self.judge.baselines_mut(), &reported);
+            }
         }
     }
 
@@ -148,7 +199,10 @@ impl JudgeThread {
                     }
                 }
                 Verdict::DrillDown(question) => {
-                    if self.questions.try_send(Ask::DrillDown(question)).is_err() {
+                    let ask = Ask::DrillDown(question, Instant::now());
+                    if self.questions.try_send(ask).is_err() {
+                        let lost = &self.views.counters.lost_drill_downs;
+                        lost.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!("the recent window is behind: a drill-down was left out");
                     }
                 }
@@ -165,24 +219,45 @@ impl JudgeThread {
         if decided || !commands.is_empty() {
             self.show_policy();
         }
+        if saved.iter().any(|row| matches!(row, Saved::Mute(_))) {
+            self.show_mutes();
+        }
         if !saved.is_empty()
             && let Err(error) = self.journal.keep_attacks(&saved)
         {
             tracing::error!(%error, "attacks are not saved");
         }
         for (upstream, command) in commands {
-            let sent = self
-                .commands
-                .get(&upstream)
-                .map(|sender| sender.try_send(command));
-            if !matches!(sent, Some(Ok(()))) {
-                tracing::error!(%upstream, "the upstream's client does not take commands");
-            }
+            self.send(&upstream, command);
         }
+    }
+
+    fn send(&self, upstream: &Arc<str>, command: ClientCommand) {
+        let sent = self
+            .commands
+            .get(upstream)
+            .map(|sender| sender.try_send(command));
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::error!(%upstream, "the upstream's client does not take commands");
+        }
+    }
+
+    /// Shows the muted prefixes where they can be looked at.
+    fn show_mutes(&self) {
+        self.views.set_mutes(self.judge.mutes().cloned().collect());
     }
 
     fn tell(&mut self, event: Box<AttackEvent>) {
         self.views.handle_event(&event);
+        if self.keeps_evidence && self.questions.try_send(Ask::Attack(event.clone())).is_err() {
+            let lost = &self.views.counters.evidence_lost_events;
+            lost.fetch_add(1, Ordering::Relaxed);
+        }
+        if event.kind == EventKind::AttackEnd
+            && let Err(error) = self.journal.end_label(&event)
+        {
+            tracing::error!(%error, "a label does not know when its attack ended");
+        }
         tracing::info!(
             event = ?event.kind,
             id = %event.id,

@@ -1,19 +1,25 @@
 //! The thread that owns the recent window: polars never runs where packets or judgements do.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use weir_attack_event::DrillDown;
+use weir_attack_event::{AttackEvent, DrillDown};
 use weir_collector::{DoubleCount, Overlap, Reporter};
 use weir_flow_record::FlowBatch;
 use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
+use crate::evidence::EvidenceKeeper;
+use crate::learn::{self, Shadow};
 use crate::naming::Naming;
 use crate::store::StoreWriter;
+use crate::views::Views;
 
 /// Batches come by the hundred, and waking for each costs more than taking it in.
 const PAUSE: Duration = Duration::from_millis(5);
+/// What an attack-start may wait for its findings.
+const SLOW: Duration = Duration::from_millis(250);
 
 /// What the window thread takes in.
 #[expect(
@@ -23,7 +29,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) enum Ask {
     /// A shard's batch, which goes back to it.
     Batch(u16, FlowBatch),
-    DrillDown(DrillDown),
+    /// A question, and when it was asked.
+    DrillDown(DrillDown, Instant),
+    /// What became of an attack, for its bundle.
+    Attack(Box<AttackEvent>),
 }
 
 /// Serves until nobody can ask any more.
@@ -32,7 +41,8 @@ pub(super) fn run(
     asks: &Receiver<Ask>,
     spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
-    (naming, store): (&Naming, Option<StoreWriter>),
+    (naming, views): (&Naming, &Views),
+    (store, mut evidence, mut shadows): (Option<StoreWriter>, Option<EvidenceKeeper>, Vec<Shadow>),
 ) {
     let mut overlap = Overlap::default();
     'serve: while let Ok(first) = asks.recv() {
@@ -40,7 +50,11 @@ pub(super) fn run(
             match ask {
                 Ask::Batch(shard, batch) => {
                     window.handle_batch(&batch);
+                    if let Some(evidence) = &mut evidence {
+                        evidence.handle_batch(&batch);
+                    }
                     overlap.handle_batch(&batch);
+                    learn::show(&mut shadows, &batch);
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }
@@ -55,10 +69,19 @@ pub(super) fn run(
                         let _ = spares.try_send(batch);
                     }
                 }
-                Ask::DrillDown(question) => {
-                    let mut findings = window.drill_down(&question);
-                    weir_enrichment::annotate(&mut findings, &naming.snapshot());
-                    if input.send(Input::Findings(findings)).is_err() {
+                Ask::Attack(event) => {
+                    if let Some(evidence) = &mut evidence {
+                        evidence.handle_event(event, &window);
+                    }
+                }
+                Ask::DrillDown(question, asked) => {
+                    let snapshot = naming.snapshot();
+                    let mut findings = window.drill_down_with(&question, &|address| {
+                        weir_enrichment::origin_of(address, &snapshot)
+                    });
+                    weir_enrichment::annotate(&mut findings, &snapshot);
+                    note_time(views, asked.elapsed());
+                    if input.send(Input::Findings(Box::new(findings))).is_err() {
                         break 'serve;
                     }
                 }
@@ -69,6 +92,20 @@ pub(super) fn run(
     if let Some(store) = store {
         store.finish();
     }
+    if let Some(evidence) = evidence {
+        evidence.finish();
+    }
+}
+
+fn note_time(views: &Views, took: Duration) {
+    let counters = &views.counters;
+    let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    counters.drill_downs.fetch_add(1, Ordering::Relaxed);
+    counters
+        .drill_down_nanos
+        .fetch_add(nanos, Ordering::Relaxed);
+    let slow = u64::from(took > SLOW);
+    counters.slow_drill_downs.fetch_add(slow, Ordering::Relaxed);
 }
 
 fn warn_of(finding: &DoubleCount) {

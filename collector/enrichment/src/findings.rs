@@ -27,3 +27,9 @@ fn origin(first: &NetworkInfo<'_>, last: &NetworkInfo<'_>) -> Origin {
         network: text(first.name).filter(|name| last.name == name),
     }
 }
+
+/// Where an address is.
+pub fn origin_of(address: Address, snapshot: &Snapshot) -> Origin {
+    let found = snapshot.lookup(address);
+    origin(&found, &found)
+}

@@ -42,7 +42,7 @@ pub use config::{EnrichmentConfig, Fault, InterfaceConfig, Interfaces};
 pub use country::CountryCode;
 pub use database::DatabaseError;
 pub use enricher::{Changes, Enricher};
-pub use findings::annotate;
+pub use findings::{annotate, origin_of};
 pub use lookups::Lookups;
 pub use names::{
     ApplicationName, DomainName, ExporterNames, InterfaceName, InterfaceView, LearnedName,

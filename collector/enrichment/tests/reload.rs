@@ -248,6 +248,7 @@ fn top_talkers_say_where_they_are_as_far_as_all_of_the_prefix_agrees() {
         source_count: 3,
         rows: 3,
         complete: true,
+        evidence: Default::default(),
     };
     annotate(&mut findings, &enricher.snapshot());
     let origin = |place: usize| findings.top_talkers[place].origin.clone();

@@ -1,16 +1,19 @@
+use std::collections::BTreeMap;
+
 use polars::prelude::{
     DataFrame, Expr, IntoLazy, LazyFrame, PolarsResult, SortMultipleOptions, UInt64Chunked, col,
     lit,
 };
 use weir_attack_event::{
-    DrillDown, Findings, Origin, PortShare, PortSide, ProtocolShare, TopTalker,
+    CountryShare, DrillDown, Evidence, Findings, HostRate, Origin, PortShare, PortSide, PrefixRate,
+    ProtocolShare, SystemShare, TopTalker,
 };
 use weir_flow_record::Address;
 
-use crate::forged::ForgedHint;
+use crate::forged::{ForgedHint, is_impossible};
 use crate::frame::{
     DESTINATION_PORT, DIRECT, NETWORK_HIGH, NETWORK_LOW, NETWORK_V4, NETWORK_V6, OCTETS, PACKETS,
-    PROTOCOL, Rows, SOURCE_HIGH, SOURCE_LOW, SOURCE_PORT, Selection, address,
+    PROTOCOL, Rows, SOURCE_HIGH, SOURCE_LOW, SOURCE_PORT, SYSTEM, Selection, address,
 };
 use crate::segment::Segment;
 
@@ -23,12 +26,21 @@ const LEAST_PORT_SHARE: f64 = 0.01;
 /// Hosts are named where those at the top send so much; else their networks.
 const HOSTS_DOMINATE: f64 = 0.5;
 
+/// Sources that are looked up in databases at most, the largest first: what a quarter of the time for an answer allows.
+const MOST_LOOKUPS: usize = 16_384;
+/// Autonomous systems, countries and destinations named at most.
+const MOST_NAMED: usize = 10;
+/// Inside hosts named at most: a list for the help desk.
+const MOST_INSIDE: usize = 100;
+
 const SOURCES: &str = "sources";
+const HOST_KEY: [&str; 4] = [SOURCE_HIGH, SOURCE_LOW, NETWORK_HIGH, NETWORK_LOW];
 
 /// Answers `question` from segments, newest first.
 pub(crate) fn drill_down<'a>(
     question: &DrillDown,
     segments: impl Iterator<Item = &'a Segment>,
+    origin: &dyn Fn(Address) -> Origin,
 ) -> Findings {
     let selection = Selection::new(question);
     let (rows, complete) = select(&selection, segments);
@@ -41,11 +53,12 @@ pub(crate) fn drill_down<'a>(
         source_count: 0,
         rows: count,
         complete,
+        evidence: Evidence::default(),
     };
     if count == 0 {
         return findings;
     }
-    if let Err(error) = group(rows, question.top, selection.seconds(), &mut findings) {
+    if let Err(error) = group(rows, question.top, &selection, origin, &mut findings) {
         tracing::error!(%error, "a drill-down failed");
         findings.complete = false;
     }
@@ -69,45 +82,171 @@ fn select<'a>(selection: &Selection, segments: impl Iterator<Item = &'a Segment>
     (rows, true)
 }
 
-fn group(rows: Rows, top: usize, seconds: f64, findings: &mut Findings) -> PolarsResult<()> {
+fn group(
+    mut rows: Rows,
+    top: usize,
+    selection: &Selection,
+    origin: &dyn Fn(Address) -> Origin,
+    findings: &mut Findings,
+) -> PolarsResult<()> {
+    let rates = Rates {
+        seconds: selection.seconds(),
+        total: rows.mix.packets().max(1) as f64,
+    };
+    rows.mix.tell(&mut findings.evidence);
+    if let Some(destinations) = rows.destinations()? {
+        tell_destinations(destinations, &rates, &mut findings.evidence)?;
+    }
     let frame = rows.into_frame()?;
     let protocols = largest(
         frame.clone().lazy().group_by([col(PROTOCOL)]).agg(sums()),
         &[PROTOCOL],
     )
     .collect()?;
-    let packets: u64 = values(&protocols, PACKETS)?.into_no_null_iter().sum();
-    let total = packets.max(1) as f64;
+    let total = rates.total;
     findings.protocols = protocol_shares(&protocols, total)?;
     findings.ports = port_shares(&frame, total)?;
 
-    let key = [SOURCE_HIGH, SOURCE_LOW, NETWORK_HIGH, NETWORK_LOW];
-    let hosts = frame.lazy().group_by(key.map(col)).agg([
+    let hosts = frame.lazy().group_by(HOST_KEY.map(col)).agg([
         col(OCTETS).sum(),
         col(PACKETS).sum(),
         col(DIRECT).sum(),
+        col(SYSTEM).max(),
     ]);
-    let hosts = largest(hosts, &key[..2]).collect()?;
+    let hosts = largest(hosts, &HOST_KEY[..2]).collect()?;
     findings.source_count = hosts.height() as u64;
     let spoofed = forged_hint(&hosts, findings.rows)?;
-    let mut talkers = host_talkers(&hosts, top)?;
-    let sent: u64 = talkers.iter().map(|talker| talker.packets).sum();
-    if (sent as f64) < HOSTS_DOMINATE * total {
-        talkers = network_talkers(hosts, top)?;
+    if spoofed != Some(true) {
+        tell_origins(&hosts, origin, total, &mut findings.evidence)?;
     }
-    let per_second = |count: f64| (count / seconds).round() as u64;
-    findings.top_talkers = talkers
+    if selection.is_outbound() {
+        let inside = host_talkers(&hosts, MOST_INSIDE)?.into_iter();
+        findings.evidence.inside_sources = inside.map(|host| rates.host(&host)).collect();
+    }
+    findings.top_talkers = dominating(hosts, top, total)?
         .into_iter()
         .map(|talker| TopTalker {
             source_prefix: talker.prefix,
-            bits_per_second: per_second(talker.octets as f64 * 8.0),
-            packets_per_second: per_second(talker.packets as f64),
+            bits_per_second: rates.bits(&talker),
+            packets_per_second: rates.packets(&talker),
             share: share(talker.packets, total),
-            spoofed,
+            spoofed: if is_impossible(&talker.prefix) {
+                Some(true)
+            } else {
+                spoofed
+            },
             origin: Origin::default(),
         })
         .collect();
     Ok(())
+}
+
+/// Hosts where those at the top send so much, else their networks.
+fn dominating(hosts: DataFrame, top: usize, total: f64) -> PolarsResult<Vec<Talker>> {
+    let talkers = host_talkers(&hosts, top)?;
+    let sent: u64 = talkers.iter().map(|talker| talker.packets).sum();
+    if (sent as f64) < HOSTS_DOMINATE * total {
+        network_talkers(hosts, top)
+    } else {
+        Ok(talkers)
+    }
+}
+
+/// Who is hit; the frame has destinations where others have sources.
+fn tell_destinations(frame: DataFrame, rates: &Rates, evidence: &mut Evidence) -> PolarsResult<()> {
+    let hosts = frame.lazy().group_by(HOST_KEY.map(col)).agg(sums());
+    let hosts = largest(hosts, &HOST_KEY[..2]).collect()?;
+    evidence.destination_count = Some(hosts.height() as u64);
+    let hit = dominating(hosts, MOST_NAMED, rates.total)?.into_iter();
+    evidence.destinations = hit.map(|prefix| rates.prefix(&prefix)).collect();
+    Ok(())
+}
+
+/// Where sources are: the system that the exporter states, else what databases say, of the largest sources.
+fn tell_origins(
+    hosts: &DataFrame,
+    origin: &dyn Fn(Address) -> Origin,
+    total: f64,
+    evidence: &mut Evidence,
+) -> PolarsResult<()> {
+    let largest = hosts.head(Some(MOST_LOOKUPS));
+    let mut systems = BTreeMap::<u32, (u64, Option<String>)>::new();
+    let mut countries = BTreeMap::<String, u64>::new();
+    let stated = largest.column(SYSTEM)?.u32()?.into_no_null_iter();
+    let packets = values(&largest, PACKETS)?.into_no_null_iter();
+    let sources = addresses(&largest, SOURCE_HIGH, SOURCE_LOW)?;
+    for ((source, stated), packets) in sources.zip(stated).zip(packets) {
+        let found = origin(source);
+        let system = Some(stated).filter(|system| *system != 0).or(found.asn);
+        if let Some(system) = system.filter(|system| *system != 0) {
+            let entry = systems.entry(system).or_default();
+            entry.0 = entry.0.saturating_add(packets);
+            if entry.1.is_none() && found.asn == Some(system) {
+                entry.1 = found.as_name;
+            }
+        }
+        if let Some(country) = found.country {
+            let sum = countries.entry(country).or_default();
+            *sum = sum.saturating_add(packets);
+        }
+    }
+    evidence.source_as = named(systems, |entry| entry.0)
+        .map(|(asn, (packets, name))| SystemShare {
+            asn,
+            name,
+            share: share(packets, total),
+        })
+        .collect();
+    evidence.source_countries = named(countries, |packets| *packets)
+        .map(|(country, packets)| CountryShare {
+            country,
+            share: share(packets, total),
+        })
+        .collect();
+    Ok(())
+}
+
+/// The largest, those of equal size in the order of their keys.
+fn named<K, V>(sums: BTreeMap<K, V>, size: impl Fn(&V) -> u64) -> impl Iterator<Item = (K, V)> {
+    let mut sums: Vec<(K, V)> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, value)| std::cmp::Reverse(size(value)));
+    sums.into_iter().take(MOST_NAMED)
+}
+
+/// What counts become.
+struct Rates {
+    /// Time that was asked for.
+    seconds: f64,
+    /// All packets.
+    total: f64,
+}
+
+impl Rates {
+    fn bits(&self, talker: &Talker) -> u64 {
+        (talker.octets as f64 * 8.0 / self.seconds).round() as u64
+    }
+
+    fn packets(&self, talker: &Talker) -> u64 {
+        (talker.packets as f64 / self.seconds).round() as u64
+    }
+
+    fn host(&self, talker: &Talker) -> HostRate {
+        HostRate {
+            address: talker.prefix.addr(),
+            bits_per_second: self.bits(talker),
+            packets_per_second: self.packets(talker),
+            share: share(talker.packets, self.total),
+        }
+    }
+
+    fn prefix(&self, talker: &Talker) -> PrefixRate {
+        PrefixRate {
+            prefix: talker.prefix,
+            bits_per_second: self.bits(talker),
+            packets_per_second: self.packets(talker),
+            share: share(talker.packets, self.total),
+        }
+    }
 }
 
 struct Talker {

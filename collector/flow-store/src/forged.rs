@@ -1,3 +1,4 @@
+use ipnet::IpNet;
 use weir_flow_record::Address;
 
 /// Fewer sources tell nothing.
@@ -85,9 +86,55 @@ impl Bins {
     }
 }
 
+/// Whether nobody can have this address: no host on the Internet sends from "this network", loopback, link-local, multicast
+/// or reserved addresses (RFC 6890; RFC 4291 §2.4), whereas private ones do leak.
+pub(crate) fn is_impossible_source(source: Address) -> bool {
+    let octets = source.octets();
+    if source.is_v4() {
+        matches!(octets[12], 0 | 127 | 224..) || octets[12..14] == [169, 254]
+    } else {
+        let is_low = octets[..15].iter().all(|octet| *octet == 0) && octets[15] < 2;
+        is_low || octets[0] == 0xff || (octets[0] == 0xfe && octets[1] & 0xc0 == 0x80)
+    }
+}
+
+/// The same of a prefix: all of its addresses.
+pub(crate) fn is_impossible(prefix: &IpNet) -> bool {
+    is_impossible_source(Address::from(prefix.network()))
+        && is_impossible_source(Address::from(prefix.broadcast()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_nobody_can_have() {
+        let impossible = |text: &str| is_impossible(&text.parse().unwrap());
+        for text in [
+            "0.1.2.3/32",
+            "127.0.0.1/32",
+            "169.254.0.0/16",
+            "224.0.0.0/24",
+            "255.255.255.255/32",
+            "::/127",
+            "ff02::/48",
+            "fe80::/48",
+        ] {
+            assert!(impossible(text), "{text}");
+        }
+        for text in [
+            "10.0.0.0/24",
+            "1.1.1.1/32",
+            "169.253.0.0/24",
+            "223.255.255.255/32",
+            "2001:db8::/48",
+            "::2/128",
+            "fec0::/48",
+        ] {
+            assert!(!impossible(text), "{text}");
+        }
+    }
 
     /// A small generator (SplitMix64), so that the test needs no other crate.
     fn random(state: &mut u64) -> u64 {

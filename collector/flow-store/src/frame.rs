@@ -3,6 +3,7 @@ use polars::prelude::{Column, DataFrame, IntoColumn, NamedFromOwned, PolarsResul
 use weir_attack_event::DrillDown;
 use weir_flow_record::{Address, Direction, Vector};
 
+use crate::mix::Mix;
 use crate::segment::{Segment, StoredRow};
 
 pub(crate) const SOURCE_HIGH: &str = "source_high";
@@ -15,6 +16,7 @@ pub(crate) const PROTOCOL: &str = "protocol";
 pub(crate) const OCTETS: &str = "octets";
 pub(crate) const PACKETS: &str = "packets";
 pub(crate) const DIRECT: &str = "direct";
+pub(crate) const SYSTEM: &str = "system";
 
 /// Prefix lengths to which sources are summed up.
 pub(crate) const NETWORK_V4: u8 = 24;
@@ -37,6 +39,20 @@ pub(crate) struct Rows {
     packets: Vec<u64>,
     /// 1 where the row is no reflection: its source may be forged.
     direct: Vec<u64>,
+    /// The source's autonomous system, as exported; 0 = not stated.
+    system: Vec<u32>,
+    /// Who is hit: empty where that can be one host only.
+    destinations: Ends,
+    pub(crate) mix: Mix,
+}
+
+/// Addresses of one side.
+#[derive(Default)]
+struct Ends {
+    high: Vec<u64>,
+    low: Vec<u64>,
+    network_high: Vec<u64>,
+    network_low: Vec<u64>,
 }
 
 /// Whose rows are asked for, and when.
@@ -48,10 +64,10 @@ pub(crate) struct Selection {
 }
 
 /// A prefix ready to be compared with addresses.
-struct Prefix {
-    network: u128,
-    mask: u128,
-    v4: bool,
+pub(crate) struct Prefix {
+    pub(crate) network: u128,
+    pub(crate) mask: u128,
+    pub(crate) v4: bool,
 }
 
 impl Selection {
@@ -63,6 +79,18 @@ impl Selection {
             from: question.from.nanos(),
             to: question.to.nanos(),
         }
+    }
+
+    /// Whether the traffic asked for may go to several hosts.
+    fn has_destinations(&self) -> bool {
+        let one_host = |prefix: &Prefix| prefix.mask == u128::MAX;
+        self.direction == Direction::Out
+            || self.prefixes.len() > 1
+            || !self.prefixes.iter().all(one_host)
+    }
+
+    pub(crate) fn is_outbound(&self) -> bool {
+        self.direction == Direction::Out
     }
 
     pub(crate) fn may_hold(&self, segment: &Segment) -> bool {
@@ -105,9 +133,15 @@ impl Selection {
         rows.source_port.push(port(row.source_port));
         rows.destination_port.push(port(row.destination_port));
         rows.protocol.push(row.protocol);
+        let packets = scaled(row.packets);
         rows.octets.push(scaled(row.octets));
-        rows.packets.push(scaled(row.packets));
+        rows.packets.push(packets);
         rows.direct.push(u64::from(!is_reflection(row.vector)));
+        rows.system.push(row.source_as);
+        rows.mix.add(row, packets);
+        if self.has_destinations() {
+            rows.destinations.push(row.destination);
+        }
     }
 
     /// How much of a row's time was asked for, of how much.
@@ -122,7 +156,7 @@ impl Selection {
 }
 
 impl Prefix {
-    fn new(prefix: &IpNet) -> Self {
+    pub(crate) fn new(prefix: &IpNet) -> Self {
         let host_bits = u32::from(prefix.max_prefix_len() - prefix.prefix_len());
         // An IPv4 prefix keeps the 96 bits of the mapping: its host bits are at most 32.
         let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
@@ -133,7 +167,7 @@ impl Prefix {
         }
     }
 
-    fn holds(&self, address: Address) -> bool {
+    pub(crate) fn holds(&self, address: Address) -> bool {
         number(address) & self.mask == self.network && address.is_v4() == self.v4
     }
 }
@@ -141,6 +175,23 @@ impl Prefix {
 impl Rows {
     pub(crate) fn len(&self) -> usize {
         self.octets.len()
+    }
+
+    /// Who is hit, in the columns that sources have in the other frame; `None` where that can be one host only.
+    pub(crate) fn destinations(&mut self) -> PolarsResult<Option<DataFrame>> {
+        let ends = std::mem::take(&mut self.destinations);
+        if ends.high.is_empty() {
+            return Ok(None);
+        }
+        let columns: Vec<Column> = vec![
+            Series::from_vec(SOURCE_HIGH.into(), ends.high).into_column(),
+            Series::from_vec(SOURCE_LOW.into(), ends.low).into_column(),
+            Series::from_vec(NETWORK_HIGH.into(), ends.network_high).into_column(),
+            Series::from_vec(NETWORK_LOW.into(), ends.network_low).into_column(),
+            Series::from_vec(OCTETS.into(), self.octets.clone()).into_column(),
+            Series::from_vec(PACKETS.into(), self.packets.clone()).into_column(),
+        ];
+        DataFrame::new(self.len(), columns).map(Some)
     }
 
     pub(crate) fn into_frame(self) -> PolarsResult<DataFrame> {
@@ -156,8 +207,20 @@ impl Rows {
             Series::from_vec(OCTETS.into(), self.octets).into_column(),
             Series::from_vec(PACKETS.into(), self.packets).into_column(),
             Series::from_vec(DIRECT.into(), self.direct).into_column(),
+            Series::from_vec(SYSTEM.into(), self.system).into_column(),
         ];
         DataFrame::new(height, columns)
+    }
+}
+
+impl Ends {
+    fn push(&mut self, address: Address) {
+        let (high, low) = address.words();
+        let (network_high, network_low) = network(address).words();
+        self.high.push(high);
+        self.low.push(low);
+        self.network_high.push(network_high);
+        self.network_low.push(network_low);
     }
 }
 
@@ -176,7 +239,7 @@ pub(crate) fn address(high: u64, low: u64) -> Address {
     Address::from_octets((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
-fn number(address: Address) -> u128 {
+pub(crate) fn number(address: Address) -> u128 {
     u128::from_be_bytes(address.octets())
 }
 

@@ -30,14 +30,20 @@
 
 mod config;
 mod drill;
+mod evidence;
 mod forged;
 mod frame;
+mod mix;
 mod parquet;
 mod query;
 mod segment;
 mod window;
 
 pub use config::{StoreConfig, StoreConfigError, StoreSettings};
+pub use evidence::{
+    Bundle, BundleInfo, EvidenceConfig, EvidenceConfigError, EvidenceCounters, EvidenceSelector,
+    EvidenceSettings, EvidenceStore, Selected, bundle, bundles,
+};
 pub use parquet::{
     DropReason, EncodeError, FlowReader, ParquetEncoder, ParquetSettings, ParquetStore, ReadError,
     StoreCounters, is_parquet,

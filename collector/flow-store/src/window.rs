@@ -1,10 +1,11 @@
 use std::collections::VecDeque;
 
-use weir_attack_event::{DrillDown, Findings};
-use weir_flow_record::{ByteSize, FlowBatch};
+use weir_attack_event::{DrillDown, Findings, Origin};
+use weir_flow_record::{Address, ByteSize, EventTime, FlowBatch};
 
 use crate::drill;
-use crate::segment::{ROW_OCTETS, Segment};
+use crate::evidence::Watched;
+use crate::segment::{KEPT, ROW_OCTETS, Segment};
 
 /// Rows that are dropped together.
 const SEGMENT_ROWS: usize = 8192;
@@ -53,10 +54,64 @@ impl RecentWindow {
     /// Answers who and what makes up the traffic of a target. Of very many rows it looks at the newest million, and then
     /// says that the answer is not complete.
     pub fn drill_down(&self, question: &DrillDown) -> Findings {
-        let mut findings = drill::drill_down(question, self.segments.iter().rev());
+        self.drill_down_with(question, &|_| Origin::default())
+    }
+
+    /// The same, where somebody knows where addresses are.
+    pub fn drill_down_with(
+        &self,
+        question: &DrillDown,
+        origin: &dyn Fn(Address) -> Origin,
+    ) -> Findings {
+        let mut findings = drill::drill_down(question, self.segments.iter().rev(), origin);
         let from = question.from.nanos();
         findings.complete &= self.dropped_until.is_none_or(|dropped| dropped < from);
         findings
+    }
+
+    /// The newest rows of a target since `from`, at most `most`, in the order in which they came; and how many more there are.
+    pub(crate) fn copy_of(
+        &self,
+        watched: &Watched,
+        except: Option<&Watched>,
+        from: EventTime,
+        most: usize,
+    ) -> (FlowBatch, u64) {
+        let from = from.nanos();
+        let wanted = |segment: &Segment, row: usize| {
+            let ends = [segment.source(row), segment.destination(row)];
+            segment.is_within(row, from, i64::MAX)
+                && watched.holds(ends)
+                && !except.is_some_and(|other| other.holds(ends))
+        };
+        let may_hold = |segment: &&Segment| segment.overlaps(from, i64::MAX);
+        let counts = self.segments.iter().rev().filter(may_hold).map(|segment| {
+            (0..segment.len())
+                .filter(|row| wanted(segment, *row))
+                .count()
+        });
+        // Whole segments from the newest on, as many as fit.
+        let (mut kept, mut segments, mut left_out) = (0, 0, 0);
+        for count in counts {
+            if left_out == 0 && kept + count <= most {
+                kept += count;
+                segments += 1;
+            } else {
+                left_out += count as u64;
+            }
+        }
+        let mut batch = FlowBatch::with_projection(KEPT);
+        let newest: Vec<&Segment> = self
+            .segments
+            .iter()
+            .rev()
+            .filter(may_hold)
+            .take(segments)
+            .collect();
+        for segment in newest.into_iter().rev() {
+            segment.copy_into(&mut batch, |row| wanted(segment, row));
+        }
+        (batch, left_out)
     }
 
     /// Rows held.

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_flow_record::{Direction, Timestamp};
 
-use crate::{Findings, MitigationReport, Severity, TopTalker, VectorShare};
+use crate::{Evidence, Findings, MitigationReport, Severity, TopTalker, VectorShare};
 
 /// An attack's name: derived from zone, target, direction and start second, so that a replay gives the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -179,6 +179,8 @@ struct Line {
     ports: Vec<crate::PortShare>,
     protocols: Vec<crate::ProtocolShare>,
     source_count: Option<u64>,
+    #[serde(flatten)]
+    evidence: Evidence,
     coverage: Coverage,
     #[serde(default)]
     degraded: bool,
@@ -190,14 +192,15 @@ struct Line {
 impl Serialize for AttackEvent {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let event = self.clone();
-        let (top_talkers, ports, protocols, source_count) = match event.findings {
+        let (top_talkers, ports, protocols, source_count, evidence) = match event.findings {
             Some(found) => (
                 found.top_talkers,
                 found.ports,
                 found.protocols,
                 Some(found.source_count),
+                found.evidence,
             ),
-            None => (Vec::new(), Vec::new(), Vec::new(), None),
+            None => Default::default(),
         };
         Line {
             event: event.kind,
@@ -219,6 +222,7 @@ impl Serialize for AttackEvent {
             ports,
             protocols,
             source_count,
+            evidence,
             coverage: event.coverage,
             degraded: event.degraded,
             mitigation: event.mitigation,
@@ -239,6 +243,7 @@ impl<'de> Deserialize<'de> for AttackEvent {
             source_count,
             rows: 0,
             complete: true,
+            evidence: line.evidence,
         });
         Ok(Self {
             kind: line.event,

@@ -2,7 +2,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_flow_record::{EventTime, TargetKey};
 
-use crate::AttackId;
+use crate::{AttackId, Evidence};
 
 /// A question to the recent window: who and what makes up the traffic of a target.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +38,9 @@ pub struct Findings {
     pub rows: u64,
     /// Whether the window still held all rows of the time asked for.
     pub complete: bool,
+    /// How its packets look, and where they come from and go to.
+    #[serde(default)]
+    pub evidence: Evidence,
 }
 
 /// A source prefix and its share (RFC 9244 §7.6 `top-talker`).

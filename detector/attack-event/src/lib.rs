@@ -6,12 +6,17 @@
 
 mod catalogue;
 mod event;
+mod evidence;
 mod findings;
 mod mitigation;
 
 pub use catalogue::{Severity, VectorShare, description};
 pub use event::{
     AttackEvent, AttackId, BaselineRef, Coverage, EventKind, Gauge, Reason, Target, Traffic,
+};
+pub use evidence::{
+    CountryShare, Evidence, FlagsShare, HostRate, PacketSizes, PrefixRate, SizeShare, SystemShare,
+    TtlShare, flag_names,
 };
 pub use findings::{DrillDown, Findings, Origin, PortShare, PortSide, ProtocolShare, TopTalker};
 pub use mitigation::{MitigationReport, MitigationStatus};

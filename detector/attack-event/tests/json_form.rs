@@ -3,9 +3,10 @@
 
 use serde_json::Value;
 use weir_attack_event::{
-    AttackEvent, AttackId, BaselineRef, Coverage, EventKind, Findings, Gauge, MitigationReport,
-    MitigationStatus, Origin, PortShare, PortSide, ProtocolShare, Reason, Severity, Target,
-    TopTalker, Traffic, VectorShare,
+    AttackEvent, AttackId, BaselineRef, CountryShare, Coverage, EventKind, Evidence, Findings,
+    FlagsShare, Gauge, HostRate, MitigationReport, MitigationStatus, Origin, PacketSizes,
+    PortShare, PortSide, PrefixRate, ProtocolShare, Reason, Severity, SizeShare, SystemShare,
+    Target, TopTalker, Traffic, TtlShare, VectorShare,
 };
 use weir_flow_record::{Direction, Timestamp, Vector};
 
@@ -84,6 +85,7 @@ fn event() -> AttackEvent {
             source_count: 12,
             rows: 0,
             complete: true,
+            evidence: evidence(),
         }),
         coverage: Coverage(1.0),
         degraded: true,
@@ -99,6 +101,54 @@ fn event() -> AttackEvent {
             lifetime: Some(60),
         }),
         dry_run: false,
+    }
+}
+
+fn evidence() -> Evidence {
+    Evidence {
+        ttl: vec![TtlShare {
+            ttl: 55,
+            share: 1.0,
+        }],
+        ttl_count: Some(1),
+        packet_size: Some(PacketSizes {
+            mean: 512,
+            low: 60,
+            mid: 512,
+            high: 1500,
+            classes: vec![SizeShare {
+                from: 1519,
+                to: None,
+                share: 1.0,
+            }],
+        }),
+        tcp_flags: vec![FlagsShare {
+            flags: "SYN".to_owned(),
+            share: 1.0,
+        }],
+        source_as: vec![SystemShare {
+            asn: 64_496,
+            name: Some("EXAMPLE".to_owned()),
+            share: 0.5,
+        }],
+        source_countries: vec![CountryShare {
+            country: "DE".to_owned(),
+            share: 0.5,
+        }],
+        impossible_sources: Some(0.25),
+        inside_sources: vec![HostRate {
+            address: "203.0.113.7".parse().unwrap(),
+            bits_per_second: 8,
+            packets_per_second: 1,
+            share: 1.0,
+        }],
+        destinations: vec![PrefixRate {
+            prefix: "192.0.2.1/32".parse().unwrap(),
+            bits_per_second: 8,
+            packets_per_second: 1,
+            share: 1.0,
+        }],
+        destination_count: Some(1),
     }
 }
 
@@ -179,4 +229,23 @@ fn an_attacks_name_follows_from_what_it_is() {
     assert_eq!(of("a", 1), of("a", 1));
     assert_ne!(of("a", 1), of("b", 1));
     assert_ne!(of("a", 1), of("a", 2));
+}
+
+#[test]
+fn an_event_of_an_older_version_is_read_and_nothing_unknown_is_written() {
+    let mut plain = event();
+    if let Some(findings) = &mut plain.findings {
+        findings.evidence = Evidence::default();
+    }
+    let line = serde_json::to_value(&plain).unwrap();
+    for key in [
+        "ttl",
+        "packet_size",
+        "tcp_flags",
+        "source_as",
+        "inside_sources",
+    ] {
+        assert!(line.get(key).is_none(), "{key}");
+    }
+    assert_eq!(serde_json::from_value::<AttackEvent>(line).unwrap(), plain);
 }

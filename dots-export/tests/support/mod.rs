@@ -121,6 +121,7 @@ pub(crate) fn findings(event: &AttackEvent, talkers: u8) -> Findings {
         source_count: 2_345,
         rows: 10_000,
         complete: true,
+        evidence: Default::default(),
     }
 }
 
