@@ -25,7 +25,7 @@ use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
 
-use crate::data_channel;
+use crate::{data_channel, filters};
 use document::{Document, Mistake, Overrides, overrides};
 use sampler::PacketSamplerConfig;
 
@@ -399,6 +399,7 @@ impl Config {
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
+        let prepared = noted(document, self.check_prepared_filters());
         let (dots_server, data_channel) = match &self.dots_server {
             Some(server) => server.check(document)?,
             None => (None, None),
@@ -418,13 +419,36 @@ impl Config {
             evidence: evidence?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
+            export: {
+                prepared?;
+                export?
+            },
             baseline: baseline?,
-            export: export?,
             dots_server,
             data_channel,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             warnings: Vec::new(),
         })
+    }
+
+    /// Filters can be prepared against what they can tell from other traffic alone.
+    fn check_prepared_filters(&self) -> Result<(), Vec<(String, String)>> {
+        let mut faults = Vec::new();
+        for (index, upstream) in self.upstreams.iter().enumerate() {
+            for (place, vector) in upstream.prepared_filters.iter().enumerate() {
+                if filters::answer_to(*vector, None).is_none() {
+                    faults.push((
+                        format!("upstream[{index}].prepared_filters[{place}]"),
+                        format!("nothing in a packet tells `{vector}` from other traffic"),
+                    ));
+                }
+            }
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
     }
 
     /// Baselines know zones by their names.
