@@ -21,7 +21,7 @@ use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
 
-use crate::daemon::SamplerView;
+use crate::daemon::{Headers, SamplerView};
 use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
@@ -45,6 +45,7 @@ pub(crate) struct Views {
     policy: Mutex<PolicyView>,
     links: Mutex<Vec<LinkLevel>>,
     store: Mutex<Option<StoreCounters>>,
+    headers: Mutex<Headers>,
     baselines: Mutex<BaselineView>,
     evidence: Mutex<Option<EvidenceCounters>>,
     evidence_folder: Mutex<Option<PathBuf>>,
@@ -282,6 +283,18 @@ impl Views {
                 }
             }
         }
+    }
+
+    /// Replaces where sampled headers are kept.
+    pub(crate) fn set_headers(&self, headers: Headers) {
+        *lock(&self.headers) = headers;
+    }
+
+    /// A pcap file of the newest sampled headers of an attack's target, of `most` packets; `None` where no packet sampler saw
+    /// any.
+    pub(crate) fn headers_of(&self, attack: &AttackEvent, most: usize) -> Option<Vec<u8>> {
+        let headers = lock(&self.headers).clone();
+        headers.pcap(&attack.target.prefix, attack.target.direction, most)
     }
 
     /// Open attacks, then closed ones with the newest first: the latest event of each.
