@@ -15,6 +15,7 @@ use weir_attack_event::AttackId;
 
 use crate::admin::{Admin, Confirmation, Declined, Hold, MitigationRequest, Withdrawal};
 use crate::attacks::api;
+use crate::baseline;
 use crate::daemon::Order;
 use crate::metrics;
 use crate::overview::Overview;
@@ -63,6 +64,7 @@ fn acting(admin: Arc<Admin>) -> Router {
         .route("/api/v1/dots/confirm", post(confirm))
         .route("/api/v1/dots/hold", post(hold))
         .route("/api/v1/dots", get(overview))
+        .merge(baseline::routes())
         .merge(api::acting())
         .with_state(admin)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
+use weir_baseline::Baselines;
 use weir_detector::{Detector, DetectorOutput, Mute, Overridden, Override, OverrideError, Saved};
 use weir_dots_export::{
     ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
@@ -108,6 +109,16 @@ impl Judge {
     /// How the requests for all attacks stand.
     pub(crate) fn standings(&self) -> impl Iterator<Item = (&AttackId, Standing)> {
         self.exporter.standings()
+    }
+
+    /// What is normal.
+    pub(crate) fn baselines(&self) -> &Baselines {
+        self.detector.baselines()
+    }
+
+    /// What is normal, to be kept and imported.
+    pub(crate) fn baselines_mut(&mut self) -> &mut Baselines {
+        self.detector.baselines_mut()
     }
 
     /// What the policy has left out.

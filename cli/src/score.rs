@@ -59,7 +59,7 @@ pub(crate) struct ScoreArguments {
 struct Report {
     #[serde(flatten)]
     score: Score,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Details>,
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<Score>,
@@ -137,6 +137,7 @@ fn replayed(files: &[PathBuf], config: &Path) -> anyhow::Result<Vec<Told>> {
         files: files.to_vec(),
         events: Some(written.path().to_owned()),
         telemetry: None,
+        baselines: None,
         evidence: None,
         shards: 1,
         model: None,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
+use weir_baseline::BaselineCounters;
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
@@ -43,6 +44,7 @@ pub(crate) struct Views {
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
     policy: Mutex<PolicyView>,
     store: Mutex<Option<StoreCounters>>,
+    baselines: Mutex<BaselineView>,
     evidence: Mutex<Option<EvidenceCounters>>,
     evidence_folder: Mutex<Option<PathBuf>>,
     mutes: Mutex<Vec<Mute>>,
@@ -58,6 +60,15 @@ pub(crate) struct PolicyView {
     pub(crate) standings: BTreeMap<String, String>,
     /// What the policy has left out.
     pub(crate) counters: ExporterCounters,
+}
+
+/// Figures of the baselines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BaselineView {
+    pub(crate) targets: u64,
+    /// Memory, estimated.
+    pub(crate) octets: u64,
+    pub(crate) counters: BaselineCounters,
 }
 
 /// Counters that no stage owns.
@@ -384,6 +395,16 @@ impl Views {
     /// How the requests for attacks stand.
     pub(crate) fn policy(&self) -> PolicyView {
         lock(&self.policy).clone()
+    }
+
+    /// Replaces the figures of the baselines.
+    pub(crate) fn set_baselines(&self, view: BaselineView) {
+        *lock(&self.baselines) = view;
+    }
+
+    /// The figures of the baselines.
+    pub(crate) fn baselines(&self) -> BaselineView {
+        *lock(&self.baselines)
     }
 
     /// Replaces the Parquet store's figures.

@@ -24,8 +24,12 @@
 //! # }
 //! ```
 //!
-//! Known weaknesses of the simulation: attacked hosts do not slow down or answer the attack, links have no capacity, and
+//! Known weaknesses of this simulation: attacked hosts do not slow down or answer the attack, links have no capacity, and
 //! load does not vary over the day.
+//!
+//! [`generator`] is another simulation, for tests of detection: no filter acts on it, so that flows can be worked out as a
+//! whole, and weeks of many exporters with days and nights take minutes. [`score`](mod@score) says how well events tell
+//! what labels say.
 
 mod assault;
 mod crowd;

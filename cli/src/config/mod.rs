@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_baseline::{BaselineConfig, BaselineSettings, BaselineZone};
 use weir_collector::{
     CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
 };
@@ -39,6 +41,7 @@ pub(crate) struct Config {
     evidence: EvidenceConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
+    baseline: BaselineConfig,
     events: EventsConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
@@ -136,6 +139,7 @@ pub(crate) struct Settings {
     /// Files, not read yet.
     pub(crate) enrichment: EnrichmentConfig,
     pub(crate) detector: DetectorSettings,
+    pub(crate) baseline: BaselineSettings,
     pub(crate) export: ExportSettings,
     pub(crate) dots_server: Option<DotsServerSettings>,
     /// The data channel of the DOTS server.
@@ -262,6 +266,7 @@ fn parse(
         evidence: document.take("evidence"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
+        baseline: document.take("baseline"),
         events: document.take("events"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
@@ -377,6 +382,7 @@ impl Config {
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
+        let baseline = noted(document, self.baseline_settings());
         let zones = self.zones.iter().map(|zone| weir_dots_export::ZoneConfig {
             name: zone.name.clone(),
             policy: zone.policy.clone(),
@@ -407,12 +413,28 @@ impl Config {
             evidence: evidence?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
+            baseline: baseline?,
             export: export?,
             dots_server,
             data_channel,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             warnings: Vec::new(),
         })
+    }
+
+    /// Baselines know zones by their names.
+    fn baseline_settings(&self) -> Result<BaselineSettings, Vec<(String, String)>> {
+        let zones = self.zones.iter().map(|zone| BaselineZone {
+            name: zone.name.as_str().into(),
+            prefixes: zone.prefixes.iter().map(IpNet::trunc).collect(),
+        });
+        let zones: Vec<BaselineZone> = zones.collect();
+        let named = |(path, message)| (format!("baseline.{path}"), message);
+        self.baseline
+            .check(&zones)
+            .map_err(|faults| pairs(faults, named))?;
+        let links = Vec::new();
+        Ok(BaselineSettings::new(self.baseline.clone(), zones, links))
     }
 
     fn warnings(&self, document: &Document<'_>) -> Vec<String> {

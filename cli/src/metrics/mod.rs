@@ -1,5 +1,6 @@
 //! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
 
+mod baselines;
 mod dots;
 mod evidence;
 mod exporters;
@@ -45,6 +46,7 @@ impl Collector for Scrape {
         self.encode_collector(&mut encoder)?;
         self.encode_aggregate(&mut encoder)?;
         self.encode_store(&mut encoder)?;
+        baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
         self.encode_attacks(&mut encoder)
     }
@@ -132,6 +134,18 @@ impl Scrape {
             "weir_aggregate_refused_watches",
             "Hosts that should be watched and found no room",
             counters.refused_watches,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_port_records",
+            "Records whose service port found no room in a zone's minute, estimated",
+            counters.refused_port_records,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_minute_rows",
+            "Rows of minutes that came too late or found no room when shards were added up",
+            counters.refused_minute_rows,
         )
     }
 

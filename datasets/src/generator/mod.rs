@@ -7,6 +7,23 @@
 //! begins, so that the cost goes with the records that are exported and not with packets or time. Memory goes with the
 //! flows that are open. What chance decides depends on the seed alone: the same scenario gives the same octets.
 //!
+//! What is simulated:
+//!
+//! - *Normal traffic:* conversations in both directions by eighteen services (web, QUIC, DNS with large answers, time, mail,
+//!   tunnels, telephony, games, scanners' noise) of Pareto sizes, with hosts of Zipf popularity; each host has a day, a
+//!   weekend and noise of its own on scales from a minute to a day. Conversations of which no packet is sampled are not
+//!   drawn at all: classes of sizes are drawn by the rate at which they are seen.
+//! - *Attacks:* the whole catalogue and further faces of it, with ramps, pulses, wavering, carpets over a prefix, several
+//!   vectors, later fragments, few or many or forged senders, inwards and outwards; and benign extremes.
+//! - *Exporters:* IPFIX, NetFlow v9 and v5, sFlow; sampling, several samplers in one domain, rates stated by options, in
+//!   records or not at all; active and inactive timeouts and a cache that can be full; loss in bursts, restarts, clocks that
+//!   are wrong, uptimes that wrap.
+//!
+//! Known weaknesses: links have no capacity and hosts do not answer attacks, so an attack displaces no normal traffic; a flow
+//! is seen by one exporter only; packets of a flow come as a Poisson process, without bursts shorter than a second;
+//! datagrams are neither reordered nor repeated; sFlow's counter samples are left out; octets of a record are drawn from a
+//! mean and a spread, not from a distribution of packet sizes.
+//!
 //! ```
 //! use weir_datasets::generator::{Generator, ScenarioFile};
 //!
