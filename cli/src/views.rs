@@ -12,7 +12,7 @@ use weir_baseline::BaselineCounters;
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
-use weir_detector::Mute;
+use weir_detector::{LinkLevel, Mute};
 use weir_dots_export::ExporterCounters;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
@@ -43,6 +43,7 @@ pub(crate) struct Views {
     dots_server: Mutex<Option<Arc<TransportView>>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
     policy: Mutex<PolicyView>,
+    links: Mutex<Vec<LinkLevel>>,
     store: Mutex<Option<StoreCounters>>,
     baselines: Mutex<BaselineView>,
     evidence: Mutex<Option<EvidenceCounters>>,
@@ -395,6 +396,16 @@ impl Views {
     /// How the requests for attacks stand.
     pub(crate) fn policy(&self) -> PolicyView {
         lock(&self.policy).clone()
+    }
+
+    /// Replaces the figures of links.
+    pub(crate) fn set_links(&self, links: Vec<LinkLevel>) {
+        *lock(&self.links) = links;
+    }
+
+    /// The newest second of each link.
+    pub(crate) fn links(&self) -> Vec<LinkLevel> {
+        lock(&self.links).clone()
     }
 
     /// Replaces the figures of the baselines.
