@@ -23,6 +23,7 @@ use weir_dots_export::{
 use weir_dots_proto::body::{Lifetime, PortRange, Scope};
 use weir_flow_record::Timestamp;
 
+use crate::baseline::BaselineOrder;
 use crate::daemon::{Input, Order};
 use crate::journal::Journal;
 use crate::overview::Overview;
@@ -249,6 +250,18 @@ impl Admin {
         let (answer, answered) = oneshot::channel();
         self.judge
             .try_send(Input::Operator(order, answer))
+            .map_err(|_| anyhow::anyhow!("the daemon is too busy, or ends"))?;
+        answered.await.context("the daemon ends")
+    }
+
+    /// Asks about baselines, or has some imported.
+    pub(crate) async fn baselines(
+        &self,
+        order: BaselineOrder,
+    ) -> anyhow::Result<Result<serde_json::Value, String>> {
+        let (answer, answered) = oneshot::channel();
+        self.judge
+            .try_send(Input::Baselines(order, answer))
             .map_err(|_| anyhow::anyhow!("the daemon is too busy, or ends"))?;
         answered.await.context("the daemon ends")
     }

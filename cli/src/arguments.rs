@@ -63,6 +63,11 @@ pub(crate) enum Command {
     ///   WHERE date = '2026-11-21' AND dst_addr = '203.0.113.5' GROUP BY source ORDER BY octets DESC LIMIT 10
     #[command(verbatim_doc_comment)]
     Query(QueryArguments),
+    /// What is normal: shows what was learned, exports it as DOTS telemetry, imports what others know.
+    ///
+    /// Asks the running daemon; without one it reads the state file.
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
@@ -180,6 +185,9 @@ pub(crate) struct ReplayArguments {
     /// Writes the bodies of the DOTS requests that would have been sent to this folder, with index.ndjson.
     #[arg(long, value_name = "DIR")]
     pub(crate) telemetry: Option<PathBuf>,
+    /// Takes what is normal from this file, if it is there, and leaves in it what is known at the end: history teaches a replay.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baselines: Option<PathBuf>,
     /// Keeps flows and events of each attack in a folder of its own under this one, as the daemon does.
     #[arg(long, value_name = "DIR")]
     pub(crate) evidence: Option<PathBuf>,
@@ -409,6 +417,55 @@ pub(crate) struct ExportersArguments {
     /// Prints JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum BaselineCommand {
+    /// Shows what is normal: all targets, or one with its hours of the week (UTC).
+    Show(BaselineShowArguments),
+    /// Prints the body of an RFC 9244 telemetry setup: baselines of inbound traffic, zones first, then the busiest targets.
+    Export(BaselineExportArguments),
+    /// Takes in such a body, of a mitigation system or another Weir; it counts like `import_weight` of our own learning.
+    Import(BaselineImportArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BaselineShowArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// A zone's, exporter's or link's name, a prefix or an address.
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: Option<String>,
+    /// Outbound traffic instead of inbound.
+    #[arg(long)]
+    pub(crate) out: bool,
+    /// Targets listed: zones first, then the busiest prefixes and hosts; at most 1000.
+    #[arg(long, default_value_t = 50, value_name = "NUMBER")]
+    pub(crate) most: usize,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BaselineExportArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Targets told: zones first, then the busiest prefixes and hosts; at most 1000.
+    #[arg(long, default_value_t = 16, value_name = "NUMBER")]
+    pub(crate) targets: usize,
+    /// Where to write; standard output by default.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BaselineImportArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The JSON body of a telemetry setup with baselines.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Subcommand, Debug)]

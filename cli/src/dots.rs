@@ -84,7 +84,7 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
         None,
         data,
         Arc::new(State::open(&settings.state_dir)?),
-        None,
+        (None, None),
         stopped,
     )?;
     runtime.block_on(async {

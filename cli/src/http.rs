@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -15,10 +15,14 @@ use weir_attack_event::AttackId;
 
 use crate::admin::{Admin, Confirmation, Declined, Hold, MitigationRequest, Withdrawal};
 use crate::attacks::api;
+use crate::baseline;
 use crate::daemon::Order;
 use crate::metrics;
 use crate::overview::Overview;
 use crate::views::Views;
+
+/// Packets whose headers are given for an attack, at most.
+const HEADERS: usize = 10_000;
 
 /// Routes that only look.
 fn public(views: Arc<Views>) -> Router {
@@ -48,6 +52,26 @@ fn public(views: Arc<Views>) -> Router {
         .with_state(views)
 }
 
+/// Routes that show parts of packets: reached through the admin socket alone.
+fn confidential(views: Arc<Views>) -> Router {
+    Router::new()
+        .route("/api/v1/attacks/{id}/headers.pcap", get(headers))
+        .with_state(views)
+}
+
+/// The newest sampled packet headers of an attack's target.
+async fn headers(State(views): State<Arc<Views>>, UrlPath(id): UrlPath<String>) -> Response {
+    let attacks = views.attacks();
+    let attack = attacks.iter().find(|attack| attack.id.to_string() == id);
+    match attack.and_then(|attack| views.headers_of(attack, HEADERS)) {
+        Some(file) => {
+            let kind = "application/vnd.tcpdump.pcap";
+            ([(header::CONTENT_TYPE, kind)], file).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
 /// The coverage of each zone.
 fn zones(views: &Views) -> Vec<serde_json::Value> {
     let zones = views.shard().zones();
@@ -63,6 +87,7 @@ fn acting(admin: Arc<Admin>) -> Router {
         .route("/api/v1/dots/confirm", post(confirm))
         .route("/api/v1/dots/hold", post(hold))
         .route("/api/v1/dots", get(overview))
+        .merge(baseline::routes())
         .merge(api::acting())
         .with_state(admin)
 }
@@ -100,7 +125,9 @@ pub(crate) async fn serve_admin(
     admin: Arc<Admin>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let router = public(views).merge(acting(admin));
+    let router = public(Arc::clone(&views))
+        .merge(confidential(views))
+        .merge(acting(admin));
     if let Err(error) = axum::serve(listener, router)
         .with_graceful_shutdown(stopped(shutdown))
         .await

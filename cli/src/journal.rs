@@ -5,6 +5,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use anyhow::Context;
 use weir_attack_event::{AttackEvent, AttackId};
+use weir_baseline::SavedRow;
 use weir_collector::DecoderState;
 use weir_detector::Saved;
 use weir_dots_export::StateChange as ClientChange;
@@ -18,10 +19,13 @@ const HOLD: &[u8] = b"hold";
 /// Changes that wait to be written.
 const QUEUE: usize = 16_384;
 
-/// What exporters stated. It is written soon, and by a thread of its own: the packet path waits for no disk.
+/// What exporters stated and traffic taught. It is written soon, and by a thread of its own: the packet path waits for no disk.
 enum Learned {
     Decoder(DecoderState),
     Name(LearnedName),
+    Baseline(SavedRow),
+    /// All before it is to be written, and then told.
+    Flush(SyncSender<()>),
 }
 
 /// Reads and writes what survives.
@@ -41,7 +45,7 @@ impl Journal {
                 while let Ok(first) = changes.recv() {
                     let batch = std::iter::once(first).chain(changes.try_iter());
                     if let Err(error) = write_learned(&keeper, batch) {
-                        tracing::error!(%error, "templates are not saved");
+                        tracing::error!(%error, "templates and baselines are not saved");
                     }
                 }
             });
@@ -82,6 +86,25 @@ impl Journal {
         if let Err(TrySendError::Full(_)) = self.learned.try_send(learned) {
             tracing::warn!("the disk is behind: what an exporter stated is not saved");
         }
+    }
+
+    /// Keeps a baseline, soon; gives it back where the disk is behind.
+    pub(crate) fn keep_baseline(&self, row: SavedRow) -> Result<(), SavedRow> {
+        match self.learned.try_send(Learned::Baseline(row)) {
+            Err(TrySendError::Full(Learned::Baseline(row))) => Err(row),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps baselines; durable when it returns.
+    pub(crate) fn keep_baselines(&self, rows: impl Iterator<Item = SavedRow>) {
+        let (written, all) = sync_channel(1);
+        // The keeper is gone only when everything is.
+        for row in rows {
+            let _ = self.learned.send(Learned::Baseline(row));
+        }
+        let _ = self.learned.send(Learned::Flush(written));
+        let _ = all.recv();
     }
 
     /// What the detector knew: attacks that were open, mutes, and targets that were attacked before.
@@ -189,8 +212,14 @@ impl Journal {
 /// One transaction, and one wait for the disk, however many there are.
 fn write_learned(state: &State, learned: impl Iterator<Item = Learned>) -> anyhow::Result<()> {
     let mut batch = Batch::new();
+    let mut waiting = Vec::new();
     for learned in learned {
         match learned {
+            Learned::Baseline(row) => match &row.value {
+                Some(value) => batch.put(Stage::Baselines, &row.key, value),
+                None => batch.delete(Stage::Baselines, &row.key),
+            },
+            Learned::Flush(written) => waiting.push(written),
             Learned::Decoder(change) if change.is_removal() => {
                 batch.delete(Stage::Templates, &change.key());
             }
@@ -203,7 +232,12 @@ fn write_learned(state: &State, learned: impl Iterator<Item = Learned>) -> anyho
             }
         }
     }
-    Ok(state.write(&batch)?)
+    let written = state.write(&batch);
+    for waiting in waiting {
+        // Whoever waits is told of a failure by the log.
+        let _ = waiting.send(());
+    }
+    Ok(written?)
 }
 
 /// The journal of one upstream's client.

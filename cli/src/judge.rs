@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
-use weir_detector::{Detector, DetectorOutput, Mute, Overridden, Override, OverrideError, Saved};
+use weir_baseline::Baselines;
+use weir_detector::{
+    Detector, DetectorOutput, LinkLevel, Mute, Overridden, Override, OverrideError, Saved,
+};
 use weir_dots_export::{
     ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
 };
@@ -79,6 +82,11 @@ impl Judge {
         self.exporter.handle_confirmation(self.now, attack)
     }
 
+    /// The newest second of each link.
+    pub(crate) fn link_levels(&self) -> Vec<LinkLevel> {
+        self.detector.link_levels().collect()
+    }
+
     /// Takes an operator's word on attacks.
     pub(crate) fn handle_override(
         &mut self,
@@ -108,6 +116,16 @@ impl Judge {
     /// How the requests for all attacks stand.
     pub(crate) fn standings(&self) -> impl Iterator<Item = (&AttackId, Standing)> {
         self.exporter.standings()
+    }
+
+    /// What is normal.
+    pub(crate) fn baselines(&self) -> &Baselines {
+        self.detector.baselines()
+    }
+
+    /// What is normal, to be kept and imported.
+    pub(crate) fn baselines_mut(&mut self) -> &mut Baselines {
+        self.detector.baselines_mut()
     }
 
     /// What the policy has left out.

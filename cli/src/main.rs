@@ -4,6 +4,7 @@ mod admin;
 mod arguments;
 mod attacks;
 mod audit;
+mod baseline;
 mod config;
 mod daemon;
 mod data_channel;
@@ -89,6 +90,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Sample(arguments) => sample::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),
+        Command::Baseline(command) => baseline::run(&command),
         Command::Attacks(command) => attacks::run(command),
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),

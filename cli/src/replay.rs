@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
+use weir_baseline::Baselines;
 use weir_collector::{Capture, CapturedDatagram, CapturedFrame, Shard, shard_of};
 use weir_detector::Detector;
 use weir_dots_export::{Exporter, Record, Recorder};
@@ -16,6 +17,7 @@ use weir_flow_record::{ColumnSet, ReceivedAt, Timestamp};
 use weir_flow_store::{FlowReader, RecentWindow, is_parquet};
 
 use crate::arguments::{ReplayArguments, ReplayAs};
+use crate::baseline;
 use crate::config::{self, Settings};
 use crate::evidence::ReplayedEvidence;
 use crate::judge::{Judge, Verdict};
@@ -44,7 +46,11 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
     let evidence = evidence
         .map(|folder| ReplayedEvidence::create(folder, settings.evidence.as_ref()))
         .transpose()?;
-    let mut replay = Replay::new(&settings, &mut events, bodies);
+    let baselines = match &arguments.baselines {
+        Some(path) => baseline::from_file(&settings.baseline, path)?,
+        None => Baselines::new(settings.baseline.clone()),
+    };
+    let mut replay = Replay::new(&settings, &mut events, bodies, baselines);
     if let (Some(model), Some(verdicts)) = (&arguments.model, &arguments.shadow) {
         let file = File::create(verdicts)
             .with_context(|| format!("cannot write {}", verdicts.display()))?;
@@ -54,6 +60,9 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
     replay.evidence = evidence;
     replay.run_all(&arguments.files, arguments.read_as)?;
     replay.report();
+    if let Some(path) = &arguments.baselines {
+        baseline::to_file(replay.judge.baselines_mut(), path)?;
+    }
     drop(replay);
     events.flush().context("cannot write the events")
 }
@@ -64,7 +73,8 @@ pub(crate) fn events_of(
     files: &[PathBuf],
     events: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    Replay::new(settings, events, None).run_all(files, None)
+    let baselines = Baselines::new(settings.baseline.clone());
+    Replay::new(settings, events, None, baselines).run_all(files, None)
 }
 
 /// The pipeline and what it writes.
@@ -82,7 +92,12 @@ struct Replay<'w> {
 }
 
 impl<'w> Replay<'w> {
-    fn new(settings: &Settings, events: &'w mut dyn Write, bodies: Option<Bodies>) -> Self {
+    fn new(
+        settings: &Settings,
+        events: &'w mut dyn Write,
+        bodies: Option<Bodies>,
+        baselines: Baselines,
+    ) -> Self {
         Self {
             shards: (0..settings.collector.shards)
                 .map(|number| Shard::new(settings.shard(number)))
@@ -90,7 +105,7 @@ impl<'w> Replay<'w> {
             window: RecentWindow::new(settings.store.recent_window),
             judge: Judge::new(
                 Merger::new(settings.collector.shards, &settings.aggregation),
-                Detector::new(settings.detector.clone()),
+                Detector::new(settings.detector.clone()).with_baselines(baselines),
                 Exporter::new(settings.export.clone()),
             ),
             recorder: Recorder::new(&settings.export),
@@ -216,6 +231,8 @@ impl<'w> Replay<'w> {
         }
         for summary in summaries {
             self.judge.handle_summary(summary);
+            // A replay keeps nothing as it goes.
+            while self.judge.baselines_mut().poll_persist().is_some() {}
             self.drain_verdicts()?;
         }
         self.drain_verdicts()

@@ -137,6 +137,7 @@ fn replayed(files: &[PathBuf], config: &Path) -> anyhow::Result<Vec<Told>> {
         files: files.to_vec(),
         events: Some(written.path().to_owned()),
         telemetry: None,
+        baselines: None,
         evidence: None,
         shards: 1,
         model: None,

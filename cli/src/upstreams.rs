@@ -6,14 +6,16 @@ use anyhow::Context;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use weir_baseline::BaselineReport;
 use weir_data_channel::DataServer;
 use weir_dots_export::{
     Client, ClientCommand, ClientNotice, ClientParameters, HeldMitigation, Link, SessionState,
-    UpstreamSettings, is_operators, run_upstream, setup_plan,
+    UpstreamSettings, baseline_plan, is_operators, run_upstream, setup_plan,
 };
 use weir_dots_proto::Cuid;
 use weir_dots_server::{
-    BoundServer, DotsServerSettings, Mitigator, Observation, TransportView, start_mitigators,
+    BoundServer, DotsServerSettings, Mitigator, Observation, ReportedBaselines, TransportView,
+    start_mitigators,
 };
 use weir_state::State;
 
@@ -43,6 +45,7 @@ pub(crate) fn start(
     journal: &Arc<Journal>,
     notices: &mpsc::Sender<ClientNotice>,
     stopped: &watch::Receiver<bool>,
+    normal: &[BaselineReport],
 ) -> anyhow::Result<Vec<Started>> {
     settings
         .export
@@ -53,7 +56,7 @@ pub(crate) fn start(
             started.data =
                 data_channel::start_client(settings, upstream, &started.cuid, &started.commands)?;
             // An empty queue has room.
-            let _ = started.commands.try_send(setup(settings, upstream));
+            let _ = started.commands.try_send(setup(settings, upstream, normal));
             if upstream.subscribe {
                 let targets = targets(settings, upstream);
                 let _ = started.commands.try_send(ClientCommand::Watch { targets });
@@ -74,7 +77,11 @@ fn targets(settings: &Settings, upstream: &UpstreamSettings) -> Vec<IpNet> {
 }
 
 /// What the upstream is told of normal times.
-fn setup(settings: &Settings, upstream: &UpstreamSettings) -> ClientCommand {
+pub(crate) fn setup(
+    settings: &Settings,
+    upstream: &UpstreamSettings,
+    normal: &[BaselineReport],
+) -> ClientCommand {
     let zones = settings.detector.zones.iter();
     let links: Vec<Link> = zones
         .filter_map(|zone| {
@@ -85,7 +92,10 @@ fn setup(settings: &Settings, upstream: &UpstreamSettings) -> ClientCommand {
             })
         })
         .collect();
-    let plan = setup_plan(upstream, &links, settings.export.telemetry_interval());
+    let mut plan = setup_plan(upstream, &links, settings.export.telemetry_interval());
+    if let Some(baselines) = baseline_plan(upstream, normal) {
+        plan.insert("baseline".to_owned(), baselines);
+    }
     ClientCommand::Setup { plan }
 }
 
@@ -153,14 +163,18 @@ fn launch(
     })
 }
 
-/// Starts the embedded DOTS server, which tells its clients of `observations` where they ask for it. What filters are the back
+/// Starts the embedded DOTS server, which tells its clients of `observations` where they ask for it, and hands on the baselines
+/// that they report. What filters are the back
 /// ends of its configuration, and `own`. Call within a runtime.
 pub(crate) fn start_server(
     settings: &DotsServerSettings,
     own: Option<Box<dyn Mitigator>>,
     data: Option<DataServer>,
     state: Arc<State>,
-    observations: Option<mpsc::Receiver<Observation>>,
+    (observations, reported): (
+        Option<mpsc::Receiver<Observation>>,
+        Option<mpsc::Sender<ReportedBaselines>>,
+    ),
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(JoinHandle<()>, Arc<TransportView>)> {
     let mitigator = start_mitigators(&settings.mitigators, own)?;
@@ -171,6 +185,9 @@ pub(crate) fn start_server(
     let mut server = server.with_state(state)?;
     if let Some(observations) = observations {
         server = server.with_observations(observations);
+    }
+    if let Some(reported) = reported {
+        server = server.with_reports(reported);
     }
     for address in server.addresses() {
         tracing::info!(%address, "listening for DOTS");

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use weir_attack_event::{AttackEvent, EventKind, MitigationReport};
+use weir_baseline::BaselineCounters;
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
-use weir_detector::Mute;
+use weir_detector::{LinkLevel, Mute};
 use weir_dots_export::ExporterCounters;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
@@ -20,7 +21,7 @@ use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
 
-use crate::daemon::SamplerView;
+use crate::daemon::{Headers, SamplerView};
 use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
@@ -42,7 +43,10 @@ pub(crate) struct Views {
     dots_server: Mutex<Option<Arc<TransportView>>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
     policy: Mutex<PolicyView>,
+    links: Mutex<Vec<LinkLevel>>,
     store: Mutex<Option<StoreCounters>>,
+    headers: Mutex<Headers>,
+    baselines: Mutex<BaselineView>,
     evidence: Mutex<Option<EvidenceCounters>>,
     evidence_folder: Mutex<Option<PathBuf>>,
     mutes: Mutex<Vec<Mute>>,
@@ -58,6 +62,15 @@ pub(crate) struct PolicyView {
     pub(crate) standings: BTreeMap<String, String>,
     /// What the policy has left out.
     pub(crate) counters: ExporterCounters,
+}
+
+/// Figures of the baselines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BaselineView {
+    pub(crate) targets: u64,
+    /// Memory, estimated.
+    pub(crate) octets: u64,
+    pub(crate) counters: BaselineCounters,
 }
 
 /// Counters that no stage owns.
@@ -272,6 +285,18 @@ impl Views {
         }
     }
 
+    /// Replaces where sampled headers are kept.
+    pub(crate) fn set_headers(&self, headers: Headers) {
+        *lock(&self.headers) = headers;
+    }
+
+    /// A pcap file of the newest sampled headers of an attack's target, of `most` packets; `None` where no packet sampler saw
+    /// any.
+    pub(crate) fn headers_of(&self, attack: &AttackEvent, most: usize) -> Option<Vec<u8>> {
+        let headers = lock(&self.headers).clone();
+        headers.pcap(&attack.target.prefix, attack.target.direction, most)
+    }
+
     /// Open attacks, then closed ones with the newest first: the latest event of each.
     pub(crate) fn attacks(&self) -> Vec<AttackEvent> {
         let attacks = lock(&self.attacks);
@@ -384,6 +409,26 @@ impl Views {
     /// How the requests for attacks stand.
     pub(crate) fn policy(&self) -> PolicyView {
         lock(&self.policy).clone()
+    }
+
+    /// Replaces the figures of links.
+    pub(crate) fn set_links(&self, links: Vec<LinkLevel>) {
+        *lock(&self.links) = links;
+    }
+
+    /// The newest second of each link.
+    pub(crate) fn links(&self) -> Vec<LinkLevel> {
+        lock(&self.links).clone()
+    }
+
+    /// Replaces the figures of the baselines.
+    pub(crate) fn set_baselines(&self, view: BaselineView) {
+        *lock(&self.baselines) = view;
+    }
+
+    /// The figures of the baselines.
+    pub(crate) fn baselines(&self) -> BaselineView {
+        *lock(&self.baselines)
     }
 
     /// Replaces the Parquet store's figures.

@@ -29,6 +29,7 @@ mod decision;
 mod discovery;
 mod exporter;
 mod followed;
+mod normal;
 mod plan;
 mod recorder;
 mod request;
@@ -53,6 +54,9 @@ pub use discovery::{
     Channel, Discovery, DiscoveryError, DiscoverySettings, Endpoint, Mechanism, discover,
 };
 pub use exporter::Exporter;
+pub use normal::{
+    baseline_body, baseline_plan, baseline_settings, has_changed, imported_baselines,
+};
 pub use plan::{Link, setup_plan};
 pub use recorder::{Record, Recorder, placeholder_cuid};
 pub use scope::mitigation_scope;

@@ -3,8 +3,9 @@ use std::collections::VecDeque;
 
 use weir_flow_record::{Address, FlowBatch};
 
+use crate::drift::Drift;
 use crate::explain::Reason;
-use crate::features::{Limits, Window, Windows};
+use crate::features::{Limits, Window, Windows, schema};
 use crate::model::Model;
 
 /// The probability of an attack from which a window counts against its target.
@@ -19,6 +20,12 @@ const RECENT: i64 = 10;
 /// Seconds without such a window after which an alarm ends.
 const QUIET: i64 = 60;
 
+/// Windows after which features are compared with those of training.
+const COMPARED: u64 = 20_000;
+
+/// The stability index from which a feature has clearly changed.
+const CHANGED: f32 = 0.25;
+
 /// Reasons given with an alarm.
 const REASONS: usize = 3;
 
@@ -32,6 +39,9 @@ pub struct Sentry {
     windows: Windows,
     suspects: BTreeMap<Address, Suspect>,
     alarms: VecDeque<Alarm>,
+    drift: Drift,
+    judged: u64,
+    changed: Option<Vec<(String, f32)>>,
 }
 
 /// Something to be told.
@@ -67,6 +77,9 @@ impl Sentry {
     /// A sentry that watches nobody yet; `targets` at most.
     pub fn new(model: Model, targets: usize) -> Self {
         Self {
+            drift: model.drift(),
+            judged: 0,
+            changed: None,
             model,
             windows: Windows::new(Limits {
                 max_targets: targets,
@@ -121,8 +134,37 @@ impl Sentry {
         self.alarms.pop_front()
     }
 
+    /// Features that have drifted from training, with their stability indexes, greatest first: the model may speak of
+    /// another world than it learned. At most once in 20,000 windows.
+    #[must_use]
+    pub fn poll_drift(&mut self) -> Option<Vec<(String, f32)>> {
+        self.changed.take()
+    }
+
+    fn compare(&mut self) {
+        let schema = schema();
+        let far = self
+            .drift
+            .indexes()
+            .into_iter()
+            .take_while(|(_, index)| *index > CHANGED);
+        let named =
+            far.filter_map(|(feature, index)| Some((schema.get(feature)?.name.clone(), index)));
+        let changed: Vec<(String, f32)> = named.collect();
+        self.changed = (!changed.is_empty()).then_some(changed);
+        self.drift.clear();
+    }
+
     fn judge(&mut self, window: &Window) {
         let verdict = self.model.judge(&window.features);
+        // What looks like an attack is not what the world has become.
+        if verdict.class == 0 {
+            self.drift.handle_window(&window.features);
+            self.judged += 1;
+            if self.judged.is_multiple_of(COMPARED) {
+                self.compare();
+            }
+        }
         if verdict.attack < LIKELY || verdict.class == 0 {
             return;
         }

@@ -122,19 +122,13 @@ pub fn train(
     })
 }
 
-/// The probability of an attack from votes of trees that had not seen the minute.
+/// The probability of an attack from votes of trees that had not seen the minute. Every window counts alike: weights are for
+/// hearing rare classes, and would promise more attacks than there are.
 fn calibrate(samples: &Samples, unseen: &[f32]) -> Calibration {
     let classes = samples.classes().len();
-    let weights = samples.weights();
     let votes = unseen.iter().step_by(classes.max(1)).enumerate();
     let mut rows: Vec<(f32, bool, f32)> = votes
-        .map(|(row, peace)| {
-            (
-                1.0 - peace,
-                samples.label(row) != 0,
-                weights.get(row).copied().unwrap_or(1.0),
-            )
-        })
+        .map(|(row, peace)| (1.0 - peace, samples.label(row) != 0, 1.0))
         .collect();
     Calibration::fit(&mut rows)
 }

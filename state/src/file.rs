@@ -103,6 +103,25 @@ impl State {
             .collect()
     }
 
+    /// Shows all rows of a stage, in the order of their keys: of a stage whose rows should not all be in memory at once.
+    pub fn for_each(
+        &self,
+        stage: Stage,
+        mut visit: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), StateError> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(stage.rows()) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for row in table.iter()? {
+            let (key, value) = row?;
+            visit(key.value(), value.value());
+        }
+        Ok(())
+    }
+
     /// Keeps one row; it is on disk when this returns.
     pub fn put(&self, stage: Stage, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         let mut batch = Batch::new();

@@ -17,6 +17,8 @@ pub enum Stage {
     Sequences,
     /// What an operator has decided: the stop switch.
     Policy,
+    /// What is normal, by target.
+    Baselines,
     /// What operators say that attacks really were.
     Labels,
     /// What the DOTS server keeps for its clients: mitigations, cuids, telemetry.
@@ -27,7 +29,7 @@ pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Templates,
         Self::SamplingRates,
         Self::Names,
@@ -35,6 +37,7 @@ impl Stage {
         Self::Mitigations,
         Self::Sequences,
         Self::Policy,
+        Self::Baselines,
         Self::Labels,
         Self::DotsServer,
     ];
@@ -49,6 +52,7 @@ impl Stage {
             Self::Mitigations => "mitigations",
             Self::Sequences => "sequences",
             Self::Policy => "policy",
+            Self::Baselines => "baselines",
             Self::Labels => "labels",
             Self::DotsServer => "dots-server",
         }
@@ -65,6 +69,7 @@ impl Stage {
             | Self::Mitigations
             | Self::Sequences
             | Self::Policy
+            | Self::Baselines
             | Self::Labels
             | Self::DotsServer => 1,
         }

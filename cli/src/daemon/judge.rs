@@ -12,13 +12,15 @@ use weir_attack_event::{AttackEvent, AttackId, EventKind, Findings};
 use weir_collector::wall_clock;
 use weir_detector::{Overridden, Override, OverrideError, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, telemetry_body};
-use weir_dots_server::Observation;
+use weir_dots_server::{Observation, ReportedBaselines};
 use weir_flow_aggregate::{WatchList, WindowSummary};
 use weir_flow_record::{Direction, Timestamp, ZoneId};
 
 use super::Story;
+use super::teaching::{self, Teaching};
 use super::window::Ask;
 use crate::audit::AuditLog;
+use crate::baseline::{self, BaselineOrder};
 use crate::journal::Journal;
 use crate::judge::{Judge, Verdict};
 use crate::views::{PolicyView, Views};
@@ -37,6 +39,13 @@ pub(crate) enum Input {
     ),
     /// What an operator has asked an upstream for.
     Decision(Box<Decision>),
+    /// A question about what is normal, and where the answer goes.
+    Baselines(
+        BaselineOrder,
+        tokio::sync::oneshot::Sender<Result<serde_json::Value, String>>,
+    ),
+    /// What a client of our DOTS server says is normal.
+    Reported(ReportedBaselines),
 }
 
 /// What an operator says to the policy.
@@ -64,6 +73,7 @@ pub(super) struct JudgeThread {
     pub(super) observer: Option<tokio::sync::mpsc::Sender<Observation>>,
     /// Octets of seconds that are not settled yet, for the story.
     pub(super) levels: BTreeMap<(i64, ZoneId), u64>,
+    pub(super) teaching: Teaching,
     /// Whether flows of attacks are kept.
     pub(super) keeps_evidence: bool,
     pub(super) stop: Arc<AtomicBool>,
@@ -84,6 +94,19 @@ impl JudgeThread {
                 self.judge.handle_timeout(now);
             }
             self.carry_out();
+            self.teach(now);
+        }
+        self.teaching
+            .keep_all(self.judge.baselines_mut(), &self.journal);
+    }
+
+    /// Keeps, shows and tells what was learned.
+    fn teach(&mut self, now: Timestamp) {
+        self.teaching
+            .keep(self.judge.baselines_mut(), &self.journal);
+        self.teaching.show(now, self.judge.baselines(), &self.views);
+        for (upstream, command) in self.teaching.tell(now, self.judge.baselines()) {
+            self.send(&upstream, command);
         }
     }
 
@@ -101,6 +124,7 @@ impl JudgeThread {
             Input::Summary(summary) => {
                 self.tell_level(&summary);
                 self.judge.handle_summary(*summary);
+                self.views.set_links(self.judge.link_levels());
             }
             Input::Findings(findings) => self.judge.handle_findings(*findings),
             Input::Notice(notice) => self
@@ -120,6 +144,16 @@ impl JudgeThread {
                 let _ = answer.send(result);
             }
             Input::Decision(decision) => self.audit.write(&decision),
+            Input::Baselines(order, reply) => {
+                let now = Timestamp::from_nanos(wall_clock());
+                let told = baseline::answer(self.judge.baselines_mut(), now, &order);
+                // Whoever asked may have gone.
+                let _ = reply.send(told.map_err(|error| format!("{error:#}")));
+            }
+            Input::Reported(reported) => {
+                let now = Timestamp::from_nanos(wall_clock());
+                teaching::import(now, self.judge.baselines_mut(), &reported);
+            }
         }
     }
 
@@ -194,13 +228,17 @@ impl JudgeThread {
             tracing::error!(%error, "attacks are not saved");
         }
         for (upstream, command) in commands {
-            let sent = self
-                .commands
-                .get(&upstream)
-                .map(|sender| sender.try_send(command));
-            if !matches!(sent, Some(Ok(()))) {
-                tracing::error!(%upstream, "the upstream's client does not take commands");
-            }
+            self.send(&upstream, command);
+        }
+    }
+
+    fn send(&self, upstream: &Arc<str>, command: ClientCommand) {
+        let sent = self
+            .commands
+            .get(upstream)
+            .map(|sender| sender.try_send(command));
+        if !matches!(sent, Some(Ok(()))) {
+            tracing::error!(%upstream, "the upstream's client does not take commands");
         }
     }
 

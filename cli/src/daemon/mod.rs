@@ -12,6 +12,7 @@ mod judge;
 mod packets;
 mod shard;
 mod streams;
+mod teaching;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +33,7 @@ use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
 use weir_detector::{Detector, Saved};
 use weir_dots_export::{ClientNotice, Exporter};
-use weir_dots_server::Mitigator;
+use weir_dots_server::{Mitigator, ReportedBaselines};
 use weir_ebpf::{Sampler, capability};
 use weir_enrichment::LearnedName;
 use weir_flow_aggregate::Merger;
@@ -43,17 +44,20 @@ use weir_state::State;
 use self::intake::Intake;
 use self::judge::JudgeThread;
 pub(crate) use self::judge::{Input, Order};
-pub(crate) use self::packets::SamplerView;
-use self::packets::{Headers, Packets};
+use self::packets::Packets;
+pub(crate) use self::packets::{Headers, SamplerView};
 use self::shard::ShardThread;
+use self::teaching::Teaching;
 use crate::admin::Admin;
 use crate::audit::AuditLog;
+use crate::baseline;
 use crate::config::Settings;
 use crate::data_channel;
 use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
+use crate::learn;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
 use crate::upstreams;
@@ -148,15 +152,18 @@ impl Daemon {
         } else {
             receivers.len()
         });
+        views.set_headers(headers.clone());
         let mut shards = start_shards(settings, &journal)?;
         let naming = Arc::new(load_naming(settings, &journal.names()?)?);
-        let mut detector = Detector::new(settings.detector.clone());
+        let mut detector = Detector::new(settings.detector.clone())
+            .with_baselines(baseline::restored(&settings.baseline, &state)?);
         for row in journal.attacks()? {
             if let Saved::Attack(attack) = &row {
                 views.restore_open(attack.event());
             }
             detector.restore(row);
         }
+        let normal = teaching::told_reports(detector.baselines());
         let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
         let mut exporter = Exporter::new(settings.export.clone());
         exporter.restore(open.iter().cloned());
@@ -184,7 +191,7 @@ impl Daemon {
         let _runtime = runtime.enter();
         let mut commands = BTreeMap::new();
         let mut data_channels = Vec::new();
-        for upstream in upstreams::start(settings, &journal, &notice, &stopped)? {
+        for upstream in upstreams::start(settings, &journal, &notice, &stopped, &normal)? {
             for command in upstreams::left_over(&upstream.held, |attack| open.contains(attack)) {
                 upstream
                     .commands
@@ -226,13 +233,15 @@ impl Daemon {
         if let Some(server) = &settings.dots_server {
             let (observed, observations) = mpsc::channel(QUEUE);
             observer = Some(observed);
+            let (report, reported) = mpsc::channel(QUEUE);
+            tasks.push(tokio::spawn(pass_on(reported, input.clone())));
             let data = runtime.block_on(data_channel::open_server(settings))?;
             let (task, view) = upstreams::start_server(
                 server,
                 hooks.mitigator,
                 data,
                 Arc::clone(&state),
-                Some(observations),
+                (Some(observations), Some(report)),
                 stopped.clone(),
             )?;
             views.set_dots_server(view);
@@ -299,9 +308,17 @@ impl Daemon {
                 .transpose()?;
             let window = RecentWindow::new(limit);
             let views = Arc::clone(&views);
+            let shadows = learn::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
-                window::run(window, &asks, &spares, &input, outside, (store, evidence));
+                window::run(
+                    window,
+                    &asks,
+                    &spares,
+                    &input,
+                    outside,
+                    (store, evidence, shadows),
+                );
             }
         })?;
         let judge = spawn("weir-judge", {
@@ -318,6 +335,7 @@ impl Daemon {
                 story: hooks.story,
                 observer,
                 levels: BTreeMap::new(),
+                teaching: Teaching::new(settings, normal),
                 keeps_evidence: settings.evidence.is_some(),
                 stop: Arc::clone(&stop),
             };
@@ -455,6 +473,15 @@ fn serve_http(
     )));
     tracing::info!(%address, admin = %socket.display(), "HTTP interface");
     Ok(address)
+}
+
+/// Brings the baselines that clients of our DOTS server report to the judge.
+async fn pass_on(mut reported: mpsc::Receiver<ReportedBaselines>, input: SyncSender<Input>) {
+    while let Some(report) = reported.recv().await {
+        if input.try_send(Input::Reported(report)).is_err() {
+            tracing::warn!("the judge is behind: a reported baseline is left out");
+        }
+    }
 }
 
 /// Brings the upstreams' words to the judge and to whoever listens.

@@ -11,6 +11,7 @@ use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
 use crate::evidence::EvidenceKeeper;
+use crate::learn::{self, Shadow};
 use crate::naming::Naming;
 use crate::store::StoreWriter;
 use crate::views::Views;
@@ -41,7 +42,7 @@ pub(super) fn run(
     spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
     (naming, views): (&Naming, &Views),
-    (store, mut evidence): (Option<StoreWriter>, Option<EvidenceKeeper>),
+    (store, mut evidence, mut shadows): (Option<StoreWriter>, Option<EvidenceKeeper>, Vec<Shadow>),
 ) {
     let mut overlap = Overlap::default();
     'serve: while let Ok(first) = asks.recv() {
@@ -53,6 +54,7 @@ pub(super) fn run(
                         evidence.handle_batch(&batch);
                     }
                     overlap.handle_batch(&batch);
+                    learn::show(&mut shadows, &batch);
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }

@@ -18,7 +18,7 @@ use weir_models::{Model, ModelId};
 pub(crate) use arguments::{EvaluateArguments, ModelsCommand, TrainArguments};
 pub(crate) use evaluation::run as evaluate;
 pub(crate) use registry::run as models;
-pub(crate) use shadow::Shadow;
+pub(crate) use shadow::{Shadow, of_daemon, show};
 pub(crate) use training::run as train;
 
 /// An artefact as it was read; copies keep its octets, and so its id.

@@ -17,7 +17,7 @@ use super::{Artefact, card, read_model, training};
 use crate::config;
 
 /// The folder in the state directory.
-const FOLDER: &str = "models";
+pub(super) const FOLDER: &str = "models";
 
 /// Which model is what.
 const INDEX: &str = "models.json";
@@ -67,6 +67,19 @@ struct Audit<'a> {
     comparison: Option<&'a Comparison>,
 }
 
+/// The files of the models that a daemon is to run: the active one first, then those in shadow; not those retired.
+pub(super) fn watching(state_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = state_dir.join(FOLDER);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let registry = Registry::at(folder)?;
+    let mut ids = registry.ids()?;
+    ids.retain(|id| registry.state(id) != "retired");
+    ids.sort_by_key(|id| registry.state(id) != "active");
+    Ok(ids.iter().map(|id| registry.path(id)).collect())
+}
+
 /// The folder of models.
 struct Registry {
     folder: PathBuf,
@@ -78,6 +91,10 @@ impl Registry {
         let settings = config::load(&arguments.config, ColumnSet::NONE)?;
         let folder = settings.state_dir.join(FOLDER);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Self::at(folder)
+    }
+
+    fn at(folder: PathBuf) -> anyhow::Result<Self> {
         let path = folder.join(INDEX);
         let index = match fs::read(&path) {
             Ok(text) => {

@@ -1,6 +1,8 @@
 //! Shadow mode: a model watches the zones' hosts, its verdicts are told and not acted on.
 
+use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -9,11 +11,17 @@ use serde::Serialize;
 use weir_flow_record::{FlowBatch, Timestamp, Vector};
 use weir_models::{Alarm, ModelId, Sentry};
 
-use super::{Artefact, read_model};
+use super::{Artefact, read_model, registry};
 use crate::config::Settings;
 
 /// Hosts watched at most; idle ones make room.
 const TARGETS: usize = 4096;
+
+/// Models that watch at a time.
+const MODELS: usize = 4;
+
+/// Verdicts of a daemon's models, in the folder of models.
+const VERDICTS: &str = "verdicts.ndjson";
 
 /// The first number of attacks that models know and the catalogue does not (design.md).
 const LEARNED: u32 = 64;
@@ -96,6 +104,7 @@ impl Shadow {
             .max();
         self.now = self.now.max(newest.unwrap_or(0));
         self.sentry.handle_time(self.now);
+        self.tell_drift();
         self.tell()
     }
 
@@ -117,6 +126,21 @@ impl Shadow {
                 .context("cannot write the model's verdicts")?;
         }
         Ok(())
+    }
+
+    /// Drift is told once an hour or so at most, by its worst features.
+    fn tell_drift(&mut self) {
+        if let Some(changed) = self.sentry.poll_drift() {
+            let worst: Vec<String> = changed
+                .iter()
+                .take(3)
+                .map(|(name, index)| format!("{name} {index:.2}"))
+                .collect();
+            tracing::warn!(
+                model = %self.id, features = changed.len(), worst = worst.join(", "),
+                "traffic has drifted from what this model learned"
+            );
+        }
     }
 
     fn line<'a>(&'a self, alarm: &'a Alarm) -> Line<'a> {
@@ -162,4 +186,39 @@ impl Shadow {
             shadow: true,
         }
     }
+}
+
+/// The models of a daemon: the active one and those in shadow, a few at most; their verdicts are added to a file in the state
+/// directory.
+pub(crate) fn of_daemon(settings: &Settings) -> anyhow::Result<Vec<Shadow>> {
+    let mut shadows = Vec::new();
+    for model in registry::watching(&settings.state_dir)?
+        .into_iter()
+        .take(MODELS)
+    {
+        let path = settings.state_dir.join(registry::FOLDER).join(VERDICTS);
+        let out = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path);
+        let out = out.with_context(|| format!("cannot write {}", path.display()))?;
+        match Shadow::open(&model, settings, Box::new(out)) {
+            Ok(shadow) => shadows.push(shadow),
+            // An old model must not keep the daemon from its work.
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "a model was left out"),
+        }
+    }
+    Ok(shadows)
+}
+
+/// Takes a batch to all of them; one that cannot write its verdicts is dismissed.
+pub(crate) fn show(shadows: &mut Vec<Shadow>, batch: &FlowBatch) {
+    shadows.retain_mut(|shadow| match shadow.handle_batch(batch) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(model = %shadow.id, error = format!("{error:#}"), "a model watches no more");
+            false
+        }
+    });
 }

@@ -1,8 +1,10 @@
 //! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
 
+mod baselines;
 mod dots;
 mod evidence;
 mod exporters;
+mod links;
 mod packets;
 mod sources;
 
@@ -44,7 +46,9 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_collector(&mut encoder)?;
         self.encode_aggregate(&mut encoder)?;
+        links::encode(&mut encoder, &self.0.links())?;
         self.encode_store(&mut encoder)?;
+        baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
         self.encode_attacks(&mut encoder)
     }
@@ -132,6 +136,30 @@ impl Scrape {
             "weir_aggregate_refused_watches",
             "Hosts that should be watched and found no room",
             counters.refused_watches,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_cells",
+            "Automatic prefixes that should be told and found no room",
+            counters.refused_cells,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_cell_records",
+            "Records of hosts of which automatic prefixes know nothing, since their table is full",
+            counters.refused_cell_records,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_port_records",
+            "Records whose service port found no room in a zone's minute, estimated",
+            counters.refused_port_records,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_minute_rows",
+            "Rows of minutes that came too late or found no room when shards were added up",
+            counters.refused_minute_rows,
         )
     }
 

@@ -13,8 +13,10 @@ use crate::profile::Sample;
 use crate::saved::{self, RestoreError, SavedRow};
 use crate::{Aspect, BaselineTarget, Subject};
 
-/// Targets looked at in one call of [`Baselines::handle_timeout`].
-const SLICE: usize = 256;
+/// Calls of [`Baselines::handle_timeout`] in which all targets are looked at: ten seconds or so of ticks.
+const SLICES: usize = 100;
+/// Targets looked at in one call at most: a tick must not take long.
+const MAX_SLICE: usize = 1024;
 /// Rows that wait to be fetched.
 const MAX_ROWS: usize = 1024;
 /// How much busier than one with full histograms a host must be to take its place.
@@ -32,7 +34,7 @@ pub struct Baselines {
     ranked: i64,
     /// Hosts with full histograms, in and out.
     wide: [usize; 2],
-    rows: VecDeque<SavedRow>,
+    pub(crate) rows: VecDeque<SavedRow>,
     pub(crate) counters: BaselineCounters,
 }
 
@@ -213,16 +215,17 @@ impl Baselines {
             self.ranked = hour;
             self.rank();
         }
+        let most = (self.targets.len() / SLICES + 1).min(MAX_SLICE);
         let after = self
             .cursor
             .map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
         let slice: Vec<BaselineTarget> = self
             .targets
             .range((after, std::ops::Bound::Unbounded))
-            .take(SLICE)
+            .take(most)
             .map(|(target, _)| *target)
             .collect();
-        self.cursor = slice.last().filter(|_| slice.len() == SLICE).copied();
+        self.cursor = slice.last().filter(|_| slice.len() == most).copied();
         for target in slice {
             self.look_after(&target, second);
         }

@@ -12,7 +12,7 @@ pub(crate) const WEEK_HOURS: u64 = 168;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BaselineConfig {
-    /// Low, mid and high percentile.
+    /// Low, mid and high percentile. Upstreams are told what is normal only with the default ones, in which attacks are told too.
     pub percentiles: [f64; 3],
     /// Targets that are learned, each direction for itself; what comes beyond is refused and counted.
     pub max_targets: usize,

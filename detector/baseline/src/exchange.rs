@@ -1,11 +1,14 @@
 //! What baselines tell others, and take from them: plain figures, without any form of a protocol.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_flow_record::{Direction, Timestamp, ZoneId};
 
 use crate::cell::METRICS;
 use crate::learner::{Imported, Learner};
+use crate::saved;
 use crate::{Aspect, BaselineTarget, Baselines, CapacityConfig, Level, Metric, Normal, Subject};
 
 /// Aspects taken of one imported baseline.
@@ -25,13 +28,55 @@ pub struct BaselineReport {
     /// All of its traffic.
     pub total: Normal,
     /// By IP protocol.
-    pub protocols: Vec<(u8, Normal)>,
-    /// By IP protocol (0 = not told apart) and port on the target's side.
-    pub ports: Vec<(u8, u16, Normal)>,
+    pub protocols: Vec<ProtocolNormal>,
+    /// By port on the target's side.
+    pub ports: Vec<PortNormal>,
     /// By vector of the catalogue.
-    pub vectors: Vec<(String, Normal)>,
+    pub vectors: Vec<VectorNormal>,
     /// What the operator says that it bears.
     pub capacities: Vec<CapacityConfig>,
+}
+
+/// What is normal of an IP protocol.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProtocolNormal {
+    /// Its number.
+    pub protocol: u8,
+    /// What is normal.
+    #[serde(flatten)]
+    pub normal: Normal,
+}
+
+/// What is normal of a port.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PortNormal {
+    /// IP protocol; 0 = not told apart.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+    /// What is normal.
+    #[serde(flatten)]
+    pub normal: Normal,
+}
+
+/// What is normal of a vector of the catalogue.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VectorNormal {
+    /// Its name.
+    pub vector: String,
+    /// What is normal.
+    #[serde(flatten)]
+    pub normal: Normal,
+}
+
+/// What is normal in one hour of the week.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HourNormal {
+    /// From Monday, 0:00 UTC: 0 to 167.
+    pub hour: u8,
+    /// What is normal.
+    #[serde(flatten)]
+    pub normal: Normal,
 }
 
 /// What somebody else says is normal for a target.
@@ -92,9 +137,18 @@ impl Baselines {
             let Some(normal) = of(aspect) else { continue };
             match aspect {
                 Aspect::Total => {}
-                Aspect::Vector(vector) => report.vectors.push((vector.name().to_owned(), normal)),
-                Aspect::Protocol(protocol) => report.protocols.push((protocol, normal)),
-                Aspect::Port { protocol, port } => report.ports.push((protocol, port, normal)),
+                Aspect::Vector(vector) => report.vectors.push(VectorNormal {
+                    vector: vector.name().to_owned(),
+                    normal,
+                }),
+                Aspect::Protocol(protocol) => {
+                    report.protocols.push(ProtocolNormal { protocol, normal })
+                }
+                Aspect::Port { protocol, port } => report.ports.push(PortNormal {
+                    protocol,
+                    port,
+                    normal,
+                }),
             }
         }
         if let (Subject::Zone(_), Direction::In) = (target.subject, target.direction) {
@@ -105,41 +159,77 @@ impl Baselines {
         Some(report)
     }
 
+    /// What is normal for a target in each hour of the week, as far as it is known.
+    #[must_use]
+    pub fn hours(&self, target: &BaselineTarget) -> Vec<HourNormal> {
+        let Some(learner) = self.targets.get(target) else {
+            return Vec::new();
+        };
+        // A Monday long ago.
+        let monday = |hour: u8| (4 * 24 + i64::from(hour)) * 3600;
+        let normal = |hour| {
+            let second = Some(monday(hour));
+            let normal = learner.normal(&self.settings, Aspect::Total, second, self.now)?;
+            Some(HourNormal { hour, normal })
+        };
+        (0..168).filter_map(normal).collect()
+    }
+
     /// Reports of inbound traffic, `most` of them: zones first, then prefixes and hosts, the busiest first.
     #[must_use]
     pub fn reports(&self, most: usize) -> Vec<BaselineReport> {
-        let mut targets: Vec<(bool, u64, BaselineTarget)> = self
+        let all = self.ranked(Direction::In);
+        let told = all.filter(|report| matches!(report.kind.as_str(), "zone" | "prefix"));
+        told.take(most).collect()
+    }
+
+    /// The same of one direction with exporters and links behind the zones.
+    #[must_use]
+    pub fn list(&self, direction: Direction, most: usize) -> Vec<BaselineReport> {
+        self.ranked(direction).take(most).collect()
+    }
+
+    fn ranked(&self, direction: Direction) -> impl Iterator<Item = BaselineReport> {
+        let mut targets: Vec<(u8, u64, BaselineTarget)> = self
             .targets
             .iter()
-            .filter(|(target, _)| target.direction == Direction::In)
-            .filter_map(|(target, learner)| match target.subject {
-                Subject::Zone(_) => Some((false, 0, *target)),
+            .filter(|(target, _)| target.direction == direction)
+            .map(|(target, learner)| match target.subject {
+                Subject::Zone(_) => (0, 0, *target),
+                Subject::Exporter(_) | Subject::Link(_) => (1, 0, *target),
                 Subject::Prefix(_) => {
                     let weight = learner.total.weight() as u64;
-                    Some((true, u64::MAX - weight, *target))
+                    (2, u64::MAX - weight, *target)
                 }
-                Subject::Exporter(_) | Subject::Link(_) => None,
             })
             .collect();
         targets.sort_unstable();
-        let reports = targets
-            .iter()
-            .filter_map(|(_, _, target)| self.report(target));
-        reports.take(most).collect()
+        targets
+            .into_iter()
+            .filter_map(|(_, _, target)| self.report(&target))
     }
 
-    /// The target of a name: a zone's, exporter's or link's name, or a prefix or address.
+    /// The target of a name: a zone's or link's name, a prefix, or the address of a host or exporter.
     #[must_use]
     pub fn named(&self, name: &str, direction: Direction) -> Option<BaselineTarget> {
-        let is_it = |target: &&BaselineTarget| {
-            let found = self.describe(target);
-            let host = name.parse::<std::net::IpAddr>().map(IpNet::from);
-            target.direction == direction
-                && found.is_some_and(|(_, other, _)| {
-                    other == name || host.is_ok_and(|host| other == host.to_string())
-                })
-        };
-        self.targets.keys().find(is_it).copied()
+        let number = |place: Option<usize>| place.and_then(|place| u16::try_from(place).ok());
+        let zones = &self.settings.zones;
+        let zone = number(zones.iter().position(|zone| *zone.name == *name));
+        let links = &self.settings.links;
+        let link = number(links.iter().position(|link| **link == *name));
+        let address = name.parse::<IpAddr>().ok();
+        let prefix = name.parse::<IpNet>().ok().or(address.map(IpNet::from));
+        let subjects = [
+            zone.map(|zone| Subject::Zone(ZoneId(zone))),
+            link.map(Subject::Link),
+            prefix.map(|prefix| Subject::Prefix(prefix.trunc())),
+            address.map(Subject::Exporter),
+        ];
+        subjects
+            .into_iter()
+            .flatten()
+            .map(|subject| BaselineTarget { subject, direction })
+            .find(|target| self.targets.contains_key(target))
     }
 
     /// Takes what somebody else says, as if learned for `import_weight`; it replaces what was imported of the target before.
@@ -175,7 +265,9 @@ impl Baselines {
         }
         if let Some(learner) = self.targets.get_mut(&target) {
             learner.imported = Some(Box::new(imported));
-            learner.dirty = true;
+            // It is kept at once: nobody tells it again.
+            self.rows
+                .extend(saved::row(&self.settings, &target, learner));
         }
         self.counters.imported += 1;
         Ok(target)

@@ -28,6 +28,7 @@
 //!
 //! It owns no socket, thread or clock.
 
+mod archive;
 mod baselines;
 mod cell;
 mod config;
@@ -42,9 +43,13 @@ mod scale;
 mod sketch;
 mod target;
 
+pub use archive::{ArchiveError, from_archive, to_archive};
 pub use baselines::{BaselineCounters, Baselines};
 pub use config::{BaselineConfig, BaselineSettings, BaselineZone, CapacityConfig};
-pub use exchange::{BaselineReport, ImportError, ImportedBaseline};
+pub use exchange::{
+    BaselineReport, HourNormal, ImportError, ImportedBaseline, PortNormal, ProtocolNormal,
+    VectorNormal,
+};
 pub use normal::{Level, Normal};
 pub use saved::{RestoreError, SavedRow};
 pub use target::{Aspect, BaselineTarget, Metric, Subject};

@@ -123,7 +123,7 @@ impl Profile {
         self.seconds = 0;
     }
 
-    /// What a metric is in the hour of a second; from the hour that is being learned where there is no other.
+    /// What a metric is in the hour of a second.
     pub(crate) fn estimate(
         &self,
         settings: &BaselineSettings,
@@ -131,16 +131,42 @@ impl Profile {
         second: i64,
     ) -> Option<Levels> {
         let known = self.hours.estimate(metric, second.div_euclid(3600));
-        known.or_else(|| self.of_this_hour(settings, metric))
+        self.with_this_hour(settings, metric, known)
     }
 
     /// What a metric is over all hours.
     pub(crate) fn overall(&self, settings: &BaselineSettings, metric: usize) -> Option<Levels> {
         let histograms = self.histograms.as_ref();
-        histograms
+        let known = histograms
             .and_then(|histograms| histograms.levels(metric, settings.shares()))
-            .or_else(|| self.hours.all.level(metric))
-            .or_else(|| self.of_this_hour(settings, metric))
+            .or_else(|| self.hours.all.level(metric));
+        self.with_this_hour(settings, metric, known)
+    }
+
+    /// While less than an hour is known, the hour that is being learned counts by its time.
+    fn with_this_hour(
+        &self,
+        settings: &BaselineSettings,
+        metric: usize,
+        known: Option<Levels>,
+    ) -> Option<Levels> {
+        let minutes = f64::from(self.hours.all.minutes);
+        let Some(known) = known else {
+            return self.of_this_hour(settings, metric);
+        };
+        if minutes >= 60.0 {
+            return Some(known);
+        }
+        let Some(now) = self.of_this_hour(settings, metric) else {
+            return Some(known);
+        };
+        let own = f64::from(self.seconds) / 60.0;
+        let part = own / (own + minutes).max(f64::MIN_POSITIVE);
+        let mut levels = known;
+        for (level, now) in levels.iter_mut().zip(now) {
+            *level += part * (now - *level);
+        }
+        Some(levels)
     }
 
     fn of_this_hour(&self, settings: &BaselineSettings, metric: usize) -> Option<Levels> {

@@ -69,6 +69,18 @@ fn nothing_is_called_normal_before_the_minimum() {
 }
 
 #[test]
+fn a_few_minutes_of_the_hour_before_do_not_outweigh_the_hour_that_is_being_learned() {
+    let mut baselines = baselines();
+    teach(&mut baselines, MONDAY - 60, MONDAY, |_| 1e6);
+    teach(&mut baselines, MONDAY, MONDAY + 45 * 60, |_| 1e9);
+    let target = zone(Direction::In);
+    let overall = baselines.overall(&target, Aspect::Total).unwrap();
+    for found in [normal(&baselines, MONDAY + 45 * 60), overall] {
+        assert!((found.bits.mid / 1e9 - 1.0).abs() < 0.06, "{found:?}");
+    }
+}
+
+#[test]
 fn an_attack_is_left_out_from_its_first_second_on() {
     let mut peaceful = baselines();
     teach(&mut peaceful, MONDAY, MONDAY + 3 * HOUR, |_| 1e9);
@@ -231,7 +243,10 @@ fn there_is_a_bound_and_what_is_beyond_is_counted_until_room_is_made() {
     );
     // Nothing comes for two months: they are forgotten, and others find room.
     let later = MONDAY + 9 * WEEK;
-    baselines.handle_timeout(Timestamp::from_seconds(later));
+    for _ in 0..3 {
+        // Few at a time.
+        baselines.handle_timeout(Timestamp::from_seconds(later));
+    }
     assert_eq!(
         (baselines.len(), baselines.counters().forgotten_targets),
         (0, 3)

@@ -84,6 +84,7 @@ mod mitigator;
 mod names;
 mod query;
 mod registry;
+mod reported;
 mod saved;
 mod server;
 mod session_config;
@@ -101,6 +102,7 @@ pub use mitigator::{
     MitigatorFigures, MitigatorReport, MitigatorSettings, NftablesSettings, NoMitigator, RateLimit,
     WebhookSettings, WebhookTls, probe_mitigators, start_mitigators,
 };
+pub use reported::ReportedBaselines;
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;
 pub use shell::{BoundServer, Observation, StartError};

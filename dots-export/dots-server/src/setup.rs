@@ -164,6 +164,12 @@ impl Setup {
         self.items.keys().copied()
     }
 
+    /// The baselines of an item.
+    pub(crate) fn baselines(&self, tsid: Tsid) -> &[Baseline] {
+        let item = self.items.get(&tsid);
+        item.map_or(&[], |item| item.baseline.as_slice())
+    }
+
     /// The next item that has changed.
     pub(crate) fn poll_changed(&mut self) -> Option<Tsid> {
         self.changed.pop_first()

@@ -18,7 +18,9 @@ use weir_state::{Batch, Stage, State, StateError};
 use crate::sockets::{Bound, Incoming, Sockets};
 use crate::streams::{StreamLimits, Streams};
 use crate::transport_figures::{TransportFigures, TransportView};
-use crate::{DataChannel, DotsServerSettings, Mitigator, SavedRow, Server, ServerChange};
+use crate::{
+    DataChannel, DotsServerSettings, Mitigator, ReportedBaselines, SavedRow, Server, ServerChange,
+};
 
 /// Longest wait for the addresses of a name.
 const LOOKUP: Duration = Duration::from_secs(4);
@@ -64,6 +66,7 @@ pub struct BoundServer {
     server: Server,
     kept: Option<Kept>,
     observations: Option<mpsc::Receiver<Observation>>,
+    reported: Option<mpsc::Sender<ReportedBaselines>>,
     mitigating: watch::Sender<BTreeSet<Cuid>>,
 }
 
@@ -138,6 +141,7 @@ impl BoundServer {
             server,
             kept: None,
             observations: None,
+            reported: None,
             mitigating: watch::Sender::default(),
         })
     }
@@ -172,6 +176,13 @@ impl BoundServer {
     #[must_use]
     pub fn with_observations(mut self, observations: mpsc::Receiver<Observation>) -> Self {
         self.observations = Some(observations);
+        self
+    }
+
+    /// Baselines that clients report go there.
+    #[must_use]
+    pub fn with_reports(mut self, reported: mpsc::Sender<ReportedBaselines>) -> Self {
+        self.reported = Some(reported);
         self
     }
 
@@ -355,6 +366,7 @@ impl BoundServer {
                 moved
             });
         }
+        self.tell_reports();
         self.write_rows().await;
         while let Some((session, datagram)) = self.server.poll_transmit() {
             let sent = match listener_of(session) {
@@ -393,6 +405,16 @@ impl BoundServer {
         self.figures.count(self.listeners.iter(), &self.streams);
         self.figures.forgotten_telemetry = self.server.forgotten_telemetry();
         self.view.set(self.figures);
+    }
+
+    fn tell_reports(&mut self) {
+        while let Some(report) = self.server.poll_baselines() {
+            let client = Arc::clone(&report.client);
+            let sent = self.reported.as_ref().map(|to| to.try_send(report));
+            if matches!(sent, Some(Err(_))) {
+                tracing::warn!(%client, "baselines that a client reports are not taken in");
+            }
+        }
     }
 
     fn handle_event(&mut self, now: Instant, index: usize, event: ListenerEvent) {

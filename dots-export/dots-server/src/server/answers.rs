@@ -21,6 +21,7 @@ use crate::held::is_preconfigured;
 use crate::names::names_of;
 use crate::query::Query;
 use crate::registry::{Outcome, Wanted};
+use crate::reported::ReportedBaselines;
 use crate::saved::RowKey;
 use crate::telemetry;
 
@@ -74,6 +75,17 @@ impl Server {
                 let setup = self.setups.entry(cuid.clone()).or_default();
                 let body = asked.body.as_ref();
                 let response = setup.answer(asked.method, tsid, body, &prefixes, most);
+                let baselines = tsid.map_or(&[][..], |tsid| setup.baselines(tsid));
+                if asked.method == Method::Put
+                    && response.code.is_success()
+                    && !baselines.is_empty()
+                {
+                    self.reported.push(ReportedBaselines {
+                        client: Arc::clone(&name),
+                        prefixes: prefixes.clone(),
+                        baselines: baselines.to_vec(),
+                    });
+                }
                 while let Some(tsid) = setup.poll_changed() {
                     self.changed.insert(RowKey::Setup(cuid.clone(), tsid));
                 }

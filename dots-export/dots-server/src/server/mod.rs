@@ -22,6 +22,7 @@ use crate::data::NoDataChannel;
 use crate::names::Names;
 use crate::query::Query;
 use crate::registry::{News, Registry};
+use crate::reported::{Reported, ReportedBaselines};
 use crate::saved::{Changed, Epoch};
 use crate::session_config::SessionConfig;
 use crate::setup::Setup;
@@ -61,6 +62,7 @@ pub struct Server {
     owners: BTreeMap<Cuid, Arc<str>>,
     telemetry: TelemetryStore,
     setups: BTreeMap<Cuid, Setup>,
+    reported: Reported,
     /// Rows of owners and setups that have changed.
     changed: Changed,
     epoch: Epoch,
@@ -129,6 +131,7 @@ impl Server {
             owners: BTreeMap::new(),
             telemetry: TelemetryStore::default(),
             setups: BTreeMap::new(),
+            reported: Reported::default(),
             changed: Changed::new(),
             epoch: Epoch {
                 instant: epoch.0,
@@ -146,6 +149,12 @@ impl Server {
     pub fn with_data_channel(mut self, data: Box<dyn DataChannel>) -> Self {
         self.data = data;
         self
+    }
+
+    /// Baselines that a client has reported. Poll until `None` after each `handle_data`; those that nobody fetches are dropped.
+    #[must_use]
+    pub fn poll_baselines(&mut self) -> Option<ReportedBaselines> {
+        self.reported.pop()
     }
 
     /// A peer has proved who it is.
