@@ -253,6 +253,7 @@ fn settings() -> AggregateSettings {
     AggregateSettings {
         config: AggregationConfig::default(),
         zones: vec![zone],
+        links: Vec::new(),
         shard: 0,
         active_timeouts: vec![(
             "192.0.2.0/24".parse().unwrap_or_default(),

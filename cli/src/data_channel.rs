@@ -390,3 +390,61 @@ pub(crate) fn upstreams<'s>(
         .filter(|one| one.data_channel.is_some() || one.discovery.is_some())
         .map(|one| &one.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use weir_data_channel::client::Synchronised;
+
+    use super::*;
+
+    fn prepared() -> Vec<PreparedFilter> {
+        vec![PreparedFilter {
+            acl_name: "weir-accept-v4".to_owned(),
+            vector: None,
+        }]
+    }
+
+    #[tokio::test]
+    async fn filters_are_named_once_they_are_installed_and_whenever_they_are_put_anew() {
+        let (state, known) = watch::channel(UpkeepState::default());
+        let (commands, mut orders) = mpsc::channel(8);
+        let task = tokio::spawn(tell_installed(known, commands, prepared()));
+        let installed = ClientCommand::Prepared {
+            filters: prepared(),
+        };
+        for (put, expected) in [
+            (2, vec![ClientCommand::MappingShared, installed.clone()]),
+            (0, vec![]),
+            (1, vec![installed.clone()]),
+        ] {
+            state.send_modify(|state| {
+                state.done = Some(Synchronised {
+                    put,
+                    ..Synchronised::default()
+                });
+            });
+            for command in expected {
+                assert_eq!(orders.recv().await, Some(command), "{put}");
+            }
+            tokio::task::yield_now().await;
+            assert!(orders.try_recv().is_err(), "{put}");
+        }
+        drop(state);
+        assert!(task.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_says_whether_an_attack_is_on() {
+        let (desired, mut wanted) = watch::channel(Desired::default());
+        let kept = Kept {
+            upstream: "provider".into(),
+            desired,
+            task: tokio::spawn(std::future::pending()),
+        };
+        for (on, changes) in [(false, false), (true, true), (true, false), (false, true)] {
+            kept.note_attack(on);
+            assert_eq!(wanted.has_changed().ok(), Some(changes), "{on}");
+            assert_eq!(wanted.borrow_and_update().under_attack, on);
+        }
+    }
+}

@@ -57,3 +57,23 @@ pub(crate) fn prepared(
     };
     plan.acls(most)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_prepared_waits_switched_off() {
+        let own = ["203.0.113.0/24", "2001:db8::/48"].map(|text| text.parse().unwrap());
+        let acls = prepared("weir-ntp", Vector::NtpAmplification, &own, 9).unwrap();
+        let names: Vec<&str> = acls.iter().map(|acl| acl.name.as_str()).collect();
+        assert_eq!(names, ["weir-ntp-v4", "weir-ntp-v6"]);
+        for acl in &acls {
+            assert_eq!(acl.activation, ActivationType::Deactivate);
+            assert!(acl.aces[0].matches.l4.is_some(), "a port of UDP");
+        }
+        // Nothing in a packet tells it from a connection that is wanted.
+        let none = prepared("weir-syn", Vector::TcpSynFlood, &own, 9).unwrap();
+        assert!(none.is_empty());
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -20,6 +20,9 @@ use crate::daemon::Order;
 use crate::metrics;
 use crate::overview::Overview;
 use crate::views::Views;
+
+/// Packets whose headers are given for an attack, at most.
+const HEADERS: usize = 10_000;
 
 /// Routes that only look.
 fn public(views: Arc<Views>) -> Router {
@@ -47,6 +50,26 @@ fn public(views: Arc<Views>) -> Router {
             get(|State(views): State<Arc<Views>>| async move { Json(views.mitigations()) }),
         )
         .with_state(views)
+}
+
+/// Routes that show parts of packets: reached through the admin socket alone.
+fn confidential(views: Arc<Views>) -> Router {
+    Router::new()
+        .route("/api/v1/attacks/{id}/headers.pcap", get(headers))
+        .with_state(views)
+}
+
+/// The newest sampled packet headers of an attack's target.
+async fn headers(State(views): State<Arc<Views>>, UrlPath(id): UrlPath<String>) -> Response {
+    let attacks = views.attacks();
+    let attack = attacks.iter().find(|attack| attack.id.to_string() == id);
+    match attack.and_then(|attack| views.headers_of(attack, HEADERS)) {
+        Some(file) => {
+            let kind = "application/vnd.tcpdump.pcap";
+            ([(header::CONTENT_TYPE, kind)], file).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 /// The coverage of each zone.
@@ -102,7 +125,9 @@ pub(crate) async fn serve_admin(
     admin: Arc<Admin>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let router = public(views).merge(acting(admin));
+    let router = public(Arc::clone(&views))
+        .merge(confidential(views))
+        .merge(acting(admin));
     if let Err(error) = axum::serve(listener, router)
         .with_graceful_shutdown(stopped(shutdown))
         .await

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
 use weir_baseline::Baselines;
-use weir_detector::{Detector, DetectorOutput, Mute, Overridden, Override, OverrideError, Saved};
+use weir_detector::{
+    Detector, DetectorOutput, LinkLevel, Mute, Overridden, Override, OverrideError, Saved,
+};
 use weir_dots_export::{
     ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
 };
@@ -78,6 +80,11 @@ impl Judge {
     pub(crate) fn handle_confirmation(&mut self, now: Timestamp, attack: &AttackId) -> bool {
         self.now = self.now.max(now);
         self.exporter.handle_confirmation(self.now, attack)
+    }
+
+    /// The newest second of each link.
+    pub(crate) fn link_levels(&self) -> Vec<LinkLevel> {
+        self.detector.link_levels().collect()
     }
 
     /// Takes an operator's word on attacks.

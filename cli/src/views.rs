@@ -12,7 +12,7 @@ use weir_baseline::BaselineCounters;
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
-use weir_detector::Mute;
+use weir_detector::{LinkLevel, Mute};
 use weir_dots_export::ExporterCounters;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
@@ -21,7 +21,7 @@ use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
 
-use crate::daemon::SamplerView;
+use crate::daemon::{Headers, SamplerView};
 use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
@@ -43,7 +43,9 @@ pub(crate) struct Views {
     dots_server: Mutex<Option<Arc<TransportView>>>,
     mitigations: Mutex<BTreeMap<(Arc<str>, u32), MitigationReport>>,
     policy: Mutex<PolicyView>,
+    links: Mutex<Vec<LinkLevel>>,
     store: Mutex<Option<StoreCounters>>,
+    headers: Mutex<Headers>,
     baselines: Mutex<BaselineView>,
     evidence: Mutex<Option<EvidenceCounters>>,
     evidence_folder: Mutex<Option<PathBuf>>,
@@ -283,6 +285,18 @@ impl Views {
         }
     }
 
+    /// Replaces where sampled headers are kept.
+    pub(crate) fn set_headers(&self, headers: Headers) {
+        *lock(&self.headers) = headers;
+    }
+
+    /// A pcap file of the newest sampled headers of an attack's target, of `most` packets; `None` where no packet sampler saw
+    /// any.
+    pub(crate) fn headers_of(&self, attack: &AttackEvent, most: usize) -> Option<Vec<u8>> {
+        let headers = lock(&self.headers).clone();
+        headers.pcap(&attack.target.prefix, attack.target.direction, most)
+    }
+
     /// Open attacks, then closed ones with the newest first: the latest event of each.
     pub(crate) fn attacks(&self) -> Vec<AttackEvent> {
         let attacks = lock(&self.attacks);
@@ -395,6 +409,16 @@ impl Views {
     /// How the requests for attacks stand.
     pub(crate) fn policy(&self) -> PolicyView {
         lock(&self.policy).clone()
+    }
+
+    /// Replaces the figures of links.
+    pub(crate) fn set_links(&self, links: Vec<LinkLevel>) {
+        *lock(&self.links) = links;
+    }
+
+    /// The newest second of each link.
+    pub(crate) fn links(&self) -> Vec<LinkLevel> {
+        lock(&self.links).clone()
     }
 
     /// Replaces the figures of the baselines.

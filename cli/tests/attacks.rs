@@ -4,7 +4,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +113,21 @@ fn parquet_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// A figure of `/metrics`, by the admin socket.
+fn metric(lab: &Lab, name: &str) -> f64 {
+    let socket = lab.folder.path().join("state/weir.sock");
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name} ")));
+    let value = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    value.parse().unwrap()
+}
+
 /// Destinations of the rows of a bundle.
 fn destinations(folder: &Path) -> Vec<String> {
     let mut seen = Vec::new();
@@ -135,6 +152,15 @@ fn an_attack_leaves_a_bundle_that_can_be_shown_replayed_and_labelled() {
         eventually(limit, || found()
             .is_some_and(|event| event["source_count"] == 1)),
         "no attack with findings"
+    );
+    // An attack-start waits for no findings; how long they take is printed, not judged, since machines differ.
+    let answers = metric(&lab, "weir_store_drill_downs_total");
+    let seconds = metric(&lab, "weir_store_drill_down_seconds_total");
+    assert!(answers >= 1.0);
+    assert_eq!(metric(&lab, "weir_store_lost_drill_downs_total"), 0.0);
+    eprintln!(
+        "{answers} drill-downs in {:.1} ms each",
+        seconds / answers * 1e3
     );
     let id = found().unwrap()["id"].as_str().unwrap().to_owned();
     let folder = evidence.join(&id);

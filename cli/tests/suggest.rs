@@ -131,6 +131,26 @@ fn proposals_raise_nothing_on_their_history_and_catch_ten_times_as_much() {
         "{first}"
     );
 
+    // A replay leaves the bundle that the daemon would have left, and a replay of the bundle finds the attack again.
+    let bundles = path("evidence");
+    let kept = [
+        &*proposed,
+        Path::new("--evidence"),
+        &bundles,
+        &path("attack.pcap"),
+    ];
+    assert_eq!(weir(&["replay", "--config"], &kept), events);
+    let id = serde_json::from_str::<serde_json::Value>(first).unwrap()["id"].clone();
+    let bundle = bundles.join(id.as_str().unwrap());
+    let lines = std::fs::read_to_string(bundle.join("events.ndjson")).unwrap();
+    assert_eq!(lines, events);
+    let again = weir(&["replay", "--config"], &[&*proposed, &bundle]);
+    let found = again.lines().next().unwrap();
+    assert!(
+        found.contains("\"attack-start\"") && found.contains("203.0.113.0/32"),
+        "{found}"
+    );
+
     // And what they would have raised is told.
     let asked = [&*config, Path::new("--from"), &path("attack.pcap")];
     let snippet = weir(&["check", "--suggest", "--config"], &asked);

@@ -40,6 +40,7 @@ impl Collector {
             let aggregate = AggregateSettings {
                 config: AggregationConfig::default(),
                 zones: Vec::new(),
+                links: Vec::new(),
                 shard: number,
                 active_timeouts: Vec::new(),
             };

@@ -17,8 +17,8 @@ type Row = (Vector, u64, u64, u64);
 const INBOUND: [Row; 15] = [
     (Vector::UdpFlood, 1000 * M, 100 * K, 1),
     (Vector::TcpAckFlood, 1000 * M, 100 * K, 1),
-    (Vector::TcpSynFlood, 1000 * M, 20 * K, 1),
-    (Vector::TcpSynackReflection, 1000 * M, 20 * K, 1),
+    (Vector::TcpSynFlood, 1000 * M, 20 * K, 2),
+    (Vector::TcpSynackReflection, 1000 * M, 20 * K, 2),
     (Vector::TcpRstFlood, 1000 * M, 20 * K, 1),
     (Vector::IcmpFlood, 200 * M, 20 * K, 1),
     (Vector::IpFragments, 300 * M, 30 * K, 2),

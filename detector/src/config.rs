@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weir_flow_aggregate::{Automatic, Interesting, PrefixLength, TargetScope, ZonePrefixes};
+use weir_flow_aggregate::{
+    Automatic, Interesting, LinkInterfaces, PrefixLength, TargetScope, ZonePrefixes,
+};
 use weir_flow_record::{Direction, Period, Quantity, Vector, ZoneId};
 
 use crate::automatic::{AutomaticLimit, PART};
+use crate::links::{self, Link, LinkConfig};
 use crate::maintenance::{self, Maintenance, MaintenanceConfig};
 
 /// The table `[detector]`.
@@ -63,6 +66,10 @@ pub enum Scope {
     Prefix,
     /// The zone as a whole.
     Zone,
+    /// Each `[[link]]` that names interfaces.
+    Link,
+    /// Each `[[link]]` that is all of an exporter.
+    Exporter,
 }
 
 /// One `[[threshold]]` or `[[zone.threshold]]`.
@@ -103,6 +110,9 @@ pub struct ThresholdConfig {
     /// A limit by `baseline_factor` is not lower.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor_flows_per_second: Option<Quantity>,
+    /// With scope `link` or `exporter`: the share of the link's capacity that is a limit in bits per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_share: Option<f64>,
     /// Of `tcp-syn-flood` and `tcp-synack-reflection`: only what accepted connections do not explain is tested.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub beyond_connections: bool,
@@ -131,6 +141,7 @@ impl Default for ThresholdConfig {
             floor_bits_per_second: None,
             floor_packets_per_second: None,
             floor_flows_per_second: None,
+            capacity_share: None,
             beyond_connections: false,
             hold: Period(Duration::from_secs(1)),
             clear_below: 0.8,
@@ -211,6 +222,10 @@ pub struct Threshold {
     pub clear_for: Duration,
     /// Of SYN and SYN-ACK: only what accepted connections do not explain is tested.
     pub unexplained: bool,
+    /// Of links: whether it is for those that are all of an exporter.
+    pub of_exporters: bool,
+    /// Of links: a limit as a share of the capacity.
+    pub capacity_share: Option<f64>,
 }
 
 /// A checked zone.
@@ -257,6 +272,10 @@ pub struct DetectorSettings {
     pub zones: Vec<Zone>,
     /// Times at which attacks on some prefixes are not told.
     pub maintenance: Vec<Maintenance>,
+    /// By their number.
+    pub links: Vec<Link>,
+    /// Thresholds of all links.
+    of_links: Vec<Threshold>,
 }
 
 /// Checks the tables; all mistakes at once.
@@ -272,6 +291,11 @@ pub fn check(
         .filter_map(|(index, threshold)| {
             checker.threshold(&format!("threshold[{index}]"), threshold)
         })
+        .collect();
+    let of_links: Vec<Threshold> = defaults
+        .iter()
+        .filter(|threshold| threshold.scope == TargetScope::Link)
+        .cloned()
         .collect();
     if detector.update_interval.0 < Duration::from_secs(1) {
         checker.fault("detector.update_interval", "must be at least 1s");
@@ -294,6 +318,8 @@ pub fn check(
             longest_hold: detector.longest_hold.0,
             zones,
             maintenance: Vec::new(),
+            links: Vec::new(),
+            of_links,
         })
     } else {
         Err(checker.faults)
@@ -396,7 +422,23 @@ impl Checker {
         ]
         .map(|floor| floor.map(|floor| floor.0));
         let by_baseline = threshold.baseline_factor.is_some();
-        if limits.iter().all(Option::is_none) && !by_baseline {
+        let of_link = matches!(threshold.scope, Scope::Link | Scope::Exporter);
+        if let Some(share) = threshold.capacity_share {
+            if !of_link {
+                self.fault(
+                    &format!("{path}.capacity_share"),
+                    "goes with scope `link` and `exporter` only",
+                );
+            }
+            if !(share > 0.0 && share <= 1.0) {
+                self.fault(
+                    &format!("{path}.capacity_share"),
+                    "must be more than 0 and at most 1",
+                );
+            }
+        }
+        let by_share = threshold.capacity_share.is_some();
+        if limits.iter().all(Option::is_none) && !by_baseline && !by_share {
             self.fault(path, "a threshold tests at least one of bits_per_second, packets_per_second, flows_per_second");
         }
         if by_baseline != floors.iter().any(Option::is_some) {
@@ -443,6 +485,7 @@ impl Checker {
                 Scope::Host => TargetScope::Host,
                 Scope::Prefix => TargetScope::Prefix,
                 Scope::Zone => TargetScope::Zone,
+                Scope::Link | Scope::Exporter => TargetScope::Link,
             },
             prefix_length,
             direction: threshold.direction,
@@ -454,6 +497,8 @@ impl Checker {
             clear_below: threshold.clear_below,
             clear_for: threshold.clear_for.0,
             unexplained: threshold.beyond_connections,
+            of_exporters: threshold.scope == Scope::Exporter,
+            capacity_share: threshold.capacity_share,
         })
     }
 
@@ -497,10 +542,24 @@ impl DetectorSettings {
             .collect()
     }
 
-    /// A zone by its number.
+    /// Adds the tables `[[link]]`; all their mistakes at once.
+    pub fn with_links(mut self, tables: &[LinkConfig]) -> Result<Self, Vec<Fault>> {
+        self.links = links::check(tables, &self.of_links, &self.zones)?;
+        Ok(self)
+    }
+
+    /// What aggregation needs of the links.
+    #[must_use]
+    pub fn link_interfaces(&self) -> Vec<LinkInterfaces> {
+        let links = self.links.iter();
+        links.map(|link| link.interfaces.clone()).collect()
+    }
+
+    /// A zone, or a link, by its number.
     #[must_use]
     pub fn zone(&self, id: ZoneId) -> Option<&Zone> {
-        self.zones.get(usize::from(id.0))
+        let link = || Some(&self.links.get(usize::from(u16::MAX - id.0))?.zone);
+        self.zones.get(usize::from(id.0)).or_else(link)
     }
 }
 

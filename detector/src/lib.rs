@@ -9,6 +9,17 @@
 //! so no second has to close for a start. An end rests on settled seconds, on the upstream's word while it filters, or on
 //! time. All of it is in the time of the data: `now` is an argument, and a replay gives the same events twice.
 //!
+//! *One attack, one name.* Hosts are judged first, then automatic prefixes, configured ones, zones, links: what a narrower attack
+//! explains is not told again, and neither is a host inside a wider one that it is a small part of. Automatic prefixes are made of
+//! the aggregator's cells (a /24 or /56 around hosts): those whose traffic has risen far above what was usual there, and that lie
+//! near each other, are one target, which waits half a second for more before it is told, and widens by updates.
+//!
+//! *Limits* are stated (they act from the first second), or follow from the baseline of the hour, by a factor and a floor, once the
+//! zone's stage lets them.
+//!
+//! *Waves.* An attack is held through quiet for `clear_for`, for twice its longest gap, and for longer each time when its target is
+//! attacked again within `repeat_within`; once `repeat_budget` is spent, for `longest_hold`.
+//!
 //! It neither sums records nor speaks to anybody; it owns no socket, thread or clock.
 
 mod attack;
@@ -16,6 +27,7 @@ mod automatic;
 mod builtin;
 mod config;
 mod detector;
+mod links;
 mod maintenance;
 mod overrides;
 mod relative;
@@ -32,6 +44,7 @@ pub use config::{
     ZoneConfig, check,
 };
 pub use detector::Detector;
+pub use links::{Link, LinkConfig, LinkLevel};
 pub use maintenance::{Maintenance, MaintenanceConfig};
 pub use overrides::{Mute, Overridden, Override, OverrideError};
 pub use saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat};

@@ -123,6 +123,7 @@ pub(crate) fn number_of(scope: TargetScope) -> u8 {
         TargetScope::Prefix => 1,
         TargetScope::Zone => 2,
         TargetScope::Automatic => 3,
+        TargetScope::Link => 4,
     }
 }
 
@@ -132,6 +133,7 @@ pub(crate) fn scope_of(number: u8) -> TargetScope {
         0 => TargetScope::Host,
         1 => TargetScope::Prefix,
         3 => TargetScope::Automatic,
+        4 => TargetScope::Link,
         _ => TargetScope::Zone,
     }
 }

@@ -101,19 +101,25 @@ impl Limit {
             == (other.vector, other.unexplained, other.relative)
     }
 
-    /// What of a second is tested.
-    pub(crate) fn tested(&self, second: &Second) -> Bucket {
+    /// What of a second is tested. `before` is the second before it: segments of connections may be told later than their
+    /// beginnings, so what there were then explains as much.
+    pub(crate) fn tested(&self, second: &Second, before: Option<&Second>) -> Bucket {
         let bucket = second.of(self.vector);
-        if self.unexplained {
-            unexplained(&bucket, &second.of(Vector::TcpAckFlood))
+        if !self.unexplained {
+            return bucket;
+        }
+        let now = second.of(Vector::TcpAckFlood);
+        let before = before.map_or_else(Bucket::default, |second| second.of(Vector::TcpAckFlood));
+        if before.packets > now.packets {
+            unexplained(&bucket, &before)
         } else {
-            bucket
+            unexplained(&bucket, &now)
         }
     }
 
     /// Whether a second is not quiet.
     pub(crate) fn is_busy(&self, second: &Second) -> bool {
-        let bucket = self.tested(second);
+        let bucket = self.tested(second, None);
         Metric::ALL.into_iter().any(|metric| {
             self.limits[metric as usize].is_some_and(|limit| {
                 metric.value(&bucket) as f64 >= limit as f64 * self.clear_below

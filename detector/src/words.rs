@@ -158,6 +158,7 @@ pub(crate) fn crossing(threshold: &Threshold, target: &str, crossing: &Crossing)
         TargetScope::Host => "host",
         TargetScope::Automatic | TargetScope::Prefix => "prefix",
         TargetScope::Zone => "zone",
+        TargetScope::Link => "link",
     };
     let Crossing {
         metric,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use support::net::{
-    Lossy, RealClient, RealServer, carry_streams, failure, is_granted, is_up, server_config,
+    Lossy, RealClient, RealServer, before, failure, is_granted, is_up, server_config,
     upstream_config, upstream_of,
 };
 use tokio::net::{TcpListener, UdpSocket};
@@ -87,9 +87,7 @@ async fn help_comes_over_both_transports_by_certificate_and_by_key() {
 
 /// A port that carries TCP to the server, and of UDP nothing.
 async fn without_datagrams(server: SocketAddr) -> (SocketAddr, UdpSocket) {
-    let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = hole.local_addr().unwrap();
-    carry_streams(address, server).await;
+    let (hole, address) = before(server).await;
     (address, hole)
 }
 

@@ -71,7 +71,7 @@ fn exact(program: &mut Program, repeat: u32, empty: f64) {
         "exact, 1 flow                        {cost:6.1} ns, {:5.1} over empty",
         cost - empty
     );
-    let turns = if repeat > 1_000 { 16_384 } else { 16 };
+    let turns = if repeat > 1_000 { 4_096 } else { 16 };
     let frames: Vec<Vec<u8>> = (0..turns).map(frame).collect();
     let mut sum = 0.0;
     for frame in &frames {

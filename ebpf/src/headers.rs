@@ -54,14 +54,16 @@ impl SampledHeaders {
         self.frames.push_back(frame);
     }
 
+    /// Copies the newest `most` packets to (or from) a target into `other`, oldest first.
+    pub fn copy_to(&self, other: &mut Self, target: &IpNet, direction: Direction, most: usize) {
+        for frame in self.newest(target, direction, most) {
+            other.push(frame.time, frame.frame_octets, frame.octets());
+        }
+    }
+
     /// A pcap file of the newest `most` packets to (or from) a target, oldest first; `None` where there is none.
     pub fn pcap(&self, target: &IpNet, direction: Direction, most: usize) -> Option<Vec<u8>> {
-        let newest = self.frames.iter().rev();
-        let mut found: Vec<&Frame> = newest
-            .filter(|frame| frame.concerns(target, direction))
-            .take(most)
-            .collect();
-        found.sort_by_key(|frame| frame.time);
+        let found = self.newest(target, direction, most);
         if found.is_empty() {
             return None;
         }
@@ -74,6 +76,18 @@ impl SampledHeaders {
             frame.append(&mut out);
         }
         Some(out)
+    }
+}
+
+impl SampledHeaders {
+    fn newest(&self, target: &IpNet, direction: Direction, most: usize) -> Vec<&Frame> {
+        let newest = self.frames.iter().rev();
+        let mut found: Vec<&Frame> = newest
+            .filter(|frame| frame.concerns(target, direction))
+            .take(most)
+            .collect();
+        found.sort_by_key(|frame| frame.time);
+        found
     }
 }
 

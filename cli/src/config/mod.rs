@@ -15,7 +15,7 @@ use weir_collector::{
 };
 use weir_data_channel::{DataChannelConfig, DataChannelSettings};
 use weir_detector::{
-    DetectorConfig, DetectorSettings, MaintenanceConfig, ThresholdConfig, ZoneConfig,
+    DetectorConfig, DetectorSettings, LinkConfig, MaintenanceConfig, ThresholdConfig, ZoneConfig,
 };
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
@@ -25,7 +25,7 @@ use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
 
-use crate::data_channel;
+use crate::{data_channel, filters};
 use document::{Document, Mistake, Overrides, overrides};
 use sampler::PacketSamplerConfig;
 
@@ -55,6 +55,8 @@ pub(crate) struct Config {
     zones: Vec<ZoneConfig>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     maintenance: Vec<MaintenanceConfig>,
+    #[serde(rename = "link", skip_serializing_if = "Vec::is_empty")]
+    links: Vec<LinkConfig>,
     #[serde(rename = "upstream", skip_serializing_if = "Vec::is_empty")]
     upstreams: Vec<UpstreamConfig>,
     #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
@@ -171,6 +173,7 @@ impl Settings {
             aggregate: AggregateSettings {
                 config: self.aggregation.clone(),
                 zones: self.detector.zone_prefixes(shards),
+                links: self.detector.link_interfaces(),
                 shard: number,
                 active_timeouts: self
                     .collector
@@ -276,6 +279,7 @@ fn parse(
             .unwrap_or_else(ThresholdConfig::all_built_in),
         zones: document.take_array("zone").unwrap_or_default(),
         maintenance: document.take_array("maintenance").unwrap_or_default(),
+        links: document.take_array("link").unwrap_or_default(),
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
@@ -377,7 +381,8 @@ impl Config {
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
         );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
-            .and_then(|settings| settings.with_maintenance(&self.maintenance));
+            .and_then(|settings| settings.with_maintenance(&self.maintenance))
+            .and_then(|settings| settings.with_links(&self.links));
         let detector = noted(
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
@@ -394,6 +399,7 @@ impl Config {
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
+        let prepared = noted(document, self.check_prepared_filters());
         let (dots_server, data_channel) = match &self.dots_server {
             Some(server) => server.check(document)?,
             None => (None, None),
@@ -413,13 +419,36 @@ impl Config {
             evidence: evidence?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
+            export: {
+                prepared?;
+                export?
+            },
             baseline: baseline?,
-            export: export?,
             dots_server,
             data_channel,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             warnings: Vec::new(),
         })
+    }
+
+    /// Filters can be prepared against what they can tell from other traffic alone.
+    fn check_prepared_filters(&self) -> Result<(), Vec<(String, String)>> {
+        let mut faults = Vec::new();
+        for (index, upstream) in self.upstreams.iter().enumerate() {
+            for (place, vector) in upstream.prepared_filters.iter().enumerate() {
+                if filters::answer_to(*vector, None).is_none() {
+                    faults.push((
+                        format!("upstream[{index}].prepared_filters[{place}]"),
+                        format!("nothing in a packet tells `{vector}` from other traffic"),
+                    ));
+                }
+            }
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
     }
 
     /// Baselines know zones by their names.

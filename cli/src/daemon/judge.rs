@@ -124,6 +124,7 @@ impl JudgeThread {
             Input::Summary(summary) => {
                 self.tell_level(&summary);
                 self.judge.handle_summary(*summary);
+                self.views.set_links(self.judge.link_levels());
             }
             Input::Findings(findings) => self.judge.handle_findings(*findings),
             Input::Notice(notice) => self

@@ -44,8 +44,8 @@ use weir_state::State;
 use self::intake::Intake;
 use self::judge::JudgeThread;
 pub(crate) use self::judge::{Input, Order};
-pub(crate) use self::packets::SamplerView;
-use self::packets::{Headers, Packets};
+use self::packets::Packets;
+pub(crate) use self::packets::{Headers, SamplerView};
 use self::shard::ShardThread;
 use self::teaching::Teaching;
 use crate::admin::Admin;
@@ -152,6 +152,7 @@ impl Daemon {
         } else {
             receivers.len()
         });
+        views.set_headers(headers.clone());
         let mut shards = start_shards(settings, &journal)?;
         let naming = Arc::new(load_naming(settings, &journal.names()?)?);
         let mut detector = Detector::new(settings.detector.clone())

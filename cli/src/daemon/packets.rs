@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use ipnet::IpNet;
 use weir_collector::{SampledTotals, Shard, wall_clock};
 use weir_ebpf::{Observation, SampledHeaders, Sampler, SamplerSettings, Totals, capability};
-use weir_flow_record::ReceivedAt;
+use weir_flow_record::{Direction, ReceivedAt};
 
 /// Headers that a shard keeps for evidence: 144 octets each.
 const HEADERS: usize = 16_384;
@@ -14,8 +15,8 @@ const READS: usize = 64;
 /// Time between two looks at the totals, in ns.
 const LOOK: i64 = 1_000_000_000;
 
-/// The newest sampled headers of all shards, for evidence.
-#[derive(Clone, Default)]
+/// The newest sampled headers of all shards: an attack's packets, as far as anybody has them.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Headers(Arc<Vec<Mutex<SampledHeaders>>>);
 
 impl Headers {
@@ -23,6 +24,21 @@ impl Headers {
     pub(crate) fn new(shards: usize) -> Self {
         let all = (0..shards).map(|_| Mutex::new(SampledHeaders::new(HEADERS)));
         Self(Arc::new(all.collect()))
+    }
+
+    /// A pcap file of the newest packets to (or from) a target, at most `most` of each shard's; `None` where there is none.
+    pub(crate) fn pcap(
+        &self,
+        target: &IpNet,
+        direction: Direction,
+        most: usize,
+    ) -> Option<Vec<u8>> {
+        let mut all = SampledHeaders::new(HEADERS);
+        for headers in self.0.iter() {
+            let headers = headers.lock().unwrap_or_else(PoisonError::into_inner);
+            headers.copy_to(&mut all, target, direction, most);
+        }
+        all.pcap(target, direction, most)
     }
 
     /// Lends one shard's.

@@ -4,6 +4,7 @@ mod baselines;
 mod dots;
 mod evidence;
 mod exporters;
+mod links;
 mod packets;
 mod sources;
 
@@ -45,6 +46,7 @@ impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_collector(&mut encoder)?;
         self.encode_aggregate(&mut encoder)?;
+        links::encode(&mut encoder, &self.0.links())?;
         self.encode_store(&mut encoder)?;
         baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
@@ -134,6 +136,18 @@ impl Scrape {
             "weir_aggregate_refused_watches",
             "Hosts that should be watched and found no room",
             counters.refused_watches,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_cells",
+            "Automatic prefixes that should be told and found no room",
+            counters.refused_cells,
+        )?;
+        counter(
+            encoder,
+            "weir_aggregate_refused_cell_records",
+            "Records of hosts of which automatic prefixes know nothing, since their table is full",
+            counters.refused_cell_records,
         )?;
         counter(
             encoder,

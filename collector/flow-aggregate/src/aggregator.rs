@@ -16,6 +16,7 @@ use crate::addition::{Long, Point};
 use crate::budget::Rates;
 use crate::cells::{self, Cells, Fulls, Triggers};
 use crate::hosts::Hosts;
+use crate::links::Links;
 use crate::prefixes::{Length, Prefixes};
 use crate::recent::Recent;
 use crate::ring::{Clock, Rings};
@@ -47,6 +48,7 @@ pub struct Aggregator {
     hosts: Hosts,
     watched: Watched,
     prefixes: Prefixes,
+    links: Links,
     cells: Cells,
     fulls: Fulls,
     recent: Recent,
@@ -109,6 +111,7 @@ impl Aggregator {
             hosts: Hosts::new(config.max_hosts as usize, &clock),
             watched: Watched::new(config.max_watched as usize),
             prefixes: Prefixes::new((config.max_hosts as usize / 16).max(16)),
+            links: Links::new(settings.links),
             cells: Cells::new((config.max_hosts as usize / 4).max(16)),
             fulls: Fulls::new((config.max_watched as usize / 8).max(1)),
             recent: Recent::new(),
@@ -204,7 +207,7 @@ impl Aggregator {
     pub fn detail_octets(&self) -> usize {
         let sides = self.zones.iter().flat_map(|zone| &zone.sides);
         let zones: usize = sides.map(|side| side.rings.octets()).sum();
-        let cells = self.cells.octets() + self.fulls.octets();
+        let cells = self.cells.octets() + self.fulls.octets() + self.links.octets();
         zones + self.watched.octets() + self.prefixes.octets() + cells + self.minutes.parts.octets()
     }
 

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_flow_record::Period;
 
-use crate::ZonePrefixes;
+use crate::{LinkInterfaces, ZonePrefixes};
 
 /// The table `[aggregation]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +88,8 @@ pub struct AggregateSettings {
     pub config: AggregationConfig,
     /// Zones and what is interesting in them.
     pub zones: Vec<ZonePrefixes>,
+    /// Links whose traffic is summed.
+    pub links: Vec<LinkInterfaces>,
     /// Number of the shard.
     pub shard: u16,
     /// Longest duration of records, by exporter prefix (the longest match holds): clips the spread.

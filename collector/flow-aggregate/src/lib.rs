@@ -23,6 +23,7 @@ mod cells;
 mod config;
 mod hosts;
 mod index;
+mod links;
 mod memory;
 mod merger;
 mod minute;
@@ -42,6 +43,6 @@ pub use config::{AggregateSettings, AggregationConfig};
 pub use merger::Merger;
 pub use minute::{MinuteProfile, MinuteRow, MinuteSums, TrafficPart, ZoneMinute};
 pub use summary::{
-    AggregateCounters, Automatic, Bucket, ExporterCoverage, Interesting, PrefixLength, PrefixShape,
-    Series, TargetScope, WatchList, WindowSummary, ZonePrefixes,
+    AggregateCounters, Automatic, Bucket, ExporterCoverage, Interesting, LinkInterfaces,
+    PrefixLength, PrefixShape, Series, TargetScope, WatchList, WindowSummary, ZonePrefixes,
 };

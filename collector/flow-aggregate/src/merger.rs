@@ -85,6 +85,7 @@ impl Merger {
         let second = summary.time().second();
         for list in [
             &mut summary.zones,
+            &mut summary.links,
             &mut summary.prefixes,
             &mut summary.hosts,
         ] {
@@ -174,7 +175,7 @@ impl Merger {
             part => *part = Some(series.clone()),
         }
         let keep = match series.scope {
-            TargetScope::Zone => self.zone_keep,
+            TargetScope::Zone | TargetScope::Link => self.zone_keep,
             TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => self.keep,
         };
         let first = series.first_second;
@@ -191,7 +192,7 @@ impl Merger {
     fn sweep(&mut self, second: i64) {
         let (keep, wanted, watches) = (self.keep, &self.wanted, &mut self.watches);
         self.targets.retain(|(scope, target), state| {
-            let stays = *scope == TargetScope::Zone || state.told >= second - keep;
+            let stays = *scope >= TargetScope::Zone || state.told >= second - keep;
             if !stays && *scope != TargetScope::Automatic && !wanted.contains(target) {
                 watches
                     .iter_mut()
@@ -269,6 +270,7 @@ mod tests {
         };
         match rest.0 {
             TargetScope::Zone => summary.zones.push(series),
+            TargetScope::Link => summary.links.push(series),
             TargetScope::Automatic | TargetScope::Prefix => summary.prefixes.push(series),
             TargetScope::Host => summary.hosts.push(series),
         }

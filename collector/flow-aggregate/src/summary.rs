@@ -1,5 +1,7 @@
 use ipnet::IpNet;
-use weir_flow_record::{Direction, ExporterId, ReceivedAt, TargetKey, Timestamp, Vector, ZoneId};
+use weir_flow_record::{
+    Address, Direction, ExporterId, ReceivedAt, TargetKey, Timestamp, Vector, ZoneId,
+};
 
 use crate::MinuteProfile;
 
@@ -48,6 +50,8 @@ pub enum TargetScope {
     Prefix,
     /// A whole zone; the key's prefix is the zone's first.
     Zone,
+    /// A link or exporter; the key's prefix is the exporter's address, its zone the link's [`number`](LinkInterfaces::number).
+    Link,
 }
 
 /// A target's seconds. Values are absolute, not increments: a later series of the same target and shard replaces what an
@@ -329,6 +333,8 @@ pub struct WindowSummary {
     pub settled_until: i64,
     /// Zones that changed since the last tick.
     pub zones: Vec<Series>,
+    /// Links that changed.
+    pub links: Vec<Series>,
     /// Configured and automatic prefixes that changed.
     pub prefixes: Vec<Series>,
     /// Watched and newly interesting hosts that changed.
@@ -366,6 +372,17 @@ pub struct ZonePrefixes {
     pub prefix_lengths: Vec<PrefixLength>,
     /// Rates from which on a cell of hosts is worth telling, if it is more than usual there.
     pub automatic: Vec<Automatic>,
+}
+
+/// Interfaces of an exporter whose traffic is summed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkInterfaces {
+    /// The number of the link: see [`number`](Self::number).
+    pub id: ZoneId,
+    /// The exporter's address.
+    pub exporter: Address,
+    /// Its interfaces; none = all that it tells, which counts as incoming.
+    pub interfaces: Vec<u32>,
 }
 
 /// Rates of one second from which on an automatic prefix is told, of one vector.
@@ -419,6 +436,7 @@ impl WindowSummary {
             now,
             settled_until,
             zones: Vec::new(),
+            links: Vec::new(),
             prefixes: Vec::new(),
             hosts: Vec::new(),
             minute: None,

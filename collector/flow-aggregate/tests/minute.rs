@@ -36,6 +36,7 @@ fn both_ways() -> Aggregator {
             }],
             automatic: Vec::new(),
         }],
+        links: Vec::new(),
         shard: 0,
         active_timeouts: Vec::new(),
     })

@@ -32,6 +32,7 @@ impl BaselineTarget {
     pub fn of(scope: TargetScope, key: &TargetKey) -> Self {
         let subject = match scope {
             TargetScope::Zone => Subject::Zone(key.zone),
+            TargetScope::Link => Subject::Link(u16::MAX - key.zone.0),
             TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => {
                 Subject::Prefix(key.prefix)
             }

@@ -296,7 +296,7 @@ impl Detector {
         else {
             return;
         };
-        if let Some(zone) = self.settings.zones.get(usize::from(key.1.zone.0)) {
+        if let Some(zone) = self.settings.zone(key.1.zone) {
             attack.severity = attack.severity.max(pipe_severity(track, zone, attack));
         }
         attack.measure(track, self.settings.vendor_id, self.now);

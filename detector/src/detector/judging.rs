@@ -12,7 +12,7 @@ use crate::attack::{Attack, Beginning};
 use crate::config::{Stage, Threshold, Zone};
 use crate::overrides::Silence;
 use crate::relative::{self, Basis};
-use crate::track::{Limit, Metric, Track};
+use crate::track::{Limit, Metric, Second, Track};
 use crate::words::{self, Crossing};
 
 /// Times its own limit from which on a target inside a wider one that is attacked is told by itself.
@@ -37,7 +37,7 @@ impl Detector {
 
     fn judge(&mut self, key: (TargetScope, TargetKey)) {
         let (scope, target) = key;
-        let Some(zone) = self.settings.zones.get(usize::from(target.zone.0)) else {
+        let Some(zone) = self.settings.zone(target.zone) else {
             return;
         };
         let Some(track) = self.tracks.get(&key) else {
@@ -119,7 +119,7 @@ impl Detector {
         let (Some(attack), Some(track), Some(zone)) = (
             self.attacks.get_mut(&key),
             self.tracks.get(&key),
-            self.settings.zones.get(usize::from(target.zone.0)),
+            self.settings.zone(target.zone),
         ) else {
             return self.settle_track(key);
         };
@@ -167,6 +167,7 @@ impl Detector {
             TargetScope::Host | TargetScope::Automatic => false,
             TargetScope::Prefix => self.automatics.is_waiting(side, Some(&target.prefix)),
             TargetScope::Zone => self.automatics.is_waiting(side, None),
+            TargetScope::Link => false,
         }
     }
 
@@ -193,11 +194,13 @@ impl Detector {
         let is_inside = |(other, key): &&(TargetScope, TargetKey)| {
             let inside = match scope {
                 TargetScope::Zone => zone.id == key.zone,
+                // What a link carries may be for any zone.
+                TargetScope::Link => true,
                 _ => target.prefix.contains(&key.prefix) && target.zone == key.zone,
             };
             inside
                 && key.direction == target.direction
-                && *other < TargetScope::Zone
+                && *other < scope.max(TargetScope::Zone)
                 && (*other, key.prefix) != (scope, target.prefix)
         };
         let mut narrower: Vec<&(TargetScope, TargetKey)> = self
@@ -300,7 +303,8 @@ pub(super) fn crossed(track: &Track, limit: &Limit, hold: i64) -> Option<Run> {
     let mut running: Option<(i64, Crossing)> = None;
     let mut found: Option<Run> = None;
     for (second, content) in track.since(track.judged_until) {
-        running = match (worst_metric(limit, content), running.take()) {
+        let before = track.second(second - 1);
+        running = match (worst_metric(limit, content, before), running.take()) {
             (None, _) => None,
             (Some(over), Some((first, worst))) if over.ratio() <= worst.ratio() => {
                 Some((first, worst))
@@ -334,8 +338,8 @@ pub(super) fn crossed(track: &Track, limit: &Limit, hold: i64) -> Option<Run> {
 }
 
 /// The metric that is furthest over its limit in a second, if one is.
-fn worst_metric(limit: &Limit, content: &crate::track::Second) -> Option<Crossing> {
-    let bucket = limit.tested(content);
+fn worst_metric(limit: &Limit, content: &Second, before: Option<&Second>) -> Option<Crossing> {
+    let bucket = limit.tested(content, before);
     Metric::ALL
         .into_iter()
         .filter_map(|metric| {
@@ -392,7 +396,7 @@ pub(super) fn told_target(zone: &Zone, scope: TargetScope, target: &TargetKey) -
             .copied()
             .filter(|prefix| *prefix != target.prefix)
             .collect(),
-        TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => Vec::new(),
+        _ => Vec::new(),
     };
     Target {
         prefix: target.prefix,
@@ -405,8 +409,7 @@ pub(super) fn told_target(zone: &Zone, scope: TargetScope, target: &TargetKey) -
 fn target_name(zone: &Zone, target: &Target, scope: TargetScope) -> String {
     match scope {
         TargetScope::Zone => format!("zone {}", zone.name),
-        TargetScope::Host | TargetScope::Automatic | TargetScope::Prefix => {
-            target.prefix.to_string()
-        }
+        TargetScope::Link => format!("link {}", zone.name),
+        _ => target.prefix.to_string(),
     }
 }

@@ -58,7 +58,11 @@ impl Detector {
         });
         let zones: Vec<TargetKey> = zones.flatten().collect();
         for target in zones {
-            self.learn_seconds(target, settled);
+            self.learn_seconds((TargetScope::Zone, target), settled);
+        }
+        let links: Vec<TargetKey> = summary.links.iter().map(|series| series.target).collect();
+        for target in links {
+            self.learn_seconds((TargetScope::Link, target), settled);
         }
         if let Some(minute) = &summary.minute {
             self.learn_minute(minute);
@@ -66,13 +70,13 @@ impl Detector {
         self.baselines.handle_timeout(summary.time());
     }
 
-    fn learn_seconds(&mut self, target: TargetKey, settled: i64) {
-        let key = (TargetScope::Zone, target);
+    fn learn_seconds(&mut self, key: (TargetScope, TargetKey), settled: i64) {
+        let (scope, target) = key;
         let Some(track) = self.tracks.get(&key) else {
             return;
         };
         let from = self.learned.get(&target).copied().unwrap_or(i64::MIN);
-        let name = BaselineTarget::of(TargetScope::Zone, &target);
+        let name = BaselineTarget::of(scope, &target);
         for (second, content) in track.since(from) {
             if second >= settled {
                 break;
@@ -94,7 +98,7 @@ impl Detector {
         });
         let (mut octets, mut packets) = (0_u64, 0_u64);
         for (key, _) in inside {
-            if key.0 == TargetScope::Zone {
+            if key.0 >= TargetScope::Zone {
                 return false;
             }
             let track = self.tracks.get(key);
@@ -141,7 +145,7 @@ impl Detector {
                 return false;
             }
             let touches = |(scope, attacked): &(TargetScope, TargetKey)| {
-                *scope != TargetScope::Zone
+                *scope < TargetScope::Zone
                     && attacked.direction == target.direction
                     && attacked.zone == target.zone
                     && (attacked.prefix.contains(&target.prefix)
@@ -159,8 +163,8 @@ impl Detector {
         };
         let since = attack.start.second() - RAMP;
         match key.0 {
-            TargetScope::Zone => {
-                let zone = BaselineTarget::of(TargetScope::Zone, &key.1);
+            TargetScope::Zone | TargetScope::Link => {
+                let zone = BaselineTarget::of(key.0, &key.1);
                 self.baselines.forget_since(&zone, since);
             }
             _ => {

@@ -12,16 +12,17 @@ use std::time::Duration;
 use weir_attack_event::{AttackId, Findings, MitigationReport};
 use weir_baseline::Baselines;
 use weir_flow_aggregate::{ExporterCoverage, Series, TargetScope, WatchList, WindowSummary};
-use weir_flow_record::{TargetKey, Timestamp};
+use weir_flow_record::{Direction, TargetKey, Timestamp};
 
 use self::automatic::Automatics;
 use crate::DetectorOutput;
 use crate::attack::Attack;
 use crate::config::DetectorSettings;
+use crate::links::LinkLevel;
 use crate::overrides::{Mutes, Silence, Silences};
 use crate::repeat::{Repeat, Repeats};
 use crate::saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat, number_of, scope_of};
-use crate::track::{Limit, Track};
+use crate::track::{Limit, Metric, Track};
 
 /// Attacks that may be open at once.
 const MAX_ATTACKS: usize = 10_000;
@@ -126,10 +127,12 @@ impl Detector {
             return;
         }
         let mut attack = Attack::restore(saved);
+        let links = self.settings.links.iter().map(|link| &link.zone);
         let zone = self
             .settings
             .zones
             .iter()
+            .chain(links)
             .find(|zone| zone.name == attack.target.zone);
         match zone {
             Some(zone) => {
@@ -171,7 +174,8 @@ impl Detector {
             self.handle_cell(series);
         }
         self.judge_automatic();
-        for series in prefixes.into_iter().chain(&summary.zones) {
+        let wide = summary.zones.iter().chain(&summary.links);
+        for series in prefixes.into_iter().chain(wide) {
             self.handle_series(series);
         }
         self.learn(summary);
@@ -232,6 +236,31 @@ impl Detector {
             .chain(self.automatics.poll_timeout())
             .min()
             .map(|due| due.max(self.now.plus(Duration::from_nanos(1))))
+    }
+
+    /// The newest settled second of each link that has told anything.
+    pub fn link_levels(&self) -> impl Iterator<Item = LinkLevel> {
+        let settled = self.now.minus(self.settle).second() - 1;
+        self.settings.links.iter().flat_map(move |link| {
+            let sides = [Direction::In, Direction::Out].into_iter();
+            sides.filter_map(move |direction| {
+                let key = TargetKey {
+                    prefix: *link.zone.prefixes.first()?,
+                    direction,
+                    zone: link.zone.id,
+                };
+                let track = self.tracks.get(&(TargetScope::Link, key))?;
+                let total = track.second(settled).map(|second| second.total);
+                let total = total.unwrap_or_default();
+                Some(LinkLevel {
+                    name: link.zone.name.clone(),
+                    direction,
+                    bits_per_second: Metric::Bits.value(&total),
+                    packets_per_second: total.packets,
+                    capacity: link.zone.pipe_capacity,
+                })
+            })
+        })
     }
 
     /// Names of the open attacks.

@@ -71,6 +71,7 @@ impl Pipeline {
         let aggregator = Aggregator::new(AggregateSettings {
             config: AggregationConfig::default(),
             zones: settings.zone_prefixes(1),
+            links: settings.link_interfaces(),
             shard: 0,
             active_timeouts: Vec::new(),
         });

@@ -16,8 +16,6 @@ use super::paths::{Over, Path};
 
 /// Tries of one call, all rounds together, end with this.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Handshakes that are not needed any more have this long to come about and be closed.
-const AFTERMATH: Duration = Duration::from_secs(3);
 /// A name that is not resolved within this is not going to be: what it meant before is taken.
 const LOOKUP: Duration = Duration::from_secs(3);
 
@@ -132,7 +130,6 @@ pub(super) async fn connect(attempt: Attempt) -> Attempted {
             }
             Some(done) = tries.join_next() => match done {
                 Ok((_, Ok(link))) => {
-                    tokio::spawn(end_others(tries));
                     return Attempted {
                         result: Ok(Box::new(link)),
                         failed: failed.into_iter().map(|(path, _)| path).collect(),
@@ -150,37 +147,6 @@ pub(super) async fn connect(attempt: Attempt) -> Attempted {
     Attempted {
         result: Err(reasons.collect::<Vec<_>>().join("; ")),
         failed: failed.into_iter().map(|(path, _)| path).collect(),
-    }
-}
-
-/// Handshakes beside the one that has come first: those that come about soon are closed with a word to the server, for which they
-/// would be sessions whose client is silent. The rest end without.
-async fn end_others<T: Shaken>(mut others: JoinSet<T>) {
-    let all = async {
-        while let Some(done) = others.join_next().await {
-            if let Some(mut link) = done.ok().and_then(Shaken::link) {
-                link.handle_close();
-                link.flush().await;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(AFTERMATH, all).await;
-}
-
-/// What came of a handshake.
-trait Shaken: Send + 'static {
-    fn link(self) -> Option<Link>;
-}
-
-impl Shaken for Result<Link, String> {
-    fn link(self) -> Option<Link> {
-        self.ok()
-    }
-}
-
-impl Shaken for (Path, Result<Link, String>) {
-    fn link(self) -> Option<Link> {
-        self.1.ok()
     }
 }
 
@@ -202,7 +168,6 @@ async fn shake_in_rounds(attempt: Arc<Attempt>, path: Path) -> Result<Link, Stri
         }
         tokio::select! {
             done = shakes.join_next() => {
-                tokio::spawn(end_others(shakes));
                 return match done {
                     Some(Ok(result)) => result,
                     Some(Err(error)) => Err(error.to_string()),

@@ -123,9 +123,8 @@ pub(crate) struct Lossy {
 
 impl Lossy {
     pub(crate) async fn start(server: SocketAddr, loss: [u64; 2], seed: u64) -> Self {
-        let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let address = front.local_addr().unwrap();
-        carry_streams(address, server).await;
+        let (front, address) = before(server).await;
+        let front = Arc::new(front);
         let loss = Arc::new(loss.map(AtomicU64::new));
         tokio::spawn(carry(front, server, Arc::clone(&loss), seed));
         Self { address, loss }
@@ -138,9 +137,20 @@ impl Lossy {
     }
 }
 
-/// Carries connections to an address on to a server.
-pub(crate) async fn carry_streams(address: SocketAddr, server: SocketAddr) {
-    let listener = TcpListener::bind(address).await.unwrap();
+/// A port before a server, whose connections are carried on to it.
+pub(crate) async fn before(server: SocketAddr) -> (UdpSocket, SocketAddr) {
+    loop {
+        let front = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = front.local_addr().unwrap();
+        // Somebody else may have the port of TCP.
+        if let Ok(listener) = TcpListener::bind(address).await {
+            carry_streams(listener, server);
+            return (front, address);
+        }
+    }
+}
+
+fn carry_streams(listener: TcpListener, server: SocketAddr) {
     tokio::spawn(async move {
         while let Ok((mut front, _)) = listener.accept().await {
             tokio::spawn(async move {

@@ -51,6 +51,12 @@ impl Aggregator {
             }
             let end = datagram.rows.end.min(rows);
             self.counters.records += u64::from(end.saturating_sub(datagram.rows.start));
+            if !self.links.is_empty() {
+                let clip = self.clip_of(datagram);
+                let rows = datagram.rows.start..end;
+                self.links
+                    .add(batch, datagram, rows, (&self.zone_clock, clip));
+            }
             for row in datagram.rows.start..end {
                 self.collect(batch, index as u32, row);
             }

@@ -23,6 +23,7 @@ impl Aggregator {
         let settled = now.0.minus(self.settle).second();
         let mut summary = WindowSummary::new(self.shard, self.ticks, now, settled);
         self.summarise_zones(&mut summary);
+        self.links.summarise(&self.zone_clock, &mut summary.links);
         let zones = &self.zones;
         self.prefixes.summarise(
             &self.clock,

@@ -40,6 +40,7 @@ pub fn aggregator(packets: Option<u64>, max_hosts: u32) -> Aggregator {
             prefix_lengths: Vec::new(),
             automatic: Vec::new(),
         }],
+        links: Vec::new(),
         shard: 0,
         active_timeouts: Vec::new(),
     })
