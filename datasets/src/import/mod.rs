@@ -102,21 +102,26 @@ fn read(
     name: &str,
     give: &mut dyn FnMut(&LabelledFlow<'_>),
 ) -> Result<ImportReport, ImportError> {
-    let mut header = String::new();
+    let mut header: Vec<u8> = Vec::new();
     let mut zeek = None;
     loop {
         header.clear();
-        input.by_ref().take(LONGEST_HEADER).read_line(&mut header)?;
+        input
+            .by_ref()
+            .take(LONGEST_HEADER)
+            .read_until(b'\n', &mut header)?;
         // Zeek's own format: comments before and after the names.
-        match header.strip_prefix('#') {
-            Some(fields) if fields.starts_with("fields") => {
-                zeek = Some(fields["fields".len()..].trim().to_owned())
+        match header.strip_prefix(b"#") {
+            Some(fields) if fields.starts_with(b"fields") => {
+                let names = fields.get(b"fields".len()..).unwrap_or(&[]);
+                zeek = Some(String::from_utf8_lossy(names).trim().to_owned());
             }
             Some(_) => {}
             None => break,
         }
     }
-    let first = header.trim_start_matches('\u{feff}').trim_end().to_owned();
+    let text = String::from_utf8_lossy(&header);
+    let first = text.trim_start_matches('\u{feff}').trim_end().to_owned();
     let names = zeek.as_deref().unwrap_or(&first);
     let Some((layout, headless)) = Layout::of(names) else {
         return Err(ImportError::Unknown(names.chars().take(60).collect()));
@@ -140,9 +145,9 @@ fn read(
     let early = if zeek.is_some() || headless {
         header
     } else {
-        String::new()
+        Vec::new()
     };
-    let lines = std::io::Cursor::new(early.into_bytes()).chain(input);
+    let lines = std::io::Cursor::new(early).chain(input);
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)

@@ -190,6 +190,8 @@ fn hostile_files_are_refused_or_counted() {
             ..
         })
     ));
+    let capture = import(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0][..], "x", &mut |_| {});
+    assert!(matches!(capture, Err(ImportError::Unknown(_))));
     assert!(import(&[0x1f, 0x8b, 8, 0, 0][..], "x", &mut |_| {}).is_err());
     let (_, report) = read_all(
         "first_epoch,last_epoch,src_ip,dst_ip,src_port,dst_port,proto,packets,bytes\n\
