@@ -7,11 +7,13 @@ use std::process::{Command, Output};
 use weir_datasets::generator::{ScenarioFile, built_in};
 
 /// Scenarios that take a second or two each; the others are run by `benches` (`scenarios`).
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 10] = [
     "backup",
+    "carpet",
     "clock-skew",
     "export-loss",
     "flash-crowd",
+    "outbound",
     "two-samplers",
     "unknown-rate",
     "unknown-rate-configured",
