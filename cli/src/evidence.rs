@@ -20,6 +20,8 @@ use crate::views::Views;
 
 /// Selections and events that wait for the disk.
 const QUEUE: usize = 1024;
+/// Sampled packets of an attack that are kept, 144 octets each.
+const HEADERS: usize = 10_000;
 /// Longest wait, so that files end in time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -137,7 +139,13 @@ fn run(mut store: EvidenceStore, queue: &Receiver<Job>, full: &Sender<AttackId>,
     loop {
         let received = queue.recv_timeout(PATIENCE);
         match received {
-            Ok(job) => handle(&mut store, now(), job),
+            Ok(job) => {
+                let headers = headers(&job, views);
+                handle(&mut store, now(), job);
+                if let Some((attack, capture)) = headers {
+                    store.handle_headers(&attack, &capture);
+                }
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -152,6 +160,12 @@ fn run(mut store: EvidenceStore, queue: &Receiver<Job>, full: &Sender<AttackId>,
     }
     store.finish_all(now());
     views.set_evidence(store.counters());
+}
+
+/// With an event, what packet samplers saw of the attack.
+fn headers(job: &Job, views: &Views) -> Option<(AttackId, Vec<u8>)> {
+    let Job::Event(event) = job else { return None };
+    Some((event.id.clone(), views.headers_of(event, HEADERS)?))
 }
 
 fn handle(store: &mut EvidenceStore, now: Timestamp, job: Job) {

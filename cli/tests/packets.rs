@@ -217,6 +217,11 @@ fn a_flood_of_packets_is_seen_mitigated_and_over() {
     assert!((3_000..20_000).contains(&peak), "{peak}");
 
     check_headers(&daemon, end["id"].as_str().unwrap());
+    let bundle = format!(
+        "state/evidence/{}/headers.pcap",
+        end["id"].as_str().unwrap()
+    );
+    check_capture(&daemon.path(&bundle));
     let packets = daemon.metric(&line, "weir_sampler_packets_total");
     let samples = daemon.metric(&line, "weir_sampler_samples_total");
     assert_eq!(daemon.metric(&line, "weir_sampler_lost_samples_total"), 0);
@@ -248,7 +253,11 @@ fn check_headers(daemon: &Daemon, attack: &str) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    let mut capture = weir_collector::Capture::open(&file).unwrap();
+    check_capture(&file);
+}
+
+fn check_capture(file: &Path) {
+    let mut capture = weir_collector::Capture::open(file).unwrap();
     let frames: Vec<_> = std::iter::from_fn(|| capture.next_frame()).collect();
     assert!(frames.len() > 100, "{}", frames.len());
     assert!(frames.is_sorted_by_key(|frame| frame.at));

@@ -18,6 +18,9 @@ const ROW_OCTETS: u64 = 64;
 /// After a failure nothing is tried for so long.
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// The capture of sampled packet headers in a bundle.
+const HEADERS: &str = "headers.pcap";
+
 /// What an evidence store did.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct EvidenceCounters {
@@ -77,6 +80,22 @@ struct OpenFile {
     octets: u64,
     /// Rows of row groups that are written.
     due: Timestamp,
+}
+
+impl Bundle {
+    fn write_headers(&mut self, capture: &[u8], limit: u64) -> io::Result<()> {
+        let path = self.folder.join(HEADERS);
+        let before = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let octets = self.octets.saturating_sub(before) + capture.len() as u64;
+        if octets > limit || (capture.len() as u64) < before {
+            return Ok(());
+        }
+        let mut file = folder::create(&folder::part_of(&path))?;
+        file.write_all(capture)?;
+        folder::publish(&file, &path)?;
+        self.octets = octets;
+        Ok(())
+    }
 }
 
 impl EvidenceStore {
@@ -174,6 +193,20 @@ impl EvidenceStore {
                 self.abandon(now, &selected.attack, &error);
             }
         }
+    }
+
+    /// Puts a capture of sampled packet headers beside an attack's flows, in place of an earlier one that holds no more, where
+    /// there is room.
+    pub fn handle_headers(&mut self, attack: &AttackId, capture: &[u8]) {
+        let limit = self.settings.max_size_per_attack;
+        let Some(bundle) = self.bundles.get_mut(attack) else {
+            return;
+        };
+        if let Err(error) = bundle.write_headers(capture, limit) {
+            tracing::error!(%attack, %error, "sampled headers are not in the evidence");
+        }
+        self.keep_within_size();
+        self.note_stored();
     }
 
     /// Counts rows of an attack that found no room on the way here.
