@@ -58,6 +58,8 @@ pub(crate) struct MitigationRow {
     pub(crate) status: String,
     pub(crate) dropped_bits_per_second: Option<u64>,
     pub(crate) bytes_dropped: Option<u64>,
+    /// Attack traffic that the upstream itself sees.
+    pub(crate) attack_bits_per_second: Option<u64>,
     /// Seconds; `None` = no end.
     pub(crate) lifetime: Option<u32>,
 }
@@ -191,6 +193,9 @@ impl fmt::Display for MitigationRow {
         if let Some(rate) = self.dropped_bits_per_second {
             write!(f, ", {} now", bits(rate))?;
         }
+        if let Some(rate) = self.attack_bits_per_second {
+            write!(f, ", of {} that it sees", bits(rate))?;
+        }
         match self.lifetime {
             Some(seconds) => write!(f, ", {seconds} s left"),
             None => f.write_str(", no end"),
@@ -270,6 +275,7 @@ impl MitigationRow {
                 .bytes_dropped_per_second
                 .map(|octets| octets.saturating_mul(8)),
             bytes_dropped: report.bytes_dropped,
+            attack_bits_per_second: report.attack_bits_per_second,
             lifetime: report.lifetime,
         }
     }

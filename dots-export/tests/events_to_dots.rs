@@ -106,6 +106,7 @@ fn report(name: &str) -> MitigationReport {
         packets_dropped_per_second: None,
         bytes_dropped: Some(1),
         packets_dropped: None,
+        attack_bits_per_second: None,
         lifetime: Some(3600),
     }
 }

@@ -79,6 +79,7 @@ fn granted(upstream: &str, name: &str) -> MitigationReport {
         packets_dropped_per_second: None,
         bytes_dropped: None,
         packets_dropped: None,
+        attack_bits_per_second: None,
         lifetime: Some(3600),
     }
 }

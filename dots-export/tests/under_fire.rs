@@ -65,6 +65,7 @@ fn report(upstream: &str, status: MitigationStatus, dropped: u64) -> MitigationR
         packets_dropped_per_second: None,
         bytes_dropped: Some(dropped),
         packets_dropped: None,
+        attack_bits_per_second: None,
         lifetime: Some(3600),
     }
 }

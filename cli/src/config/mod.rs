@@ -451,7 +451,7 @@ impl Config {
         }
     }
 
-    /// Baselines know zones by their names.
+    /// Baselines know zones and links by their names.
     fn baseline_settings(&self) -> Result<BaselineSettings, Vec<(String, String)>> {
         let zones = self.zones.iter().map(|zone| BaselineZone {
             name: zone.name.as_str().into(),
@@ -462,8 +462,12 @@ impl Config {
         self.baseline
             .check(&zones)
             .map_err(|faults| pairs(faults, named))?;
-        let links = Vec::new();
-        Ok(BaselineSettings::new(self.baseline.clone(), zones, links))
+        let links = self.links.iter().map(|link| link.name.as_str().into());
+        Ok(BaselineSettings::new(
+            self.baseline.clone(),
+            zones,
+            links.collect(),
+        ))
     }
 
     fn warnings(&self, document: &Document<'_>) -> Vec<String> {

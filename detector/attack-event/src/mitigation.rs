@@ -91,6 +91,9 @@ pub struct MitigationReport {
     pub bytes_dropped: Option<u64>,
     /// Packets dropped since the mitigation began.
     pub packets_dropped: Option<u64>,
+    /// Attack traffic that the provider itself sees, in bits per second, where it says so (RFC 9244 §9.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack_bits_per_second: Option<u64>,
     /// Seconds left; `None` = indefinite.
     pub lifetime: Option<u32>,
 }

@@ -98,6 +98,7 @@ fn event() -> AttackEvent {
             packets_dropped_per_second: None,
             bytes_dropped: Some(99),
             packets_dropped: None,
+            attack_bits_per_second: None,
             lifetime: Some(60),
         }),
         dry_run: false,

@@ -189,6 +189,7 @@ impl Pipeline {
             packets_dropped_per_second: Some(dropped / 100),
             bytes_dropped: Some(dropped),
             packets_dropped: Some(dropped / 100),
+            attack_bits_per_second: None,
             lifetime: Some(lifetime),
         });
         self.drain();

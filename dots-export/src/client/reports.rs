@@ -7,7 +7,7 @@ use serde_json::Value;
 use weir_attack_event::{AttackId, MitigationReport, MitigationStatus};
 use weir_dots_proto::Mid;
 use weir_dots_proto::body::{
-    Body, ConflictCause, ConflictInformation, Lifetime, Mitigation, Scope,
+    Body, ConflictCause, ConflictInformation, Lifetime, Mitigation, Scope, UnitClass,
 };
 use weir_dots_proto::coap::Code;
 
@@ -227,11 +227,26 @@ impl Client {
             packets_dropped_per_second: scope.pps_dropped,
             bytes_dropped: scope.bytes_dropped,
             packets_dropped: scope.pkts_dropped,
+            attack_bits_per_second: seen_attack(scope),
             lifetime: lifetime
                 .and_then(Lifetime::duration)
                 .map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX)),
         }
     }
+}
+
+/// The attack's bits per second as its server sees them, where a status says so (RFC 9244 §9.2).
+fn seen_attack(scope: &Scope) -> Option<u64> {
+    scope.total_attack_traffic.iter().find_map(|traffic| {
+        let bits = match traffic.unit.class() {
+            UnitClass::BitPs => 1,
+            UnitClass::BytePs => 8,
+            UnitClass::PacketPs => return None,
+        };
+        let value = traffic.current_g.or(traffic.mid_percentile_g)?;
+        let rate = u128::from(value).saturating_mul(traffic.unit.factor());
+        Some(u64::try_from(rate.saturating_mul(bits)).unwrap_or(u64::MAX))
+    })
 }
 
 /// What a mitigation had dropped when its server last said so, and how much that was a second.
@@ -329,5 +344,18 @@ mod tests {
         assert_eq!(note(2_500, 9_000, 90), Some((4_000, 40)));
         assert_eq!(note(12_000, 9_000, 90), Some((0, 0)));
         assert_eq!(note(13_000, 5, 1), None, "the server counts anew");
+    }
+
+    #[test]
+    fn the_servers_view_of_the_attack_is_read_from_its_status() {
+        use weir_dots_proto::body::{Gauges, Traffic};
+        let gauges = Gauges {
+            current_g: Some(4_000_000_000),
+            ..Gauges::default()
+        };
+        let mut scope = Scope::default();
+        assert_eq!(seen_attack(&scope), None);
+        scope.total_attack_traffic = vec![Traffic::in_packets(&gauges), Traffic::in_bits(&gauges)];
+        assert_eq!(seen_attack(&scope), Some(4_000_000_000));
     }
 }
