@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     println!(
-        "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9} {:>9}",
+        "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9} {:>9} {:>11}",
         "EXPORTER",
         "PROTOCOLS",
         "DATAGRAMS",
@@ -38,7 +38,8 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
         "DUPLICATE",
         "BAD SETS",
         "SKEW s",
-        "COVERAGE"
+        "COVERAGE",
+        "OF COUNTERS"
     );
     for exporter in &exporters {
         let protocols: Vec<&str> = exporter["protocols"]
@@ -49,7 +50,7 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
             .collect();
         let figure = |name: &str| exporter[name].as_u64().unwrap_or(0);
         println!(
-            "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9.3} {:>8.2}%{}",
+            "{:<24} {:<16} {:>11} {:>13} {:>9} {:>5} {:>8} {:>9} {:>8} {:>9.3} {:>8.2}% {:>11}{}",
             exporter["name"].as_str().unwrap_or(""),
             protocols.join(","),
             figure("datagrams"),
@@ -61,6 +62,7 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
             figure("undecodable_sets"),
             exporter["skew_seconds"].as_f64().unwrap_or(0.0),
             exporter["coverage_share"].as_f64().unwrap_or(1.0) * 100.0,
+            explained(figure("interface_flow_octets"), figure("interface_octets")),
             exporter["silent_since"]
                 .as_str()
                 .map(|since| format!("  silent since {since}"))
@@ -68,4 +70,12 @@ pub(crate) fn run(arguments: &ExportersArguments) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// How much of what interface counters tell the flow samples make up, where the exporter tells both.
+fn explained(flows: u64, counters: u64) -> String {
+    match counters {
+        0 => "–".to_owned(),
+        _ => format!("{:.1}%", flows as f64 / counters as f64 * 100.0),
+    }
 }

@@ -161,6 +161,12 @@ impl Decoders {
         self.netflow.poll_change().map(DecoderState::Netflow)
     }
 
+    /// An interface's counters as an exporter tells them. Poll after `handle_datagram` until `None`.
+    #[must_use]
+    pub fn poll_counters(&mut self) -> Option<weir_sflow::CounterReport> {
+        self.sflow.poll_counters()
+    }
+
     /// What an exporter says that something of its is called.
     #[must_use]
     pub fn poll_name(&mut self) -> Option<NameStatement> {

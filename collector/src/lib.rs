@@ -11,6 +11,7 @@ mod coverage;
 mod decoders;
 mod exporter;
 pub mod fuzzing;
+mod interfaces;
 mod mirror;
 mod overlap;
 mod receive;

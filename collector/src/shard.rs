@@ -14,6 +14,7 @@ use crate::config::CollectorSettings;
 use crate::coverage::Coverage;
 use crate::decoders::{DecoderState, Decoders, Outcome};
 use crate::exporter::{Count, ExporterRule};
+use crate::interfaces::Interfaces;
 use crate::sampled::{Sampled, SampledTotals};
 
 /// Rows after which a batch goes to aggregation without waiting for a tick: small enough to stay in the cache.
@@ -28,6 +29,7 @@ pub struct Shard {
     allow: AllowList,
     collector: CollectorSettings,
     decoders: Decoders,
+    interfaces: Interfaces,
     sampled: Sampled,
     aggregator: Aggregator,
     batch: FlowBatch,
@@ -61,6 +63,7 @@ impl Shard {
                 limits.netflow.get().max_exporters + limits.sflow.get().max_exporters,
             ),
             decoders: Decoders::new(&settings.collector.limits, columns),
+            interfaces: Interfaces::default(),
             aggregator: Aggregator::new(settings.aggregate),
             batch: FlowBatch::with_projection(columns),
             spare: Vec::new(),
@@ -99,6 +102,9 @@ impl Shard {
             // What came before counts once.
             self.batch.truncate(rows);
             self.batch.datagrams.truncate(datagrams);
+        }
+        if matches!(outcome, Outcome::Sflow(_)) {
+            self.cross_check(rows);
         }
         if self.batch.len() >= ROWS {
             self.flush();
@@ -278,7 +284,11 @@ impl Shard {
 
     /// Who exports; this host's samplers last.
     pub fn exporters(&self) -> impl Iterator<Item = ExporterView> + '_ {
-        self.decoders.exporters().chain(self.sampled.exporters())
+        let decoded = self.decoders.exporters().map(|mut view| {
+            self.interfaces.tell(&mut view);
+            view
+        });
+        decoded.chain(self.sampled.exporters())
     }
 
     /// The configured name of an exporter.
@@ -290,6 +300,14 @@ impl Shard {
     /// Datagrams of exporters outside the allow list.
     pub fn refused_datagrams(&self) -> u64 {
         self.refused_datagrams
+    }
+
+    /// Sets flow samples, the rows from `rows` on, against interface counters.
+    fn cross_check(&mut self, rows: usize) {
+        self.interfaces.handle_rows(&self.batch, rows);
+        while let Some(report) = self.decoders.poll_counters() {
+            self.interfaces.handle_report(&report);
+        }
     }
 
     fn flush(&mut self) {

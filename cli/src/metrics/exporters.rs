@@ -25,7 +25,7 @@ struct ByZone {
 type Figure = fn(&ExporterView) -> u64;
 
 /// Counters: what, help, figure.
-const COUNTERS: [(&str, &str, Figure); 26] = [
+const COUNTERS: [(&str, &str, Figure); 28] = [
     ("datagrams", "Export datagrams received", |e| e.datagrams),
     ("bytes", "Octets of export datagrams received", |e| e.octets),
     ("records", "Flow records decoded", |e| e.records),
@@ -135,6 +135,16 @@ const COUNTERS: [(&str, &str, Figure); 26] = [
         "agent_sample_pool",
         "Packets that sFlow agents could have sampled",
         |e| e.sample_pool,
+    ),
+    (
+        "interface_octets",
+        "Octets by interface counters, of the times compared with flow samples",
+        |e| e.interface_octets,
+    ),
+    (
+        "interface_flow_octets",
+        "Octets by flow samples of the same interfaces and times, scaled",
+        |e| e.interface_flow_octets,
     ),
 ];
 

@@ -72,6 +72,10 @@ pub struct ExporterView {
     pub agent_drops: u64,
     /// Packets that the sFlow agent could have sampled; divided by `records` it is the rate at which it really samples.
     pub sample_pool: u64,
+    /// Octets that its interface counters told, of the times in which there were enough flow samples to compare.
+    pub interface_octets: u64,
+    /// Octets of flow samples, scaled, of the same interfaces and times: should be about as many.
+    pub interface_flow_octets: u64,
     /// Our clock less the exporter's at the newest datagram, in ns; 0 where the protocol states no time.
     pub skew_nanos: i64,
     /// The smallest of the last one or two minutes: clocks apart, without the waiting on the way.
