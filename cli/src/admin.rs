@@ -18,9 +18,9 @@ use weir_attack_event::{AttackId, MitigationReport};
 use weir_collector::wall_clock;
 use weir_detector::{Overridden, Override};
 use weir_dots_export::{
-    Action, ClientCommand, ClientNotice, Decision, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX,
+    Action, ClientCommand, ClientNotice, Decision, Efficacy, OPERATOR_KEPT_PREFIX, OPERATOR_PREFIX,
 };
-use weir_dots_proto::body::{Lifetime, PortRange, Scope};
+use weir_dots_proto::body::{AttackStatus, Gauges, Lifetime, PortRange, Scope, Traffic};
 use weir_flow_record::Timestamp;
 
 use crate::baseline::BaselineOrder;
@@ -118,6 +118,39 @@ pub(crate) struct Withdrawal {
     pub(crate) upstream: Option<String>,
     /// Mitigation identifier.
     pub(crate) mid: u32,
+}
+
+/// An operator's word on how well a mitigation works.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EfficacyWord {
+    /// Name of the upstream; the first of the configuration by default.
+    pub(crate) upstream: Option<String>,
+    /// Mitigation identifier.
+    pub(crate) mid: u32,
+    /// Whether the attack arrives no more.
+    pub(crate) mitigated: bool,
+    /// What still arrives of it, bits per second.
+    pub(crate) arriving: Option<u64>,
+}
+
+impl EfficacyWord {
+    /// What the upstream is told (RFC 9132 §4.4.3, RFC 9244 §9.1).
+    fn efficacy(&self) -> Efficacy {
+        let traffic = self.arriving.map(|rate| {
+            Traffic::in_bits(&Gauges {
+                current_g: Some(rate),
+                ..Gauges::default()
+            })
+        });
+        Efficacy {
+            status: if self.mitigated {
+                AttackStatus::AttackSuccessfullyMitigated
+            } else {
+                AttackStatus::UnderAttack
+            },
+            total_attack_traffic: traffic.into_iter().collect(),
+        }
+    }
 }
 
 impl MitigationRequest {
@@ -243,6 +276,21 @@ impl Admin {
         })
         .await
         .map_err(|_| Declined::Unreachable("the withdrawal is repeated"))?
+    }
+
+    /// Has an upstream told how well its mitigation works, as soon as its session allows.
+    pub(crate) async fn efficacy(&self, wanted: EfficacyWord) -> anyhow::Result<()> {
+        let (upstream, client) = self.client(wanted.upstream.as_deref())?;
+        let mut reports = self.views.mitigations().into_iter();
+        let report = reports
+            .find(|report| report.mid == wanted.mid && report.upstream == *upstream)
+            .with_context(|| format!("no mitigation has mid {}", wanted.mid))?;
+        let command = ClientCommand::Efficacy {
+            attack: report.attack,
+            efficacy: wanted.efficacy(),
+        };
+        let sent = client.send(command).await;
+        sent.context("the upstream's client has ended")
     }
 
     /// Tells the policy what an operator says; whether anything came of it.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use weir_flow_record::Period;
+use weir_flow_record::Quantity;
 
 /// Flow telemetry and DDoS detection with a DOTS client.
 ///
@@ -480,6 +481,8 @@ pub(crate) enum DotsCommand {
     Status(StatusArguments),
     /// Withdraws a mitigation.
     Withdraw(WithdrawArguments),
+    /// Tells an upstream how well its mitigation works (RFC 9132 §4.4.3); the daemon tells what it sees by itself.
+    Efficacy(EfficacyArguments),
     /// Lets help be asked for about an attack that waits for it (`request = "confirm"`).
     Confirm(ConfirmArguments),
     /// The stop switch: nothing new is asked of any upstream, over restarts too, until it is released.
@@ -614,6 +617,32 @@ pub(crate) struct WithdrawArguments {
     /// Which upstream; the first of the configuration by default.
     #[arg(long)]
     pub(crate) upstream: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EfficacyArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// The mitigation's mid, as `status` shows it.
+    #[arg(value_name = "MID")]
+    pub(crate) mid: u32,
+    /// How it goes.
+    #[arg(value_enum)]
+    pub(crate) status: EfficacyStatus,
+    /// Attack traffic that still arrives, in bits per second, such as 200M.
+    #[arg(long, value_name = "RATE")]
+    pub(crate) arriving: Option<Quantity>,
+    /// Which upstream; the first of the configuration by default.
+    #[arg(long)]
+    pub(crate) upstream: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum EfficacyStatus {
+    /// The attack still arrives.
+    UnderAttack,
+    /// It arrives no more.
+    Mitigated,
 }
 
 /// A prefix, or an address as a host prefix.

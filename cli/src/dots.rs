@@ -15,10 +15,12 @@ use weir_dtls::lab;
 use weir_flow_record::{ColumnSet, Period};
 use weir_state::State;
 
-use crate::admin::{self, Confirmation, Declined, Hold, MitigationRequest, Withdrawal};
+use crate::admin::{
+    self, Confirmation, Declined, EfficacyWord, Hold, MitigationRequest, Withdrawal,
+};
 use crate::arguments::{
-    self, AuditArguments, ConfirmArguments, DotsCommand, HoldArguments, KeysArguments,
-    RequestArguments, StatusArguments, WithdrawArguments,
+    self, AuditArguments, ConfirmArguments, DotsCommand, EfficacyArguments, EfficacyStatus,
+    HoldArguments, KeysArguments, RequestArguments, StatusArguments, WithdrawArguments,
 };
 use crate::config::{self, Settings};
 use crate::data_channel;
@@ -38,6 +40,7 @@ pub(crate) fn run(command: DotsCommand) -> anyhow::Result<()> {
         DotsCommand::Request(arguments) => request(&arguments),
         DotsCommand::Status(arguments) => status(&arguments),
         DotsCommand::Withdraw(arguments) => withdraw(&arguments),
+        DotsCommand::Efficacy(arguments) => efficacy(&arguments),
         DotsCommand::Confirm(arguments) => confirm(&arguments),
         DotsCommand::Hold(arguments) => hold(&arguments),
         DotsCommand::Drill(arguments) => drill::run(&arguments),
@@ -267,6 +270,19 @@ fn withdraw(arguments: &WithdrawArguments) -> anyhow::Result<()> {
         Ok::<(), anyhow::Error>(())
     })?;
     println!("mitigation {} withdrawn", arguments.mid);
+    Ok(())
+}
+
+fn efficacy(arguments: &EfficacyArguments) -> anyhow::Result<()> {
+    let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
+    let wanted = EfficacyWord {
+        upstream: arguments.upstream.clone(),
+        mid: arguments.mid,
+        mitigated: arguments.status == EfficacyStatus::Mitigated,
+        arriving: arguments.arriving.map(|rate| rate.0),
+    };
+    tell_daemon(&settings, "/api/v1/dots/efficacy", &wanted)?;
+    println!("mitigation {}: the upstream will be told", arguments.mid);
     Ok(())
 }
 

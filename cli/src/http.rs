@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use weir_attack_event::AttackId;
 
-use crate::admin::{Admin, Confirmation, Declined, Hold, MitigationRequest, Withdrawal};
+use crate::admin::{
+    Admin, Confirmation, Declined, EfficacyWord, Hold, MitigationRequest, Withdrawal,
+};
 use crate::attacks::api;
 use crate::baseline;
 use crate::daemon::Order;
@@ -84,6 +86,7 @@ fn acting(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/api/v1/dots/request", post(request))
         .route("/api/v1/dots/withdraw", post(withdraw))
+        .route("/api/v1/dots/efficacy", post(efficacy))
         .route("/api/v1/dots/confirm", post(confirm))
         .route("/api/v1/dots/hold", post(hold))
         .route("/api/v1/dots", get(overview))
@@ -163,6 +166,13 @@ async fn request(
 
 async fn withdraw(State(admin): State<Arc<Admin>>, Json(wanted): Json<Withdrawal>) -> Response {
     match admin.withdraw(wanted).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => failed(&error),
+    }
+}
+
+async fn efficacy(State(admin): State<Arc<Admin>>, Json(wanted): Json<EfficacyWord>) -> Response {
+    match admin.efficacy(wanted).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => failed(&error),
     }
