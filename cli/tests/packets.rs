@@ -4,8 +4,9 @@
 
 #[path = "support/netns.rs"]
 mod netns;
+#[path = "support/serving.rs"]
+mod serving;
 
-use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use netns::{Line, run};
 use serde_json::Value;
+use serving::serving;
 use weir_dtls::lab::{LabNames, write_keys};
 
 /// Sampler, detector, DOTS client, DOTS server and mitigator in one daemon; all ports are the namespace's own.
@@ -92,17 +94,7 @@ impl Daemon {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        loop {
-            let line = lines
-                .next()
-                .expect("the daemon ended at its start")
-                .unwrap();
-            eprintln!("{line}");
-            if line.contains("HTTP interface") {
-                break;
-            }
-        }
+        let lines = serving(&mut child, |line| eprintln!("{line}"));
         let log = Arc::<Mutex<Vec<String>>>::default();
         let kept = Arc::clone(&log);
         std::thread::spawn(move || {

@@ -3,14 +3,11 @@
 
 mod support;
 
-use support::{at, flow, packets, zone};
+use support::{at, batch, flow, packets, zone};
 use weir_attack_event::{AttackEvent, EventKind};
 use weir_detector::{Detector, DetectorConfig, DetectorOutput, check};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig, Aggregator, Merger};
-use weir_flow_record::{
-    Address, ColumnSet, DatagramInfo, ExportProtocol, ExportTime, ExporterId, FlowBatch,
-    ObservationDomainId, ReceivedAt, Row, Timestamp,
-};
+use weir_flow_record::{Address, ReceivedAt, Row, Timestamp};
 
 struct Shards {
     shards: Vec<Aggregator>,
@@ -84,23 +81,10 @@ impl Shards {
         self.run(received);
         let count = self.shards.len();
         for (number, shard) in self.shards.iter_mut().enumerate() {
-            let mut batch = FlowBatch::default();
             let of_shard = |index: &usize| index % 8 % count == number;
             let rows = rows.iter().enumerate();
-            rows.filter(|(index, _)| of_shard(index))
-                .for_each(|(_, row)| batch.push(row));
-            batch.datagrams.push(DatagramInfo {
-                rows: 0..u32::try_from(batch.len()).unwrap(),
-                exporter: ExporterId(0),
-                exporter_address: Address::from_v4([192, 0, 2, 1]),
-                domain: ObservationDomainId(0),
-                protocol: ExportProtocol::Ipfix,
-                sequence: 0,
-                received_at: ReceivedAt(received),
-                export_time: ExportTime(received),
-                present: ColumnSet::FLOW_TIMES,
-            });
-            shard.handle_batch(&batch);
+            let rows = rows.filter(|(index, _)| of_shard(index));
+            shard.handle_batch(&batch(received, rows.map(|(_, row)| row)));
         }
     }
 }

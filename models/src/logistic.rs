@@ -39,21 +39,8 @@ pub(crate) fn check(samples: &Samples) -> Option<(Vec<usize>, Vec<usize>)> {
 
 fn scale(samples: &Samples, rows: &[usize]) -> Vec<[f64; 2]> {
     let scale = |feature: usize| {
-        let values = rows
-            .iter()
-            .filter_map(|row| samples.features(*row).get(feature));
-        let known: Vec<f64> = values
-            .filter(|value| value.is_finite())
-            .map(|value| f64::from(*value))
-            .collect();
-        let count = known.len().max(1) as f64;
-        let mean = known.iter().sum::<f64>() / count;
-        let variance = known
-            .iter()
-            .map(|value| (value - mean).powi(2))
-            .sum::<f64>()
-            / count;
-        [mean, 1.0 / variance.sqrt().max(1e-3)]
+        let (mean, deviation) = samples.moments(rows, feature);
+        [mean, 1.0 / deviation.max(1e-3)]
     };
     (0..FEATURES).map(scale).collect()
 }

@@ -172,6 +172,25 @@ impl Samples {
         }
     }
 
+    /// Mean and standard deviation of a feature over some rows, those in which it is not known left out; zeros where none is.
+    pub(crate) fn moments(&self, rows: &[usize], feature: usize) -> (f64, f64) {
+        let values = rows
+            .iter()
+            .filter_map(|row| self.features(*row).get(feature));
+        let known: Vec<f64> = values
+            .filter(|value| value.is_finite())
+            .map(|value| f64::from(*value))
+            .collect();
+        let count = known.len().max(1) as f64;
+        let mean = known.iter().sum::<f64>() / count;
+        let variance = known
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f64>()
+            / count;
+        (mean, variance.sqrt())
+    }
+
     pub(crate) fn label(&self, row: usize) -> usize {
         self.labels.get(row).map_or(0, |label| usize::from(*label))
     }

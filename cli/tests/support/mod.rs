@@ -6,8 +6,9 @@
     reason = "shared by several test binaries, each of which uses a part"
 )]
 
+mod serving;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
+use serving::serving;
 use weir_dots_proto::body::{MitigationStatus, Scope};
 use weir_dots_server::{
     BoundServer, ClientConfig, DotsServerConfig, MitigationId, Mitigator, MitigatorReport,
@@ -191,16 +193,7 @@ impl Daemon {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        loop {
-            let line = lines
-                .next()
-                .expect("the daemon ended at its start")
-                .unwrap();
-            if line.contains("HTTP interface") {
-                break;
-            }
-        }
+        let mut lines = serving(&mut child, |_| {});
         // The pipe must be read on, or the daemon would wait for it.
         std::thread::spawn(move || for _ in lines.by_ref() {});
         Self { child }

@@ -7,7 +7,7 @@
 use weir_flow_record::Vector;
 
 use crate::Bucket;
-use crate::addition::{Addition, FLOW, PACKET_BITS};
+use crate::addition::{Addition, FLOW, PACKET_BITS, Point, Whole};
 use crate::slabs::BLOCK;
 use crate::spread::Counts;
 
@@ -164,6 +164,9 @@ pub(crate) struct Rings {
     max_sampling_rate: u32,
 }
 
+/// What was not classified in time counts for this vector.
+const UNCLASSIFIED: Vector = Vector::Total;
+
 /// A step, and beside it what came within its second: most records do, and one write is enough for these.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 #[repr(align(64))]
@@ -254,6 +257,32 @@ impl Rings {
     /// Largest sampling rate so far.
     pub(crate) fn max_sampling_rate(&self) -> u32 {
         self.max_sampling_rate
+    }
+
+    /// Adds what the totals of each second, as [`sums`](Self::sums) gives them, have more than these rings: rows that came before
+    /// the rings were there and are forgotten. They count as [`UNCLASSIFIED`]; their variance is that of packets of their mean
+    /// size, sampled at the largest rate seen.
+    pub(crate) fn fill_up(&mut self, clock: &Clock, totals: &[(i64, Sums)]) {
+        let known: Vec<(i64, Sums)> = self.sums(clock).collect();
+        let rate = self.max_sampling_rate().max(1);
+        for ((second, all), (_, known)) in totals.iter().zip(&known) {
+            let octets = all.octets.saturating_sub(known.octets);
+            let packets = all.packets().saturating_sub(known.packets());
+            let flows = all.flows().saturating_sub(known.flows());
+            if octets == 0 && packets == 0 && flows == 0 {
+                continue;
+            }
+            let whole = Whole {
+                counts: Counts { octets, packets },
+                flows,
+                rate,
+            };
+            let point = Point {
+                second: *second,
+                whole,
+            };
+            self.add(clock, UNCLASSIFIED, &point, rate);
+        }
     }
 
     /// Notes that records of unknown rate are among those of a second.

@@ -2,13 +2,9 @@
 
 use weir_flow_record::Vector;
 
-use crate::addition::{Addition, Point, Whole};
+use crate::addition::Addition;
 use crate::hosts::NONE;
 use crate::ring::{Clock, Reading, Rings, Sums};
-use crate::spread::Counts;
-
-/// What was not classified in time counts for this vector.
-const UNCLASSIFIED: Vector = Vector::Total;
 
 /// The slab. Slots given back keep their memory for the next host.
 #[derive(Debug)]
@@ -94,31 +90,10 @@ impl Watched {
         }
     }
 
-    /// Adds what a host's totals have more than its vectors: rows that came before the host was watched and are forgotten.
-    /// Their variance is that of packets of their mean size, sampled at the largest rate seen.
+    /// Adds what a host's totals have more than its vectors: see [`Rings::fill_up`].
     pub(crate) fn fill_total(&mut self, index: u32, clock: &Clock, totals: &[(i64, Sums)]) {
-        let Some(slot) = self.slots.get_mut(index as usize) else {
-            return;
-        };
-        let known: Vec<(i64, Sums)> = slot.rings.sums(clock).collect();
-        let rate = slot.rings.max_sampling_rate().max(1);
-        for ((second, all), (_, known)) in totals.iter().zip(&known) {
-            let octets = all.octets.saturating_sub(known.octets);
-            let packets = all.packets().saturating_sub(known.packets());
-            let flows = all.flows().saturating_sub(known.flows());
-            if octets == 0 && packets == 0 && flows == 0 {
-                continue;
-            }
-            let whole = Whole {
-                counts: Counts { octets, packets },
-                flows,
-                rate,
-            };
-            let addition = Point {
-                second: *second,
-                whole,
-            };
-            slot.rings.add(clock, UNCLASSIFIED, &addition, rate);
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.rings.fill_up(clock, totals);
         }
     }
 

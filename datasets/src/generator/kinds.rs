@@ -51,16 +51,8 @@ const fn attack(
     about: &'static str,
 ) -> Kind {
     Kind {
-        name,
         vector: Some(vector),
-        protocol,
-        source_port: ports.0,
-        destination_port: ports.1,
-        flags: 0,
-        octets,
-        sources,
-        scattered: false,
-        about,
+        ..benign(name, protocol, 0, ports, octets, sources, about)
     }
 }
 

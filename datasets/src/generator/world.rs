@@ -13,7 +13,7 @@ use super::normal::{Conversation, Feed, Normal, Ports};
 use super::random::campaign;
 use super::scenario::{ScenarioFault, ScenarioFile};
 use super::shape::nanos;
-use super::surge::{FIRST_LINK, Surge, interfaces};
+use super::surge::{FIRST_LINK, Stream, Surge, interfaces};
 use crate::score::Truth;
 
 /// Makes a scenario's datagrams, one after the other; see the [module](super).
@@ -282,11 +282,7 @@ impl Generator {
     }
 
     fn begin_stream(&mut self, of: (u32, u32)) {
-        let Some(stream) = self
-            .surges
-            .get(of.0 as usize)
-            .and_then(|surge| surge.streams.get(of.1 as usize))
-        else {
+        let Some(stream) = stream(&self.surges, of) else {
             return;
         };
         let shape = stream.shape;
@@ -339,11 +335,7 @@ impl Generator {
 
     /// A sampled packet that is a flow of its own.
     fn scatter(&mut self, now: i64, of: (u32, u32), number: u32) {
-        let Some(stream) = self
-            .surges
-            .get(of.0 as usize)
-            .and_then(|surge| surge.streams.get(of.1 as usize))
-        else {
+        let Some(stream) = stream(&self.surges, of) else {
             return;
         };
         let Some(feed) = self.feeds.get(number as usize) else {
@@ -632,6 +624,11 @@ impl Generator {
 }
 
 /// The ways that traffic takes, with their shares.
+/// A stream by its surge's place and its own.
+fn stream(surges: &[Surge], (surge, place): (u32, u32)) -> Option<&Stream> {
+    surges.get(surge as usize)?.streams.get(place as usize)
+}
+
 fn feeds(file: &ScenarioFile) -> Vec<Feed> {
     let mut feeds = Vec::new();
     for (number, exporter) in file.exporters.iter().enumerate() {

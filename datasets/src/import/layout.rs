@@ -1,9 +1,7 @@
 use std::fmt;
 
 use csv::ByteRecord;
-use weir_flow_record::{
-    Address, FragmentKind, Row, TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TCP_URG,
-};
+use weir_flow_record::{Row, TCP_ACK, TCP_FIN, TCP_PSH, TCP_RST, TCP_SYN, TCP_URG};
 
 use super::columns::Columns;
 use super::time::{nanos, span};
@@ -283,28 +281,10 @@ fn ends(text: &Text<'_>, start: i64, end: i64) -> Option<Row> {
         protocol: number,
         flow_start: start,
         flow_end: end.max(start),
-        ..EMPTY
+        sampling_rate: 1,
+        ..Row::default()
     })
 }
-
-const EMPTY: Row = Row {
-    source_address: Address::UNSPECIFIED,
-    destination_address: Address::UNSPECIFIED,
-    source_port: 0,
-    destination_port: 0,
-    protocol: 0,
-    tcp_flags: 0,
-    fragment: FragmentKind::None,
-    octets: 0,
-    packets: 0,
-    flow_start: 0,
-    flow_end: 0,
-    sampling_rate: 1,
-    input_interface: 0,
-    output_interface: 0,
-    direction: 255,
-    forwarding_status: 0,
-};
 
 fn common(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     let shifted = |column: usize| text(column + 2);

@@ -122,20 +122,7 @@ impl Pipeline {
     /// Records that arrive at `received`, whose exporter's clock is right.
     pub(crate) fn receive(&mut self, received: Timestamp, rows: &[Row]) {
         self.run(received);
-        let mut batch = FlowBatch::default();
-        rows.iter().for_each(|row| batch.push(row));
-        batch.datagrams.push(DatagramInfo {
-            rows: 0..u32::try_from(rows.len()).unwrap(),
-            exporter: ExporterId(0),
-            exporter_address: Address::from_v4([192, 0, 2, 1]),
-            domain: ObservationDomainId(0),
-            protocol: ExportProtocol::Ipfix,
-            sequence: 0,
-            received_at: ReceivedAt(received),
-            export_time: ExportTime(received),
-            present: ColumnSet::FLOW_TIMES,
-        });
-        self.aggregator.handle_batch(&batch);
+        self.aggregator.handle_batch(&batch(received, rows));
     }
 
     pub(crate) fn order(&mut self, word: Override) -> Result<Overridden, OverrideError> {
@@ -243,4 +230,22 @@ pub(crate) fn second(
         change(&mut row);
         pipeline.receive(at(from + 0.1), &[row]);
     }
+}
+
+/// Records that arrive at `received`, whose exporter's clock is right.
+pub(crate) fn batch<'a>(received: Timestamp, rows: impl IntoIterator<Item = &'a Row>) -> FlowBatch {
+    let mut batch = FlowBatch::default();
+    rows.into_iter().for_each(|row| batch.push(row));
+    batch.datagrams.push(DatagramInfo {
+        rows: 0..u32::try_from(batch.len()).unwrap(),
+        exporter: ExporterId(0),
+        exporter_address: Address::from_v4([192, 0, 2, 1]),
+        domain: ObservationDomainId(0),
+        protocol: ExportProtocol::Ipfix,
+        sequence: 0,
+        received_at: ReceivedAt(received),
+        export_time: ExportTime(received),
+        present: ColumnSet::FLOW_TIMES,
+    });
+    batch
 }

@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    fn upstream() -> UpstreamConfig {
+    pub(super) fn upstream() -> UpstreamConfig {
         UpstreamConfig {
             name: "provider".to_owned(),
             server: "dots.example.net:4646".to_owned(),

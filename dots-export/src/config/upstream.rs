@@ -517,16 +517,9 @@ fn split_server(server: &str) -> Result<(String, u16), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::upstream;
     use super::super::{Fault, check};
     use super::*;
-
-    fn upstream() -> UpstreamConfig {
-        UpstreamConfig {
-            name: "provider".to_owned(),
-            server: "dots.example.net:4646".to_owned(),
-            ..UpstreamConfig::default()
-        }
-    }
 
     fn paths(faults: &[Fault]) -> Vec<&str> {
         faults.iter().map(|fault| fault.path.as_str()).collect()

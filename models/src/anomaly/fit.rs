@@ -63,26 +63,13 @@ pub(crate) fn fit(samples: &Samples) -> Result<Anomaly, AnomalyError> {
 fn scale(samples: &Samples, rows: &[usize]) -> Vec<[f32; 2]> {
     let schema = schema();
     let scale = |feature: usize| {
-        let values = rows
-            .iter()
-            .filter_map(|row| samples.features(*row).get(feature));
-        let known: Vec<f64> = values
-            .filter(|value| value.is_finite())
-            .map(|value| f64::from(*value))
-            .collect();
-        let count = known.len().max(1) as f64;
-        let mean = known.iter().sum::<f64>() / count;
-        let variance = known
-            .iter()
-            .map(|value| (value - mean).powi(2))
-            .sum::<f64>()
-            / count;
+        let (mean, deviation) = samples.moments(rows, feature);
         let absolute = schema.get(feature).is_none_or(|one| one.absolute);
         // A feature that hardly varies in peace still tells much when it moves: not less than a twentieth of a unit.
         let inverse = if absolute {
             0.0
         } else {
-            1.0 / variance.sqrt().max(0.05)
+            1.0 / deviation.max(0.05)
         };
         [mean as f32, inverse as f32]
     };

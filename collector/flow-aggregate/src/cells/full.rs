@@ -3,9 +3,8 @@
 use weir_flow_record::Vector;
 
 use super::NONE;
-use crate::addition::{Addition, Point, Whole};
+use crate::addition::Addition;
 use crate::ring::{Clock, Rings, Sums};
-use crate::spread::Counts;
 use crate::summary::PrefixShape;
 
 /// Seconds for which a cell is told after it was last worth telling.
@@ -95,30 +94,10 @@ impl Fulls {
         }
     }
 
-    /// Adds what the hosts' totals have more than the cell's vectors, as rows that nobody has classified.
+    /// Adds what the hosts' totals have more than the cell's vectors: see [`Rings::fill_up`].
     pub(crate) fn fill(&mut self, index: u32, clock: &Clock, totals: &[(i64, Sums)]) {
-        let Some(slot) = self.slots.get_mut(index as usize) else {
-            return;
-        };
-        let known: Vec<(i64, Sums)> = slot.rings.sums(clock).collect();
-        let rate = slot.rings.max_sampling_rate().max(1);
-        for ((second, all), (_, known)) in totals.iter().zip(&known) {
-            let octets = all.octets.saturating_sub(known.octets);
-            let packets = all.packets().saturating_sub(known.packets());
-            let flows = all.flows().saturating_sub(known.flows());
-            if octets == 0 && packets == 0 && flows == 0 {
-                continue;
-            }
-            let whole = Whole {
-                counts: Counts { octets, packets },
-                flows,
-                rate,
-            };
-            let point = Point {
-                second: *second,
-                whole,
-            };
-            slot.rings.add(clock, Vector::Total, &point, rate);
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.rings.fill_up(clock, totals);
         }
     }
 
