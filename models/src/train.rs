@@ -13,6 +13,7 @@ use crate::lessons::{LessonCounters, LessonSettings};
 use crate::logistic;
 use crate::model::Model;
 use crate::samples::{NORMAL, Samples};
+use crate::strangers;
 
 /// How a model is made; all of it stands in the card.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -26,6 +27,12 @@ pub struct TrainSettings {
     pub tried: f32,
     /// The weight of a leaf at least.
     pub leaf_weight: f32,
+    /// Trees of each of the forests that leave a family of attacks out, by which the vote is chosen from which a window is
+    /// called an attack; 0 chooses it by known families alone.
+    pub stranger_trees: usize,
+    /// The share of windows of peace that may be called attacks so that families never learned are found: by trees that had not
+    /// seen the minute, and of windows as they are and those thinned, so the whole forest makes fewer.
+    pub false_alarms: f32,
     /// The seed of all chance.
     pub seed: u64,
     /// How records became windows.
@@ -39,6 +46,8 @@ impl Default for TrainSettings {
             depth: 14,
             tried: 0.2,
             leaf_weight: 1.0,
+            stranger_trees: 12,
+            false_alarms: 0.012,
             seed: 1,
             lessons: LessonSettings::default(),
         }
@@ -67,8 +76,8 @@ pub fn train(
     about: Data,
 ) -> Result<Model, TrainError> {
     let anomaly = anomaly::fit(samples);
-    let forest = Settings {
-        trees: settings.trees,
+    let grower = |trees: usize| Settings {
+        trees,
         depth: settings.depth,
         leaf_weight: settings.leaf_weight,
         tried: settings.tried,
@@ -84,10 +93,22 @@ pub fn train(
     };
     let mut checks = Checks::default();
     let mut calibration = Calibration::default();
-    let forest = match forest.grow(&lesson) {
+    let mut point = 0.5;
+    let forest = match grower(settings.trees).grow(&lesson) {
         Ok(grown) => {
             calibration = calibrate(samples, &grown.unseen);
-            checks = check(samples, &grown.unseen, &calibration);
+            let strangers = strangers::leave_out(samples, &grower(settings.stranger_trees));
+            let votes = grown.unseen.iter().step_by(samples.classes().len().max(1));
+            let peace = votes
+                .enumerate()
+                .filter(|(row, _)| samples.label(*row) == 0)
+                .map(|(_, vote)| 1.0 - vote);
+            let even = calibration.even();
+            let bounds = (even, settings.false_alarms);
+            let found;
+            (point, found) = strangers::operating_point(&strangers, peace.collect(), bounds);
+            checks = check(samples, &grown.unseen, point);
+            checks.never_learned = found;
             grown.forest
         }
         Err(ForestError::NothingToLearn { .. }) if anomaly.is_ok() => Forest {
@@ -116,6 +137,7 @@ pub fn train(
         card,
         forest,
         calibration,
+        point,
         anomaly: anomaly.ok(),
         usual: usual(samples),
         reference: Reference::fit(samples),
@@ -134,15 +156,14 @@ fn calibrate(samples: &Samples, unseen: &[f32]) -> Calibration {
 }
 
 /// What the forest tells of minutes that its trees had not seen, beside logistic regression on the same.
-fn check(samples: &Samples, unseen: &[f32], calibration: &Calibration) -> Checks {
+fn check(samples: &Samples, unseen: &[f32], point: f32) -> Checks {
     let classes = samples.classes().len().max(1);
     let told_of = |votes: &[f32]| {
         let peace = votes.first().copied()?;
         if peace.is_nan() {
             return None;
         }
-        let attack = calibration.probability(1.0 - peace) > 0.5;
-        Some(if attack {
+        Some(if 1.0 - peace > point {
             1 + crate::argmax(votes.get(1..)?)
         } else {
             0
