@@ -189,9 +189,17 @@ fn roc(model: &Model, samples: &Samples) -> String {
         }
         best
     };
+    let sure = scores.iter().filter(|one| one.0 >= 0.9);
+    let [attack, alarm] =
+        [true, false].map(|kind| sure.clone().filter(|one| one.1 == kind).count());
+    let sure = format!(
+        "; at a probability of 0.9: {:.3} ({:.2} %)",
+        attack as f64 / attacks as f64,
+        alarm as f64 / peace as f64 * 100.0
+    );
     let points = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02];
     let points = points.map(|bound| format!("{:.2} %: {:.3}", bound * 100.0, at(bound)));
-    points.join(", ")
+    points.join(", ") + &sure
 }
 
 fn print(evaluation: &Evaluation) {

@@ -22,7 +22,9 @@ const WORTH: f64 = 0.01;
 /// A family that was left out.
 pub(crate) struct Stranger {
     /// Its votes for "attack" by a forest that never learned it, rising.
-    votes: Vec<f32>,
+    pub(crate) votes: Vec<f32>,
+    /// Its windows for each vote.
+    pub(crate) each: f32,
     family: String,
 }
 
@@ -108,5 +110,9 @@ fn without(
         .collect();
     votes.sort_by(f32::total_cmp);
     let family = samples.classes().get(family).cloned().unwrap_or_default();
-    Some(Stranger { votes, family })
+    Some(Stranger {
+        votes,
+        each: step as f32,
+        family,
+    })
 }

@@ -13,7 +13,7 @@ use crate::lessons::{LessonCounters, LessonSettings};
 use crate::logistic;
 use crate::model::Model;
 use crate::samples::{NORMAL, Samples};
-use crate::strangers;
+use crate::strangers::{self, Stranger};
 
 /// How a model is made; all of it stands in the card.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -96,8 +96,8 @@ pub fn train(
     let mut point = 0.5;
     let forest = match grower(settings.trees).grow(&lesson) {
         Ok(grown) => {
-            calibration = calibrate(samples, &grown.unseen);
             let strangers = strangers::leave_out(samples, &grower(settings.stranger_trees));
+            calibration = calibrate(samples, &grown.unseen, &strangers);
             let votes = grown.unseen.iter().step_by(samples.classes().len().max(1));
             let peace = votes
                 .enumerate()
@@ -144,14 +144,26 @@ pub fn train(
     })
 }
 
+/// The part of attacks that are of a family never learned, as probabilities have it.
+const STRANGE: f32 = 0.25;
+
 /// The probability of an attack from votes of trees that had not seen the minute. Every window counts alike: weights are for
-/// hearing rare classes, and would promise more attacks than there are.
-fn calibrate(samples: &Samples, unseen: &[f32]) -> Calibration {
+/// hearing rare classes, and would promise more attacks than there are. Some of the attacks count as they look to who never learned
+/// their family: what is half like an attack is more likely a new kind of it than peace.
+fn calibrate(samples: &Samples, unseen: &[f32], strangers: &[Stranger]) -> Calibration {
     let classes = samples.classes().len();
+    let strange = if strangers.is_empty() { 0.0 } else { STRANGE };
     let votes = unseen.iter().step_by(classes.max(1)).enumerate();
     let mut rows: Vec<(f32, bool, f32)> = votes
-        .map(|(row, peace)| (1.0 - peace, samples.label(row) != 0, 1.0))
+        .map(|(row, peace)| match samples.label(row) {
+            0 => (1.0 - peace, false, 1.0),
+            _ => (1.0 - peace, true, 1.0 - strange),
+        })
         .collect();
+    for stranger in strangers {
+        let votes = stranger.votes.iter();
+        rows.extend(votes.map(|vote| (*vote, true, strange * stranger.each)));
+    }
     Calibration::fit(&mut rows)
 }
 
