@@ -58,6 +58,27 @@ impl Stage {
         }
     }
 
+    /// What stands for the stage in a batch that goes to another machine; never changes.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Templates => 1,
+            Self::SamplingRates => 2,
+            Self::Names => 3,
+            Self::Attacks => 4,
+            Self::Mitigations => 5,
+            Self::Sequences => 6,
+            Self::Policy => 7,
+            Self::Baselines => 8,
+            Self::Labels => 9,
+            Self::DotsServer => 10,
+        }
+    }
+
+    /// The stage that a code stands for.
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.code() == code)
+    }
+
     /// The version of the rows' form that this program writes, at least 1. Who changes the form of a stage's rows
     /// raises its number and reads the older form too.
     pub const fn version(self) -> u32 {
