@@ -190,6 +190,44 @@ impl Detector {
         self.sweep();
     }
 
+    /// Takes in what an earlier owner of the zones has judged and learned: it opens and teaches nothing, but is known to what
+    /// comes after it.
+    pub fn handle_past(&mut self, summary: &WindowSummary) {
+        let lists = [
+            &summary.hosts,
+            &summary.prefixes,
+            &summary.zones,
+            &summary.links,
+        ];
+        for series in lists.into_iter().flatten() {
+            let key = (series.scope, series.target);
+            let has_room = self.tracks.len() < MAX_TRACKS || self.tracks.contains_key(&key);
+            match series.scope {
+                TargetScope::Automatic => self.handle_past_cell(series, summary.time().second()),
+                _ if has_room => {
+                    let track = self.tracks.entry(key).or_insert_with(Track::new);
+                    let mut attack = self.attacks.get_mut(&key);
+                    track.handle_series(series, |second, content| {
+                        if let Some(attack) = attack.as_deref_mut() {
+                            attack.handle_forgotten(second, &content);
+                        }
+                    });
+                    if let Some(attack) = attack {
+                        // Somebody looked: when it was busy last is known.
+                        attack.restored = false;
+                        attack.measure(track, self.settings.vendor_id, summary.time());
+                    }
+                    track.changed_from = i64::MAX;
+                }
+                _ => self.refused_series += 1,
+            }
+            if series.scope >= TargetScope::Zone {
+                self.learned.insert(series.target, summary.settled_until);
+            }
+        }
+        self.follow_past();
+    }
+
     /// Takes in the answer to a drill-down.
     pub fn handle_findings(&mut self, findings: Findings) {
         if let Some(attack) = self
