@@ -107,6 +107,11 @@ impl Batch {
         self.change(stage, key, None);
     }
 
+    /// Adds the changes of another batch, after those that are there.
+    pub fn append(&mut self, other: Self) {
+        self.changes.extend(other.changes);
+    }
+
     /// The changes, in the order given.
     pub fn changes(&self) -> impl ExactSizeIterator<Item = Change<'_>> {
         self.changes.iter().map(|change| Change {

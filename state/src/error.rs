@@ -47,6 +47,9 @@ pub enum StateError {
     /// Reading or writing failed; what was kept before stays kept.
     #[error("cannot read or keep state: {0}")]
     Storage(#[from] redb::Error),
+    /// The mirror does not let this place change anything.
+    #[error("not kept: {0}")]
+    Refused(#[source] MirrorError),
     /// The rows are kept here, but not where they must be too.
     #[error("kept here only: {0}")]
     Mirror(#[source] MirrorError),

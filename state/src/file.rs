@@ -157,6 +157,9 @@ impl State {
         }
         let (mirror, number) = {
             let mut feed = self.feed();
+            if let Some(mirror) = &feed.mirror {
+                mirror.handle_wish(batch).map_err(StateError::Refused)?;
+            }
             self.commit(|transaction| insert(transaction, batch))?;
             feed.commits += 1;
             let number = feed.commits;
@@ -180,17 +183,22 @@ impl State {
         Ok(())
     }
 
-    /// Forgets all rows and keeps those of `batches`, in one transaction: the first state of a mirror's other end. The
-    /// mirror here does not get them.
-    pub fn replace_all(&self, batches: impl IntoIterator<Item = Batch>) -> Result<(), StateError> {
+    /// Forgets all rows and keeps those of `batches`, in one transaction: the first state of a mirror's other end. An error
+    /// among them changes nothing. The mirror here does not get them.
+    pub fn replace_all<E: From<StateError>>(
+        &self,
+        batches: impl IntoIterator<Item = Result<Batch, E>>,
+    ) -> Result<(), E> {
         let mut feed = self.feed();
         self.commit(|transaction| {
             for stage in Stage::ALL {
-                transaction.delete_table(stage.rows())?;
+                let deleted = transaction.delete_table(stage.rows());
+                deleted.map_err(StateError::from)?;
             }
-            batches
-                .into_iter()
-                .try_for_each(|batch| insert(transaction, &batch))
+            for batch in batches {
+                insert(transaction, &batch?)?;
+            }
+            Ok::<(), E>(())
         })?;
         feed.commits += 1;
         Ok(())
@@ -213,13 +221,14 @@ impl State {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn commit(
+    fn commit<E: From<StateError>>(
         &self,
-        change: impl FnOnce(&WriteTransaction) -> Result<(), StateError>,
-    ) -> Result<(), StateError> {
-        let transaction = self.database.begin_write()?;
+        change: impl FnOnce(&WriteTransaction) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let transaction = self.database.begin_write().map_err(StateError::from)?;
         change(&transaction)?;
-        Ok(transaction.commit()?)
+        transaction.commit().map_err(StateError::from)?;
+        Ok(())
     }
 
     /// The value of `key`, read as JSON.

@@ -7,9 +7,14 @@ pub type MirrorError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Takes each commit of a [`State`](crate::State) on to another place.
 ///
-/// A commit goes through both calls before [`State::write`](crate::State::write) returns. It is on this machine's disk
-/// before the first.
+/// A commit goes through all calls before [`State::write`](crate::State::write) returns. It is on this machine's disk
+/// before [`handle_commit`](Self::handle_commit).
 pub trait Mirror: Send + Sync + Debug {
+    /// A batch is about to be kept; an error refuses it, for this place may change nothing (any more).
+    fn handle_wish(&self, _batch: &Batch) -> Result<(), MirrorError> {
+        Ok(())
+    }
+
     /// A commit, in the order of commits; nobody else commits before this returns, so it should only hand the batch over.
     /// `number` counts commits since the file was opened, also those that no mirror gets; a [`Snapshot`](crate::Snapshot) says which ones it
     /// holds.

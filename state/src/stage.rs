@@ -23,13 +23,15 @@ pub enum Stage {
     Labels,
     /// What the DOTS server keeps for its clients: mitigations, cuids, telemetry.
     DotsServer,
+    /// Which machine of an active/standby pair wrote these rows, and in which epoch.
+    Standby,
 }
 
 pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Templates,
         Self::SamplingRates,
         Self::Names,
@@ -40,6 +42,7 @@ impl Stage {
         Self::Baselines,
         Self::Labels,
         Self::DotsServer,
+        Self::Standby,
     ];
 
     /// The table's name in the file.
@@ -55,6 +58,7 @@ impl Stage {
             Self::Baselines => "baselines",
             Self::Labels => "labels",
             Self::DotsServer => "dots-server",
+            Self::Standby => "standby",
         }
     }
 
@@ -71,6 +75,7 @@ impl Stage {
             Self::Baselines => 8,
             Self::Labels => 9,
             Self::DotsServer => 10,
+            Self::Standby => 11,
         }
     }
 
@@ -92,7 +97,8 @@ impl Stage {
             | Self::Policy
             | Self::Baselines
             | Self::Labels
-            | Self::DotsServer => 1,
+            | Self::DotsServer
+            | Self::Standby => 1,
         }
     }
 

@@ -15,6 +15,16 @@ struct Taker {
 }
 
 impl Mirror for Taker {
+    fn handle_wish(&self, batch: &Batch) -> Result<(), MirrorError> {
+        if batch
+            .changes()
+            .any(|change| change.stage == Stage::Policy && change.key == b"fenced")
+        {
+            return Err("not active".into());
+        }
+        Ok(())
+    }
+
     fn handle_commit(&self, number: u64, batch: &Batch) {
         self.taken.lock().unwrap().push((number, batch.encode()));
     }
@@ -66,7 +76,7 @@ fn a_mirror_gets_every_commit_in_order() {
     let follower = State::open(other.path()).unwrap();
     follower.put(Stage::Labels, b"stale", b"x").unwrap();
     let since = snapshot.commits();
-    follower.replace_all(snapshot.map(Result::unwrap)).unwrap();
+    follower.replace_all(snapshot).unwrap();
     for (_, octets) in taken.iter().filter(|(number, _)| *number > since) {
         follower.apply(&Batch::decode(octets).unwrap()).unwrap();
     }
@@ -94,6 +104,9 @@ fn a_write_that_the_mirror_refuses_fails_but_stays_here() {
     assert!(matches!(refusal, StateError::Mirror(_)));
     assert_eq!(refusal.to_string(), "kept here only: fenced");
     assert!(state.get(Stage::Mitigations, b"m").unwrap().is_some());
+    let refusal = state.put(Stage::Policy, b"fenced", b"1").unwrap_err();
+    assert_eq!(refusal.to_string(), "not kept: not active");
+    assert!(state.get(Stage::Policy, b"fenced").unwrap().is_none());
     state.set_mirror(None);
     state.put(Stage::Mitigations, b"m", b"2").unwrap();
 }
@@ -112,7 +125,7 @@ fn a_snapshot_is_in_bounded_parts_and_nothing_changes_it() {
     batch.put(Stage::DotsServer, b"last", b"");
     state.write(&batch).unwrap();
     let snapshot = state.snapshot().unwrap();
-    state.replace_all([]).unwrap();
+    state.replace_all::<StateError>([]).unwrap();
     assert!(state.entries(Stage::Templates).unwrap().is_empty());
     let parts: Vec<Batch> = snapshot.map(Result::unwrap).collect();
     let rows: usize = parts.iter().map(|part| part.changes().len()).sum();
@@ -122,7 +135,13 @@ fn a_snapshot_is_in_bounded_parts_and_nothing_changes_it() {
         assert!(part.changes().len() <= 8192);
         assert!(part.encode().len() < 2 << 20);
     }
-    state.replace_all(parts).unwrap();
+    let cut = parts[..2].iter().cloned().map(Ok);
+    let cut = cut.chain([Err(StateError::Refused("cut".into()))]);
+    assert!(state.replace_all(cut).is_err());
+    assert!(state.entries(Stage::Templates).unwrap().is_empty());
+    state
+        .replace_all::<StateError>(parts.into_iter().map(Ok))
+        .unwrap();
     assert_eq!(state.entries(Stage::Templates).unwrap().len(), 20_000);
     assert_eq!(state.entries(Stage::Baselines).unwrap()[4].1, [4; 700_000]);
 }
