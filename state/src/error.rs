@@ -1,6 +1,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::MirrorError;
+
 /// Why state cannot be opened, read or kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -45,6 +47,12 @@ pub enum StateError {
     /// Reading or writing failed; what was kept before stays kept.
     #[error("cannot read or keep state: {0}")]
     Storage(#[from] redb::Error),
+    /// The mirror does not let this place change anything.
+    #[error("not kept: {0}")]
+    Refused(#[source] MirrorError),
+    /// The rows are kept here, but not where they must be too.
+    #[error("kept here only: {0}")]
+    Mirror(#[source] MirrorError),
     /// A row is not the JSON that its reader expects, or a value has no JSON form.
     #[error("a row of table `{table}` does not fit its JSON form: {source}")]
     Json {

@@ -2,6 +2,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{
     Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
@@ -9,7 +10,7 @@ use redb::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Stage, StateError};
+use crate::{Batch, Mirror, Snapshot, Stage, StateError};
 
 /// The file's name in the state directory.
 pub const FILE_NAME: &str = "weir.redb";
@@ -23,20 +24,16 @@ const VERSIONS: TableDefinition<'static, &'static str, u32> = TableDefinition::n
 pub struct State {
     database: Database,
     path: PathBuf,
+    /// Held over a commit and what must happen in its order.
+    feed: Mutex<Feed>,
 }
 
-/// Changes that are kept together or not at all, in the order given.
-#[derive(Clone, Default, Debug)]
-pub struct Batch {
-    changes: Vec<Change>,
-}
-
-/// A row to keep, or to forget where there is no value.
-#[derive(Clone, Debug)]
-struct Change {
-    stage: Stage,
-    key: Vec<u8>,
-    value: Option<Vec<u8>>,
+/// Where commits go on to.
+#[derive(Default, Debug)]
+struct Feed {
+    /// Commits since the file was opened.
+    commits: u64,
+    mirror: Option<Arc<dyn Mirror>>,
 }
 
 /// A key and its value.
@@ -65,7 +62,11 @@ impl State {
         database
             .check_integrity()
             .map_err(|error| StateError::opening(&path, error))?;
-        let state = Self { database, path };
+        let state = Self {
+            database,
+            path,
+            feed: Mutex::default(),
+        };
         state.check_versions()?;
         Ok(state)
     }
@@ -149,20 +150,84 @@ impl State {
         self.write(&batch)
     }
 
-    /// Keeps a batch in one transaction; it is on disk when this returns.
+    /// Keeps a batch in one transaction; it is on disk when this returns, and the mirror, if there is one, has taken it.
     pub fn write(&self, batch: &Batch) -> Result<(), StateError> {
-        if batch.changes.is_empty() {
+        if batch.is_empty() {
             return Ok(());
         }
-        let transaction = self.database.begin_write()?;
-        for Change { stage, key, value } in &batch.changes {
-            let mut table = transaction.open_table(stage.rows())?;
-            match value {
-                Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
-                None => drop(table.remove(key.as_slice())?),
+        let (mirror, number) = {
+            let mut feed = self.feed();
+            if let Some(mirror) = &feed.mirror {
+                mirror.handle_wish(batch).map_err(StateError::Refused)?;
             }
+            self.commit(|transaction| insert(transaction, batch))?;
+            feed.commits += 1;
+            let number = feed.commits;
+            if let Some(mirror) = &feed.mirror {
+                mirror.handle_commit(number, batch);
+            }
+            (feed.mirror.clone(), number)
+        };
+        // Others may commit while this one waits for its answer.
+        match mirror {
+            Some(mirror) => mirror.wait(number, batch).map_err(StateError::Mirror),
+            None => Ok(()),
         }
-        transaction.commit()?;
+    }
+
+    /// Keeps a batch that another place's [`Mirror`] handed on; this one's mirror does not get it.
+    pub fn apply(&self, batch: &Batch) -> Result<(), StateError> {
+        let mut feed = self.feed();
+        self.commit(|transaction| insert(transaction, batch))?;
+        feed.commits += 1;
+        Ok(())
+    }
+
+    /// Forgets all rows and keeps those of `batches`, in one transaction: the first state of a mirror's other end. An error
+    /// among them changes nothing. The mirror here does not get them.
+    pub fn replace_all<E: From<StateError>>(
+        &self,
+        batches: impl IntoIterator<Item = Result<Batch, E>>,
+    ) -> Result<(), E> {
+        let mut feed = self.feed();
+        self.commit(|transaction| {
+            for stage in Stage::ALL {
+                let deleted = transaction.delete_table(stage.rows());
+                deleted.map_err(StateError::from)?;
+            }
+            for batch in batches {
+                insert(transaction, &batch?)?;
+            }
+            Ok::<(), E>(())
+        })?;
+        feed.commits += 1;
+        Ok(())
+    }
+
+    /// From now on each commit is handed to `mirror`; `None` ends that.
+    pub fn set_mirror(&self, mirror: Option<Arc<dyn Mirror>>) {
+        self.feed().mirror = mirror;
+    }
+
+    /// All rows as they are after the last commit, however long it takes to read them.
+    pub fn snapshot(&self) -> Result<Snapshot, StateError> {
+        let feed = self.feed();
+        let transaction = self.database.begin_read()?;
+        Ok(Snapshot::new(transaction, feed.commits))
+    }
+
+    fn feed(&self) -> MutexGuard<'_, Feed> {
+        // What it guards is whole at every point where a panic could leave it.
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commit<E: From<StateError>>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let transaction = self.database.begin_write().map_err(StateError::from)?;
+        change(&transaction)?;
+        transaction.commit().map_err(StateError::from)?;
         Ok(())
     }
 
@@ -241,48 +306,6 @@ impl State {
     }
 }
 
-impl Batch {
-    /// No change.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Whether there is no change.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    /// Adds: keep this row.
-    pub fn put(&mut self, stage: Stage, key: &[u8], value: &[u8]) {
-        self.change(stage, key, Some(value.to_vec()));
-    }
-
-    /// Adds: keep `value` as JSON.
-    pub fn put_json<T: Serialize + ?Sized>(
-        &mut self,
-        stage: Stage,
-        key: &[u8],
-        value: &T,
-    ) -> Result<(), StateError> {
-        let value = serde_json::to_vec(value).map_err(|source| StateError::Json {
-            table: stage.table(),
-            source,
-        })?;
-        self.change(stage, key, Some(value));
-        Ok(())
-    }
-
-    /// Adds: forget this row.
-    pub fn delete(&mut self, stage: Stage, key: &[u8]) {
-        self.change(stage, key, None);
-    }
-
-    fn change(&mut self, stage: Stage, key: &[u8], value: Option<Vec<u8>>) {
-        let key = key.to_vec();
-        self.changes.push(Change { stage, key, value });
-    }
-}
-
 /// Prepares a file beside its place and links it there once it is whole: a kill in between leaves no broken state file.
 fn create(dir: &Path, path: &Path) -> Result<(), StateError> {
     let new = dir.join(NEW_FILE_NAME);
@@ -319,6 +342,17 @@ fn prepare(new: &Path) -> Result<Database, StateError> {
     Database::builder()
         .create_file(file)
         .map_err(|error| StateError::opening(new, error))
+}
+
+fn insert(transaction: &WriteTransaction, batch: &Batch) -> Result<(), StateError> {
+    for change in batch.changes() {
+        let mut table = transaction.open_table(change.stage.rows())?;
+        match change.value {
+            Some(value) => drop(table.insert(change.key, value)?),
+            None => drop(table.remove(change.key)?),
+        }
+    }
+    Ok(())
 }
 
 fn write_versions(transaction: &WriteTransaction, stages: &[Stage]) -> Result<(), StateError> {

@@ -20,11 +20,19 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Another machine can follow: [`State::set_mirror`] hands it each commit, [`State::snapshot`] what was there before.
 
+mod batch;
 mod error;
 mod file;
+mod mirror;
+mod snapshot;
 mod stage;
 
+pub use batch::{Batch, BatchError, Change};
 pub use error::StateError;
-pub use file::{Batch, Entry, FILE_NAME, State};
+pub use file::{Entry, FILE_NAME, State};
+pub use mirror::{Mirror, MirrorError};
+pub use snapshot::Snapshot;
 pub use stage::Stage;

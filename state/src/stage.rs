@@ -23,13 +23,15 @@ pub enum Stage {
     Labels,
     /// What the DOTS server keeps for its clients: mitigations, cuids, telemetry.
     DotsServer,
+    /// Which machine of an active/standby pair wrote these rows, and in which epoch.
+    Standby,
 }
 
 pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Templates,
         Self::SamplingRates,
         Self::Names,
@@ -40,6 +42,7 @@ impl Stage {
         Self::Baselines,
         Self::Labels,
         Self::DotsServer,
+        Self::Standby,
     ];
 
     /// The table's name in the file.
@@ -55,7 +58,30 @@ impl Stage {
             Self::Baselines => "baselines",
             Self::Labels => "labels",
             Self::DotsServer => "dots-server",
+            Self::Standby => "standby",
         }
+    }
+
+    /// What stands for the stage in a batch that goes to another machine; never changes.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Templates => 1,
+            Self::SamplingRates => 2,
+            Self::Names => 3,
+            Self::Attacks => 4,
+            Self::Mitigations => 5,
+            Self::Sequences => 6,
+            Self::Policy => 7,
+            Self::Baselines => 8,
+            Self::Labels => 9,
+            Self::DotsServer => 10,
+            Self::Standby => 11,
+        }
+    }
+
+    /// The stage that a code stands for.
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.code() == code)
     }
 
     /// The version of the rows' form that this program writes, at least 1. Who changes the form of a stage's rows
@@ -71,7 +97,8 @@ impl Stage {
             | Self::Policy
             | Self::Baselines
             | Self::Labels
-            | Self::DotsServer => 1,
+            | Self::DotsServer
+            | Self::Standby => 1,
         }
     }
 
