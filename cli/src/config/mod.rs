@@ -15,7 +15,8 @@ use weir_collector::{
 };
 use weir_data_channel::{DataChannelConfig, DataChannelSettings};
 use weir_detector::{
-    DetectorConfig, DetectorSettings, LinkConfig, MaintenanceConfig, ThresholdConfig, ZoneConfig,
+    DetectorConfig, DetectorSettings, LinkConfig, MaintenanceConfig, ModelsConfig, ThresholdConfig,
+    ZoneConfig,
 };
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
@@ -41,6 +42,7 @@ pub(crate) struct Config {
     evidence: EvidenceConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
+    models: ModelsConfig,
     baseline: BaselineConfig,
     events: EventsConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
@@ -269,6 +271,7 @@ fn parse(
         evidence: document.take("evidence"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
+        models: document.take("models"),
         baseline: document.take("baseline"),
         events: document.take("events"),
         exporters: document.take_array("exporter").unwrap_or_default(),
@@ -382,7 +385,8 @@ impl Config {
         );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
             .and_then(|settings| settings.with_maintenance(&self.maintenance))
-            .and_then(|settings| settings.with_links(&self.links));
+            .and_then(|settings| settings.with_links(&self.links))
+            .and_then(|settings| settings.with_models(&self.models));
         let detector = noted(
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),

@@ -20,6 +20,7 @@ mod aggregator;
 mod bound;
 mod budget;
 mod cells;
+pub mod cluster;
 mod config;
 mod hosts;
 mod index;

@@ -43,6 +43,8 @@ pub struct Merger {
     swept: i64,
     summary: Option<WindowSummary>,
     minutes: MinuteMerger,
+    /// Where members come and go: who is there.
+    members: Option<Vec<bool>>,
 }
 
 /// What the shards said of a target.
@@ -72,13 +74,79 @@ impl Merger {
             swept: i64::MIN,
             summary: None,
             minutes: MinuteMerger::new(shards),
+            members: None,
         }
+    }
+
+    /// A merger of up to `most` members (at least one) that come and go; at first there is none.
+    #[must_use]
+    pub fn of_members(most: u16, config: &AggregationConfig) -> Self {
+        let mut merger = Self::new(most, config);
+        merger.members = Some(vec![false; merger.shards]);
+        merger.minutes = MinuteMerger::new(0);
+        merger
+    }
+
+    /// A member comes: it watches what all others do.
+    pub fn join(&mut self, number: u16) {
+        let place = usize::from(number);
+        let Some(member) = self.members.as_mut().and_then(|all| all.get_mut(place)) else {
+            return;
+        };
+        *member = true;
+        self.count_members();
+        let seen = self
+            .targets
+            .keys()
+            .filter(|(scope, _)| matches!(scope, TargetScope::Host | TargetScope::Prefix));
+        let mut watch: BTreeSet<TargetKey> = seen.map(|(_, target)| *target).collect();
+        watch.extend(&self.wanted);
+        self.watches[place] = WatchList {
+            watch: watch.into_iter().collect(),
+            ..WatchList::default()
+        };
+    }
+
+    /// A member goes, and what it said of any second with it.
+    pub fn leave(&mut self, number: u16) {
+        let place = usize::from(number);
+        let Some(member) = self.members.as_mut().and_then(|all| all.get_mut(place)) else {
+            return;
+        };
+        *member = false;
+        self.count_members();
+        self.coverage[place] = Vec::new();
+        self.counters[place] = AggregateCounters::default();
+        self.watches[place] = WatchList::default();
+        for target in self.targets.values_mut() {
+            if let Some(part) = target.parts.get_mut(place) {
+                *part = None;
+            }
+        }
+    }
+
+    /// Seconds that are kept at most.
+    #[must_use]
+    pub fn longest_history(&self) -> i64 {
+        self.keep.max(self.zone_keep)
+    }
+
+    fn count_members(&mut self) {
+        let members = self.members.iter().flatten();
+        self.minutes
+            .set_shards(members.filter(|member| **member).count());
+    }
+
+    /// Whether sums are what the one shard says.
+    fn is_alone(&self) -> bool {
+        self.shards == 1 && self.members.is_none()
     }
 
     /// Takes in a shard's tick. A summary of a shard that there is not is left out.
     pub fn handle_summary(&mut self, mut summary: WindowSummary) {
         let shard = usize::from(summary.shard);
-        if shard >= self.shards {
+        let is_member = |members: &Vec<bool>| members.get(shard).is_some_and(|member| *member);
+        if shard >= self.shards || !self.members.as_ref().is_none_or(is_member) {
             return;
         }
         self.ticks += 1;
@@ -100,7 +168,7 @@ impl Merger {
             .counters
             .iter()
             .fold(AggregateCounters::default(), AggregateCounters::plus);
-        if self.shards > 1 {
+        if !self.is_alone() {
             summary.minute = self.minutes.merge(shard, second, summary.minute.take());
             summary.counters.refused_minute_rows += self.minutes.refused();
         }
@@ -119,9 +187,11 @@ impl Merger {
         for target in &list.release {
             self.wanted.remove(target);
         }
-        for watches in &mut self.watches {
+        let (members, watches) = (&self.members, &mut self.watches);
+        for (_, watches) in present(members, watches) {
             watches.watch.extend(&list.watch);
             watches.release.extend(&list.release);
+            watches.look.extend(&list.look);
         }
     }
 
@@ -143,29 +213,37 @@ impl Merger {
 
     /// Replaces what a shard said of a target, and makes `series` the sum.
     fn merge(&mut self, shard: usize, second: i64, series: &mut Series) {
-        if self.shards == 1 {
+        if self.is_alone() {
             return;
         }
         let key = (series.scope, series.target);
-        let shards = self.shards;
+        // Members beyond those that have told of it take no room.
+        let places = match &self.members {
+            Some(_) => shard + 1,
+            None => self.shards,
+        };
         let target = self.targets.entry(key).or_insert_with(|| {
             if matches!(series.scope, TargetScope::Host | TargetScope::Prefix) {
-                let others = self.watches.iter_mut().enumerate();
+                let others = present(&self.members, &mut self.watches);
                 others
                     .filter(|(other, _)| *other != shard)
                     .for_each(|(_, list)| list.watch.push(series.target));
             }
             Target {
-                parts: vec![None; shards],
+                parts: vec![None; places],
                 told: second,
                 looked: i64::MIN,
             }
         });
-        target.told = second;
+        // A member that lags behind is no reason to forget.
+        target.told = target.told.max(second);
+        if target.parts.len() < places {
+            target.parts.resize(places, None);
+        }
         let risen = series.shape.as_ref().is_some_and(|shape| shape.risen);
         if risen && second >= target.looked.saturating_add(LOOK) {
             target.looked = second;
-            let others = self.watches.iter_mut().enumerate();
+            let others = present(&self.members, &mut self.watches);
             others
                 .filter(|(other, _)| *other != shard)
                 .for_each(|(_, list)| list.look.push(series.target));
@@ -190,13 +268,12 @@ impl Merger {
 
     /// Forgets targets that no shard has told for the whole history.
     fn sweep(&mut self, second: i64) {
-        let (keep, wanted, watches) = (self.keep, &self.wanted, &mut self.watches);
+        let (keep, wanted) = (self.keep, &self.wanted);
+        let (members, watches) = (&self.members, &mut self.watches);
         self.targets.retain(|(scope, target), state| {
             let stays = *scope >= TargetScope::Zone || state.told >= second - keep;
             if !stays && *scope != TargetScope::Automatic && !wanted.contains(target) {
-                watches
-                    .iter_mut()
-                    .for_each(|list| list.release.push(*target));
+                present(members, watches).for_each(|(_, list)| list.release.push(*target));
             }
             stays
         });
@@ -221,6 +298,17 @@ impl Merger {
             })
             .collect()
     }
+}
+
+/// The lists of those that are there, with their places.
+fn present<'a>(
+    members: &'a Option<Vec<bool>>,
+    watches: &'a mut [WatchList],
+) -> impl Iterator<Item = (usize, &'a mut WatchList)> {
+    watches.iter_mut().enumerate().filter(move |(place, _)| {
+        let members = members.as_ref();
+        members.is_none_or(|members| members.get(*place).is_some_and(|member| *member))
+    })
 }
 
 #[cfg(test)]

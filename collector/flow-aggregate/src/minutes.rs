@@ -46,6 +46,11 @@ impl MinuteMerger {
         }
     }
 
+    /// How many shards there are from now on.
+    pub(crate) fn set_shards(&mut self, shards: usize) {
+        self.shards = shards;
+    }
+
     /// Takes in what a shard says at a second; a slice of what all say, if there is one.
     pub(crate) fn merge(
         &mut self,
@@ -57,7 +62,7 @@ impl MinuteMerger {
             self.gather(shard, profile);
         }
         while let Some((minute, gathered)) = self.gathered.first_key_value()
-            && (gathered.done.len() >= self.shards || *minute + 60 + PATIENCE <= second)
+            && (gathered.done.len() >= self.shards.max(1) || *minute + 60 + PATIENCE <= second)
         {
             if let Some((minute, gathered)) = self.gathered.pop_first() {
                 self.told = minute;

@@ -9,7 +9,7 @@ use weir_flow_aggregate::{Bucket, PrefixShape, Series, TargetScope};
 use weir_flow_record::{Direction, TargetKey, Timestamp, Vector, ZoneId};
 
 use super::judging::{Run, crossed, pipe_severity, severity};
-use super::{Detector, MAX_ATTACKS, MAX_TRACKS};
+use super::{Detector, MAX_TRACKS};
 use crate::attack::{Attack, Beginning};
 use crate::automatic::{
     AutomaticLimit, Cluster, PART, Usually, clusters, hull, is_one, is_ordinary, told_prefix, usual,
@@ -157,17 +157,47 @@ impl Pending {
 impl Detector {
     /// Takes in a cell's seconds; they are judged with those of the other cells.
     pub(super) fn handle_cell(&mut self, series: &Series) {
-        let Some(shape) = &series.shape else {
-            return;
-        };
+        if let Some((side, _)) = self.keep_cell(series, self.now.second()) {
+            self.automatics.changed.insert(side);
+        }
+    }
+
+    /// Takes in what an earlier owner has judged.
+    pub(super) fn handle_past_cell(&mut self, series: &Series, second: i64) {
+        if let Some((side, _)) = self.keep_cell(series, second) {
+            self.automatics.changed.insert(side);
+        }
+    }
+
+    /// Measures open attacks by what an earlier owner has judged.
+    pub(super) fn follow_past(&mut self) {
+        for side in std::mem::take(&mut self.automatics.changed) {
+            let open = self.attacks.keys().copied().filter(|(scope, key)| {
+                *scope == TargetScope::Automatic && (key.zone, key.direction) == side
+            });
+            for key in open.collect::<Vec<_>>() {
+                self.sum_members(key, false);
+                self.measure_automatic(key);
+                if let Some(attack) = self.attacks.get_mut(&key) {
+                    // Somebody looked: when it was busy last is known.
+                    attack.restored = false;
+                }
+            }
+            for cell in self.automatics.sides.entry(side).or_default().values_mut() {
+                cell.track.changed_from = i64::MAX;
+            }
+        }
+    }
+
+    fn keep_cell(&mut self, series: &Series, second: i64) -> Option<(Side, &mut Cell)> {
+        let shape = series.shape.as_ref()?;
         let side = (series.target.zone, series.target.direction);
-        let second = self.now.second();
         let automatics = &mut self.automatics;
         let cells = automatics.sides.entry(side).or_default();
         if !cells.contains_key(&series.target.prefix) {
             if automatics.count >= MAX_TRACKS {
                 self.refused_series += 1;
-                return;
+                return None;
             }
             automatics.count += 1;
         }
@@ -179,7 +209,7 @@ impl Detector {
         cell.shape.clone_from(shape);
         cell.note_usual(second);
         cell.track.handle_series(series, |_, _| {});
-        automatics.changed.insert(side);
+        Some((side, cell))
     }
 
     /// Judges the sides of which cells have changed.
@@ -515,7 +545,7 @@ impl Detector {
         if told || self.attacks.contains_key(&key) {
             return;
         }
-        if self.attacks.len() >= MAX_ATTACKS {
+        if self.is_full() {
             self.refused_attacks += 1;
             return;
         }
@@ -559,6 +589,7 @@ impl Detector {
         }
         self.tell_sampling(key);
         self.measure_automatic(key);
+        self.take_over(key);
         self.open(key);
     }
 
