@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_flow_record::Period;
 
+use crate::TlsError;
+use crate::tls::Tls;
+
 /// The table `[standby]`: this daemon is one of a pair.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -152,6 +155,13 @@ impl StandbyConfig {
             }),
             _ => Err(faults),
         }
+    }
+}
+
+impl StandbySettings {
+    /// Reads the files, to say what is wrong with them.
+    pub fn check_files(&self) -> Result<(), TlsError> {
+        Tls::open(self).map(drop)
     }
 }
 

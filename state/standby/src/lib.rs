@@ -33,5 +33,5 @@ mod tls;
 pub use claim::{Claim, Role};
 pub use config::{Fault, StandbyConfig, StandbySettings};
 pub use feed::StandbyView;
-pub use pair::{Pair, StandbyError, Turn};
+pub use pair::{Pair, StandbyError, Turn, Viewer};
 pub use tls::TlsError;

@@ -173,6 +173,12 @@ impl Pair {
         self.released.send_modify(|count| *count += 1);
     }
 
+    /// Waits until it has taken notice of [`released`](Self::released).
+    pub async fn waiting(&self) {
+        // An error means that the thread is gone; that is seen when its turn is waited for.
+        let _ = self.turn.clone().wait_for(|turn| *turn != Turn::Stop).await;
+    }
+
     /// The rows of this daemon.
     pub fn state(&self) -> &Arc<State> {
         &self.state
@@ -184,9 +190,19 @@ impl Pair {
     }
 
     /// What tells how the pair stands, as long as anyone wants to know.
-    pub fn viewer(&self) -> impl Fn() -> StandbyView + Send + Sync + use<> {
-        let feed = Arc::clone(&self.feed);
-        move || feed.view()
+    pub fn viewer(&self) -> Viewer {
+        Viewer(Arc::clone(&self.feed))
+    }
+}
+
+/// Tells how a pair stands.
+#[derive(Clone, Debug)]
+pub struct Viewer(Arc<Feed>);
+
+impl Viewer {
+    /// How the pair stands.
+    pub fn view(&self) -> StandbyView {
+        self.0.view()
     }
 }
 
