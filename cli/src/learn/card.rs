@@ -66,6 +66,13 @@ fn write_card(card: &Card, out: &mut String) -> std::fmt::Result {
             "check         macro F1 {forest:.3}, logistic regression {logistic:.3}, on the same windows"
         )?;
     }
+    for (family, share) in &card.checks.never_learned {
+        writeln!(
+            out,
+            "never learned {family}: {:.0} % of its windows are called attacks all the same",
+            share * 100.0
+        )?;
+    }
     if let Some(reason) = &card.checks.anomaly {
         writeln!(out, "no picture of peace: {reason}")?;
     }

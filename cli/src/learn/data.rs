@@ -181,6 +181,8 @@ impl Teacher {
             attack: attack.as_deref(),
             flags_known,
             answer,
+            by: "",
+            undeclared: false,
         };
         self.lessons.handle_row(row, &source);
     }

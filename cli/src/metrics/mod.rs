@@ -8,6 +8,7 @@ mod kafka;
 mod links;
 mod packets;
 mod sources;
+mod standby;
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -55,6 +56,7 @@ impl Collector for Scrape {
         let behind = &self.0.counters.kafka_behind_rows;
         let behind = behind.load(Ordering::Relaxed);
         kafka::encode(&mut encoder, self.0.kafka().as_ref(), behind)?;
+        standby::encode(&mut encoder, self.0.standby().as_ref())?;
         self.encode_attacks(&mut encoder)
     }
 }

@@ -57,6 +57,8 @@ pub struct Checks {
     pub logistic_macro_f1: Option<f64>,
     /// The mean F1 of the forest on the same windows, by the trees that had not seen their minute.
     pub forest_macro_f1: Option<f64>,
+    /// Of each family of attacks, the share of windows that a forest which never learned it calls attacks of some kind.
+    pub never_learned: BTreeMap<String, f64>,
     /// Why there is no picture of peace, if there is none.
     pub anomaly: Option<String>,
 }
