@@ -29,6 +29,7 @@ mod replay;
 mod run;
 mod sample;
 mod score;
+mod standby;
 mod store;
 mod suggest;
 mod upstreams;

@@ -20,6 +20,7 @@ use weir_dtls::Validity;
 use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
+use weir_standby::{StandbyView, Viewer};
 
 use crate::daemon::{Headers, SamplerView};
 use crate::naming::InterfaceRow;
@@ -50,6 +51,8 @@ pub(crate) struct Views {
     evidence: Mutex<Option<EvidenceCounters>>,
     evidence_folder: Mutex<Option<PathBuf>>,
     mutes: Mutex<Vec<Mute>>,
+    /// Of one of a pair.
+    standby: Mutex<Option<Viewer>>,
     pub(crate) counters: Counters,
 }
 
@@ -494,6 +497,16 @@ impl Views {
                 attacks.closed.push_front(event);
             }
         }
+    }
+
+    /// Notes what tells how the pair stands.
+    pub(crate) fn set_standby(&self, viewer: Viewer) {
+        *lock(&self.standby) = Some(viewer);
+    }
+
+    /// How the pair stands; `None` where this daemon is not one of a pair.
+    pub(crate) fn standby(&self) -> Option<StandbyView> {
+        lock(&self.standby).as_ref().map(Viewer::view)
     }
 
     /// Replaces the list of muted prefixes.

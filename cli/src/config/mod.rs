@@ -25,6 +25,7 @@ use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
+use weir_standby::{StandbyConfig, StandbySettings};
 
 use crate::{data_channel, filters};
 use document::{Document, Mistake, Overrides, overrides};
@@ -65,6 +66,8 @@ pub(crate) struct Config {
     policies: Vec<PolicyConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dots_server: Option<DotsServerTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby: Option<StandbyConfig>,
 }
 
 /// The table `[dots_server]`, and `[dots_server.data_channel]` in it.
@@ -148,6 +151,8 @@ pub(crate) struct Settings {
     pub(crate) dots_server: Option<DotsServerSettings>,
     /// The data channel of the DOTS server.
     pub(crate) data_channel: Option<DataChannelSettings>,
+    /// `None` = this daemon is not one of a pair.
+    pub(crate) standby: Option<StandbySettings>,
     /// Attack events are appended here; `None` = nowhere.
     pub(crate) events: Option<PathBuf>,
     /// What is accepted and has no effect yet.
@@ -226,6 +231,9 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
+    if let Some(Err(error)) = settings.standby.as_ref().map(StandbySettings::check_files) {
+        lines.push(format!("standby: {error}"));
+    }
     if lines.is_empty() {
         return Ok(());
     }
@@ -286,6 +294,7 @@ fn parse(
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
+        standby: document.take_optional("standby"),
     };
     config.make_paths_absolute(folder);
     let mut settings = config.check(&mut document, columns);
@@ -344,6 +353,9 @@ impl Config {
             .for_each(|upstream| upstream.resolve(folder));
         if let Some(server) = &mut self.dots_server {
             server.signal.resolve(folder);
+        }
+        if let Some(standby) = &mut self.standby {
+            standby.resolve(folder);
         }
     }
 
@@ -404,6 +416,11 @@ impl Config {
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
         let prepared = noted(document, self.check_prepared_filters());
+        let standby = self.standby.as_ref().map(StandbyConfig::check).transpose();
+        let standby = noted(
+            document,
+            standby.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let (dots_server, data_channel) = match &self.dots_server {
             Some(server) => server.check(document)?,
             None => (None, None),
@@ -430,6 +447,7 @@ impl Config {
             baseline: baseline?,
             dots_server,
             data_channel,
+            standby: standby?,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             warnings: Vec::new(),
         })

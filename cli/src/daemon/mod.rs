@@ -93,6 +93,18 @@ pub(crate) struct Kept {
     state_dir: PathBuf,
 }
 
+impl Kept {
+    /// State that is open already, and no sockets.
+    pub(crate) fn of_state(state: Arc<State>, state_dir: &Path) -> Self {
+        Self {
+            receivers: Vec::new(),
+            samplers: Vec::new(),
+            state,
+            state_dir: state_dir.to_owned(),
+        }
+    }
+}
+
 /// A running daemon.
 pub(crate) struct Daemon {
     /// Where it listens for exports.

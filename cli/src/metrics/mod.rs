@@ -7,6 +7,7 @@ mod exporters;
 mod links;
 mod packets;
 mod sources;
+mod standby;
 
 use std::fmt;
 
@@ -50,6 +51,7 @@ impl Collector for Scrape {
         self.encode_store(&mut encoder)?;
         baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
+        standby::encode(&mut encoder, self.0.standby().as_ref())?;
         self.encode_attacks(&mut encoder)
     }
 }
