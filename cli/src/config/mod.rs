@@ -25,6 +25,7 @@ use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
+use weir_kafka::{KafkaConfig, KafkaSettings};
 use weir_standby::{StandbyConfig, StandbySettings};
 
 use crate::{data_channel, filters};
@@ -46,6 +47,7 @@ pub(crate) struct Config {
     models: ModelsConfig,
     baseline: BaselineConfig,
     events: EventsConfig,
+    kafka: KafkaConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
@@ -155,6 +157,8 @@ pub(crate) struct Settings {
     pub(crate) standby: Option<StandbySettings>,
     /// Attack events are appended here; `None` = nowhere.
     pub(crate) events: Option<PathBuf>,
+    /// `None` = no Kafka.
+    pub(crate) kafka: Option<KafkaSettings>,
     /// What is accepted and has no effect yet.
     pub(crate) warnings: Vec<String>,
 }
@@ -231,6 +235,11 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
+    if let Some(kafka) = &settings.kafka
+        && let Err(error) = kafka.check_files()
+    {
+        lines.push(format!("kafka: {error}"));
+    }
     if let Some(Err(error)) = settings.standby.as_ref().map(StandbySettings::check_files) {
         lines.push(format!("standby: {error}"));
     }
@@ -282,6 +291,7 @@ fn parse(
         models: document.take("models"),
         baseline: document.take("baseline"),
         events: document.take("events"),
+        kafka: document.take("kafka"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
         samplers: document.take_array("packet_sampler").unwrap_or_default(),
@@ -348,6 +358,7 @@ impl Config {
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
         absolute(&mut self.evidence.dir);
+        self.kafka.resolve(folder);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -361,7 +372,8 @@ impl Config {
 
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
-        let columns = if self.store.parquet_dir.as_os_str().is_empty() {
+        let keeps_all = !self.store.parquet_dir.as_os_str().is_empty();
+        let columns = if !keeps_all && self.kafka.topics.flows.is_empty() {
             // What a drill-down tells of beyond addresses and ports.
             columns.with(ColumnSet::TTL).with(ColumnSet::AS)
         } else {
@@ -394,6 +406,12 @@ impl Config {
         let evidence = noted(
             document,
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
+        );
+        let kafka = noted(
+            document,
+            self.kafka
+                .check()
+                .map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
             .and_then(|settings| settings.with_maintenance(&self.maintenance))
@@ -449,6 +467,7 @@ impl Config {
             data_channel,
             standby: standby?,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
+            kafka: kafka?,
             warnings: Vec::new(),
         })
     }
