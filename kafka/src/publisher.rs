@@ -73,6 +73,11 @@ impl Publisher {
             .transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let wanted = wanted(settings);
+        if !wanted.is_empty() {
+            let names: Vec<&str> = wanted.iter().map(|topic| topic.name.as_str()).collect();
+            let brokers = settings.config().brokers.join(",");
+            tracing::info!(brokers, topics = names.join(","), "publishing to Kafka");
+        }
         let topics = (!wanted.is_empty())
             .then(|| {
                 let (settings, stop) = (settings.clone(), Arc::clone(&stop));
