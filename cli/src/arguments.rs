@@ -149,6 +149,18 @@ pub(crate) struct DecodeArguments {
     /// configuration know, and AS numbers where the exporter states none; to ndjson and csv.
     #[arg(long, value_name = "CONFIG", conflicts_with_all = ["summary", "all_fields"])]
     pub(crate) enrich: Option<PathBuf>,
+    /// Makes the addresses in records anonymous with this key of Crypto-PAn, a file of 32 octets that nobody but its owner may
+    /// read: two addresses of one network stay of one network, and with the same key each address always becomes the same.
+    /// MAC addresses are left out.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["summary", "all_fields", "enrich"])]
+    pub(crate) anonymise: Option<PathBuf>,
+    /// Makes the addresses in records anonymous: of IPv4 and IPv6 addresses, only so many bits stay. MAC addresses are left
+    /// out.
+    #[arg(long, value_name = "V4,V6", value_delimiter = ',', num_args = 1, conflicts_with_all = ["summary", "all_fields", "enrich", "anonymise"])]
+    pub(crate) truncate: Vec<u8>,
+    /// Addresses in this prefix stay as they are, such as one's own; can be repeated.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) keep: Vec<IpNet>,
     /// Prints one JSON object of figures for each file instead of records.
     #[arg(long, conflicts_with_all = ["all_fields", "format"])]
     pub(crate) summary: bool,

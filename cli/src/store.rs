@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use weir_anonymise::Anonymiser;
 use weir_collector::wall_clock;
 use weir_flow_record::{FlowBatch, Timestamp};
 use weir_flow_store::{ParquetSettings, ParquetStore};
@@ -43,6 +44,7 @@ impl StoreWriter {
     /// Starts the thread; batches that it is done with go back to their shard's `spares`.
     pub(crate) fn start(
         store: ParquetStore,
+        anonymiser: Option<Anonymiser>,
         views: Arc<Views>,
         spares: Vec<SyncSender<FlowBatch>>,
     ) -> anyhow::Result<Self> {
@@ -52,7 +54,7 @@ impl StoreWriter {
             .name("weir-store".to_owned())
             .spawn({
                 let views = Arc::clone(&views);
-                move || run(store, &queue, &spares, &views)
+                move || run((store, anonymiser), &queue, &spares, &views)
             })
             .context("cannot start a thread")?;
         Ok(Self {
@@ -83,7 +85,7 @@ impl StoreWriter {
 }
 
 fn run(
-    mut store: ParquetStore,
+    (mut store, mut anonymiser): (ParquetStore, Option<Anonymiser>),
     queue: &Receiver<(u16, FlowBatch)>,
     spares: &[SyncSender<FlowBatch>],
     views: &Views,
@@ -92,7 +94,10 @@ fn run(
         let received = queue.recv_timeout(patience(&store));
         let now = Timestamp::from_nanos(wall_clock());
         match received {
-            Ok((shard, batch)) => {
+            Ok((shard, mut batch)) => {
+                if let Some(anonymiser) = &mut anonymiser {
+                    anonymiser.handle_batch(&mut batch);
+                }
                 store.handle_batch(now, &batch);
                 // A full channel only means that the shard has spares enough.
                 if let Some(spares) = spares.get(usize::from(shard)) {

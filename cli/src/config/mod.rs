@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_anonymise::{AnonymiseConfig, AnonymiseSettings, Anonymiser};
 use weir_baseline::{BaselineConfig, BaselineSettings, BaselineZone};
 use weir_collector::{
     CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
@@ -41,6 +42,7 @@ pub(crate) struct Config {
     aggregation: AggregationConfig,
     store: StoreConfig,
     evidence: EvidenceConfig,
+    anonymise: AnonymiseConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
     models: ModelsConfig,
@@ -143,6 +145,8 @@ pub(crate) struct Settings {
     pub(crate) store: StoreSettings,
     /// `None` = flows of attacks are not kept.
     pub(crate) evidence: Option<EvidenceSettings>,
+    /// What becomes of addresses in records that are stored or published; `None` = nothing.
+    pub(crate) anonymise: Option<AnonymiseSettings>,
     /// Files, not read yet.
     pub(crate) enrichment: EnrichmentConfig,
     pub(crate) detector: DetectorSettings,
@@ -231,6 +235,9 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
+    if let Some(Err(error)) = settings.anonymise.as_ref().map(Anonymiser::new) {
+        lines.push(format!("anonymise: {error}"));
+    }
     if let Some(Err(error)) = settings.standby.as_ref().map(StandbySettings::check_files) {
         lines.push(format!("standby: {error}"));
     }
@@ -277,6 +284,7 @@ fn parse(
         aggregation: document.take("aggregation"),
         store: document.take("store"),
         evidence: document.take("evidence"),
+        anonymise: document.take("anonymise"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
         models: document.take("models"),
@@ -348,6 +356,7 @@ impl Config {
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
         absolute(&mut self.evidence.dir);
+        self.anonymise.resolve(folder);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -395,6 +404,11 @@ impl Config {
             document,
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
         );
+        let anonymise = self.anonymise.check();
+        let anonymise = noted(
+            document,
+            anonymise.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
             .and_then(|settings| settings.with_maintenance(&self.maintenance))
             .and_then(|settings| settings.with_links(&self.links))
@@ -438,6 +452,7 @@ impl Config {
             },
             store: store?,
             evidence: evidence?,
+            anonymise: anonymise?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
             export: {

@@ -277,7 +277,7 @@ impl ParquetStore {
         }
         self.seq += 1;
         make_folders(&path)?;
-        let file = File::create(part_of(&path))?;
+        let file = create_file(&part_of(&path))?;
         let hour_end = Timestamp::from_nanos((hour + 1).saturating_mul(HOUR)).plus(GRACE);
         let interval_end = now.plus(self.settings.interval);
         Ok(OpenFile {
