@@ -55,6 +55,11 @@ impl Journal {
         Self { state, learned }
     }
 
+    /// The rows.
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
+    }
+
     /// Templates, sampling rates and sequences of earlier runs. Sequences are taken out: those of exporters that are still there
     /// come back within a second, and the others are gone.
     pub(crate) fn decoder_state(&self) -> anyhow::Result<Vec<DecoderState>> {

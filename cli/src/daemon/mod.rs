@@ -30,6 +30,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
+use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
 use weir_detector::{Detector, Saved};
@@ -312,7 +313,14 @@ impl Daemon {
         let window = spawn("weir-window", {
             let limit = settings.store.recent_window;
             let store = parquet
-                .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
+                .map(|parquet| {
+                    let anonymiser = settings
+                        .anonymise
+                        .as_ref()
+                        .map(Anonymiser::new)
+                        .transpose()?;
+                    StoreWriter::start(parquet, anonymiser, Arc::clone(&views), spares.clone())
+                })
                 .transpose()?;
             let open: BTreeSet<AttackId> = open.into_iter().collect();
             let evidence = settings.evidence.as_ref();

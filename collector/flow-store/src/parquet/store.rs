@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_flow_record::{DatagramInfo, FlowBatch, Timestamp};
 
 use super::encode::{EncodeError, ParquetEncoder};
-use super::files::{Files, make_folders, part_of, path_of, sync_folder};
+use super::files::{Files, create_file, make_folders, part_of, path_of, sync_folder};
 
 const HOUR: i64 = 3_600_000_000_000;
 /// Rows of an hour may come so long after its end: batches of several shards arrive a little out of order.
