@@ -193,13 +193,14 @@ impl Journal {
         Ok(self.state.get_json(Stage::Labels, key.as_bytes())?)
     }
 
-    /// Notes when a labelled attack ended.
-    pub(crate) fn end_label(&self, event: &AttackEvent) -> anyhow::Result<()> {
+    /// Notes when a labelled attack ended; gives the label as it is now, if there is one.
+    pub(crate) fn end_label(&self, event: &AttackEvent) -> anyhow::Result<Option<Label>> {
         let Some(mut label) = self.label(&event.id)? else {
-            return Ok(());
+            return Ok(None);
         };
         label.end = event.end_time;
-        self.keep_label(&label)
+        self.keep_label(&label)?;
+        Ok(Some(label))
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, stage: Stage) -> anyhow::Result<Vec<T>> {

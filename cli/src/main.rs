@@ -18,6 +18,7 @@ mod generate;
 mod http;
 mod journal;
 mod judge;
+mod kafka;
 mod learn;
 mod log;
 mod metrics;

@@ -50,6 +50,7 @@ pub(crate) struct Views {
     baselines: Mutex<BaselineView>,
     evidence: Mutex<Option<EvidenceCounters>>,
     evidence_folder: Mutex<Option<PathBuf>>,
+    kafka: Mutex<Option<weir_kafka::Figures>>,
     mutes: Mutex<Vec<Mute>>,
     /// Of one of a pair.
     standby: Mutex<Option<Viewer>>,
@@ -83,6 +84,8 @@ pub(crate) struct Counters {
     pub(crate) lost_batches: AtomicU64,
     /// Rows that found no room in the queues before the Parquet writer.
     pub(crate) store_queue_full_rows: AtomicU64,
+    /// Rows that found no room before the thread that publishes them.
+    pub(crate) kafka_behind_rows: AtomicU64,
     pub(crate) reload_failures: AtomicU64,
     /// Drill-downs that were answered.
     pub(crate) drill_downs: AtomicU64,
@@ -445,6 +448,16 @@ impl Views {
         let refused = self.counters.store_queue_full_rows.load(Ordering::Relaxed);
         counters.drop_rows(DropReason::QueueFull, refused);
         Some(counters)
+    }
+
+    /// Replaces where the figures of Kafka are.
+    pub(crate) fn set_kafka(&self, figures: Option<weir_kafka::Figures>) {
+        *lock(&self.kafka) = figures;
+    }
+
+    /// The figures of Kafka; `None` where nothing is published.
+    pub(crate) fn kafka(&self) -> Option<weir_kafka::Figures> {
+        lock(&self.kafka).clone()
     }
 
     /// Replaces the figures of the attacks' bundles.

@@ -118,15 +118,13 @@ impl Publisher {
         }
     }
 
-    /// Waits for the brokers to take what is queued, at most for `patience`; the rest is dropped, and counted. Whatever
-    /// publishes must be gone before, or goes on until it is.
+    /// Waits for the brokers to take what is queued, at most for `patience`; the rest is dropped, and counted.
+    /// Nothing should be published after it.
     pub fn finish(self, patience: Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let notes = self.notes.map(|notes| notes.producer);
-        for producer in notes.into_iter().chain(self.flows) {
-            if let Some(producer) = Arc::into_inner(producer) {
-                producer.finish(patience);
-            }
+        for producer in notes.iter().chain(&self.flows) {
+            producer.finish(patience);
         }
         if let Some(topics) = self.topics {
             topics.thread().unpark();

@@ -171,6 +171,7 @@ async fn label(State(admin): State<Arc<Admin>>, Json(wanted): Json<Labelling>) -
     let label = wanted.label(&event, Timestamp::from_nanos(wall_clock()));
     match keep(&admin, &label) {
         Ok(()) => {
+            admin.announcer().label(&label);
             tracing::info!(attack = %label.attack, label = label.name, by = label.by, "labelled");
             Json(label).into_response()
         }

@@ -26,6 +26,7 @@ use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
+use weir_kafka::{KafkaConfig, KafkaSettings};
 use weir_standby::{StandbyConfig, StandbySettings};
 
 use crate::{data_channel, filters};
@@ -48,6 +49,7 @@ pub(crate) struct Config {
     models: ModelsConfig,
     baseline: BaselineConfig,
     events: EventsConfig,
+    kafka: KafkaConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
@@ -159,6 +161,8 @@ pub(crate) struct Settings {
     pub(crate) standby: Option<StandbySettings>,
     /// Attack events are appended here; `None` = nowhere.
     pub(crate) events: Option<PathBuf>,
+    /// `None` = no Kafka.
+    pub(crate) kafka: Option<KafkaSettings>,
     /// What is accepted and has no effect yet.
     pub(crate) warnings: Vec<String>,
 }
@@ -238,6 +242,11 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
     if let Some(Err(error)) = settings.anonymise.as_ref().map(Anonymiser::new) {
         lines.push(format!("anonymise: {error}"));
     }
+    if let Some(kafka) = &settings.kafka
+        && let Err(error) = kafka.check_files()
+    {
+        lines.push(format!("kafka: {error}"));
+    }
     if let Some(Err(error)) = settings.standby.as_ref().map(StandbySettings::check_files) {
         lines.push(format!("standby: {error}"));
     }
@@ -290,6 +299,7 @@ fn parse(
         models: document.take("models"),
         baseline: document.take("baseline"),
         events: document.take("events"),
+        kafka: document.take("kafka"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
         samplers: document.take_array("packet_sampler").unwrap_or_default(),
@@ -357,6 +367,7 @@ impl Config {
         absolute(&mut self.store.parquet_dir);
         absolute(&mut self.evidence.dir);
         self.anonymise.resolve(folder);
+        self.kafka.resolve(folder);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -370,7 +381,8 @@ impl Config {
 
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
-        let columns = if self.store.parquet_dir.as_os_str().is_empty() {
+        let keeps_all = !self.store.parquet_dir.as_os_str().is_empty();
+        let columns = if !keeps_all && self.kafka.topics.flows.is_empty() {
             // What a drill-down tells of beyond addresses and ports.
             columns.with(ColumnSet::TTL).with(ColumnSet::AS)
         } else {
@@ -408,6 +420,12 @@ impl Config {
         let anonymise = noted(
             document,
             anonymise.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
+        let kafka = noted(
+            document,
+            self.kafka
+                .check()
+                .map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
             .and_then(|settings| settings.with_maintenance(&self.maintenance))
@@ -464,6 +482,7 @@ impl Config {
             data_channel,
             standby: standby?,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
+            kafka: kafka?,
             warnings: Vec::new(),
         })
     }

@@ -4,11 +4,12 @@
 //! sockets → shard threads ── summaries ─→ judge thread ── commands ──→ upstream tasks (tokio)
 //!              │    ↑────── watch lists ───┘  │   ↑ └─ notices ←──────┘
 //!              └ batches → window thread ← drill-down, findings
-//!                             └ batches → store thread → Parquet
+//!                             └ batches → Kafka's thread → store thread → Parquet
 //! ```
 
 mod intake;
 mod judge;
+mod outlet;
 mod packets;
 mod shard;
 mod streams;
@@ -41,11 +42,13 @@ use weir_enrichment::LearnedName;
 use weir_flow_aggregate::Merger;
 use weir_flow_record::Timestamp;
 use weir_flow_store::RecentWindow;
+use weir_kafka::Publisher;
 use weir_state::State;
 
 use self::intake::Intake;
 use self::judge::JudgeThread;
 pub(crate) use self::judge::{Input, Order};
+use self::outlet::Outlet;
 use self::packets::Packets;
 pub(crate) use self::packets::{Headers, SamplerView};
 use self::shard::ShardThread;
@@ -59,6 +62,7 @@ use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
+use crate::kafka::{self, Announcer};
 use crate::learn;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
@@ -123,6 +127,7 @@ pub(crate) struct Daemon {
     /// IPFIX over TCP and TLS.
     sessions: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    publisher: Option<Publisher>,
 }
 
 impl Daemon {
@@ -190,6 +195,9 @@ impl Daemon {
         }
         let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
         views.set_evidence_folder(folder);
+        let publisher = settings.kafka.as_ref().map(Publisher::start).transpose()?;
+        views.set_kafka(publisher.as_ref().map(Publisher::figures));
+        let announcer = Announcer::new(publisher.as_ref().and_then(Publisher::notes));
         let merger = Merger::new(settings.collector.shards, &settings.aggregation);
         let judge = Judge::new(merger, detector, exporter);
         views.set_mutes(judge.mutes().cloned().collect());
@@ -235,6 +243,7 @@ impl Daemon {
             Arc::clone(&views),
             input.clone(),
             Arc::clone(&journal),
+            announcer.clone(),
         ));
         tasks.push(tokio::spawn(forward(
             notices,
@@ -314,14 +323,15 @@ impl Daemon {
             let limit = settings.store.recent_window;
             let store = parquet
                 .map(|parquet| {
-                    let anonymiser = settings
-                        .anonymise
-                        .as_ref()
-                        .map(Anonymiser::new)
-                        .transpose()?;
+                    let anonymiser = anonymiser(settings)?;
                     StoreWriter::start(parquet, anonymiser, Arc::clone(&views), spares.clone())
                 })
                 .transpose()?;
+            let flows = publisher.as_ref().and_then(Publisher::flows);
+            let flows = flows
+                .map(|flows| anyhow::Ok((flows, anonymiser(settings)?)))
+                .transpose()?;
+            let outlet = Outlet::start(flows, store, spares, &views)?;
             let open: BTreeSet<AttackId> = open.into_iter().collect();
             let evidence = settings.evidence.as_ref();
             let evidence = evidence
@@ -332,14 +342,7 @@ impl Daemon {
             let shadows = learn::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
-                window::run(
-                    window,
-                    &asks,
-                    &spares,
-                    &input,
-                    outside,
-                    (store, evidence, shadows),
-                );
+                window::run(window, &asks, &input, outside, (outlet, evidence, shadows));
             }
         })?;
         let judge = spawn("weir-judge", {
@@ -353,6 +356,7 @@ impl Daemon {
                 views: Arc::clone(&views),
                 events: settings.events.as_deref().map(open_events).transpose()?,
                 audit: AuditLog::open(&settings.state_dir)?,
+                announcer,
                 story: hooks.story,
                 observer,
                 levels: BTreeMap::new(),
@@ -374,6 +378,7 @@ impl Daemon {
             window,
             sessions,
             tasks,
+            publisher,
         })
     }
 
@@ -394,6 +399,9 @@ impl Daemon {
         }
         let _ = self.judge.join();
         let _ = self.window.join();
+        if let Some(publisher) = self.publisher {
+            publisher.finish(kafka::LAST_PATIENCE);
+        }
         let shards: Vec<(Receiver, Vec<Sampler>)> = Result::ok(shards)?;
         let (receivers, samplers): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
         Some(Kept {
@@ -460,6 +468,11 @@ fn log_sockets(receivers: &[Receiver], wanted: u64) -> Vec<SocketAddr> {
             address
         })
         .collect()
+}
+
+/// What makes addresses anonymous, where they are to be; one for each thread that lets records out.
+fn anonymiser(settings: &Settings) -> Result<Option<Anonymiser>, weir_anonymise::KeyError> {
+    settings.anonymise.as_ref().map(Anonymiser::new).transpose()
 }
 
 fn open_events(path: &Path) -> anyhow::Result<File> {
