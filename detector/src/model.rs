@@ -91,7 +91,9 @@ pub struct ModelVerdict {
     pub model: Arc<str>,
     /// What it calls the attack.
     pub name: AttackName,
-    /// How sure it is, calibrated: 0 to 1.
+    /// How sure it is that it is an attack, calibrated: 0 to 1.
+    pub attack: f64,
+    /// How sure it is that it is this one.
     pub confidence: f64,
     /// The first second of it.
     pub start: i64,
@@ -109,7 +111,7 @@ impl ModelVerdict {
             "model {} takes it for {} ({:.0} % sure){separator}{}",
             self.model,
             self.name,
-            self.confidence * 100.0,
+            self.attack * 100.0,
             self.reasons.join(", "),
         ))
     }

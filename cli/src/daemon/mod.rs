@@ -57,7 +57,7 @@ use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
-use crate::learn;
+use crate::learn::Watchers;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
 use crate::upstreams;
@@ -308,7 +308,7 @@ impl Daemon {
                 .transpose()?;
             let window = RecentWindow::new(limit);
             let views = Arc::clone(&views);
-            let shadows = learn::of_daemon(settings)?;
+            let models = Watchers::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
                 window::run(
@@ -317,7 +317,7 @@ impl Daemon {
                     &spares,
                     &input,
                     outside,
-                    (store, evidence, shadows),
+                    (store, evidence, models),
                 );
             }
         })?;

@@ -11,7 +11,7 @@ use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
 use crate::evidence::EvidenceKeeper;
-use crate::learn::{self, Shadow};
+use crate::learn::Watchers;
 use crate::naming::Naming;
 use crate::store::StoreWriter;
 use crate::views::Views;
@@ -42,9 +42,10 @@ pub(super) fn run(
     spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
     (naming, views): (&Naming, &Views),
-    (store, mut evidence, mut shadows): (Option<StoreWriter>, Option<EvidenceKeeper>, Vec<Shadow>),
+    (store, mut evidence, mut models): (Option<StoreWriter>, Option<EvidenceKeeper>, Watchers),
 ) {
     let mut overlap = Overlap::default();
+    views.set_watchers(models.view());
     'serve: while let Ok(first) = asks.recv() {
         for ask in std::iter::once(first).chain(asks.try_iter()) {
             match ask {
@@ -54,7 +55,15 @@ pub(super) fn run(
                         evidence.handle_batch(&batch);
                     }
                     overlap.handle_batch(&batch);
-                    learn::show(&mut shadows, &batch);
+                    models.handle_batch(&batch);
+                    while let Some((now, verdict)) = models.poll_verdict() {
+                        // What is lost is said again in ten seconds.
+                        let said = Input::Model(now, Box::new(verdict));
+                        if input.try_send(said).is_err() {
+                            let lost = &views.counters.lost_verdicts;
+                            lost.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }
@@ -86,6 +95,9 @@ pub(super) fn run(
                     }
                 }
             }
+        }
+        if let Some(view) = models.look() {
+            views.set_watchers(view);
         }
         std::thread::sleep(PAUSE);
     }

@@ -5,6 +5,7 @@ mod dots;
 mod evidence;
 mod exporters;
 mod links;
+mod models;
 mod packets;
 mod sources;
 
@@ -50,6 +51,7 @@ impl Collector for Scrape {
         self.encode_store(&mut encoder)?;
         baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
+        models::encode(&mut encoder, &self.0)?;
         self.encode_attacks(&mut encoder)
     }
 }

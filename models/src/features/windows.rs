@@ -46,7 +46,7 @@ pub struct Window {
 pub struct Counters {
     /// Windows given.
     pub windows: u64,
-    /// Records for targets beyond [`Limits::max_targets`].
+    /// Times that a target found no room, by [`Limits::max_targets`].
     pub refused: u64,
     /// Records that ended in a second described already.
     pub late: u64,
@@ -64,6 +64,9 @@ pub struct Windows {
     due: BTreeSet<(i64, Address)>,
     ready: VecDeque<(i64, Address)>,
     described: i64,
+    /// The newest second of a record, and that in which idle targets last made room.
+    newest: i64,
+    swept: i64,
     spare: Vec<Target>,
     counters: Counters,
 }
@@ -80,6 +83,8 @@ impl Windows {
             due: BTreeSet::new(),
             ready: VecDeque::new(),
             described: i64::MIN,
+            newest: i64::MIN,
+            swept: i64::MIN,
             spare: Vec::new(),
             counters: Counters::default(),
         }
@@ -90,10 +95,13 @@ impl Windows {
         if self.targets.contains_key(&target) {
             return true;
         }
-        if self.targets.len() >= self.limits.max_targets {
+        // Looking for idle ones costs, and a scan would ask for it with every record.
+        if self.targets.len() >= self.limits.max_targets && self.newest > self.swept {
+            self.swept = self.newest;
             self.forget_idle();
         }
         if self.targets.len() >= self.limits.max_targets {
+            self.counters.refused += 1;
             return false;
         }
         let fresh = self.spare.pop().unwrap_or_else(Target::new);
@@ -119,6 +127,7 @@ impl Windows {
     pub fn handle_row(&mut self, row: &Row, flags_known: bool) {
         let row = &sane(row);
         let second = row.flow_end.div_euclid(NANOS);
+        self.newest = self.newest.max(second);
         if let Some(target) = self.targets.get_mut(&row.source_address) {
             target.add_out(row);
         }
@@ -179,6 +188,11 @@ impl Windows {
         None
     }
 
+    /// How many targets there are.
+    pub fn targets(&self) -> usize {
+        self.targets.len()
+    }
+
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -186,7 +200,6 @@ impl Windows {
 
     fn target(&mut self, address: Address) -> Option<&mut Target> {
         if self.limits.every_target && !self.watch(address) {
-            self.counters.refused += 1;
             return None;
         }
         self.targets.get_mut(&address)
@@ -194,10 +207,7 @@ impl Windows {
 
     /// Targets without traffic for longer than a window make room.
     fn forget_idle(&mut self) {
-        let newest = self.targets.values().map(|one| one.newest).max();
-        let Some(limit) = newest.map(|newest| newest.saturating_sub(4 * KEPT as i64)) else {
-            return;
-        };
+        let limit = self.newest.saturating_sub(4 * KEPT as i64);
         let spare = &mut self.spare;
         self.targets.retain(|_, target| {
             let keep = target.newest >= limit;
