@@ -32,7 +32,7 @@ pub struct ModelsConfig {
     pub max_events_per_hour: usize,
     /// How long it must have seen nothing before an attack is over that it raised.
     pub clear_for: Period,
-    /// Hosts that a model watches at once; idle ones make room. Each takes about 16 KiB.
+    /// Hosts that a model watches at once; idle ones make room. Each takes 32 KiB at most.
     pub targets: usize,
 }
 

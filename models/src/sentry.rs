@@ -5,7 +5,7 @@ use weir_flow_record::{Address, FlowBatch};
 
 use crate::drift::Drift;
 use crate::explain::Reason;
-use crate::features::{Limits, Window, Windows, schema};
+use crate::features::{LONGEST_SETTLE, Limits, Window, Windows, schema};
 use crate::model::Model;
 
 /// Windows that must count within [`RECENT`] seconds before an alarm is raised: one odd second is no attack.
@@ -104,6 +104,7 @@ impl Sentry {
             model,
             windows: Windows::new(Limits {
                 max_targets: targets,
+                longest_settle: LONGEST_SETTLE,
                 ..Limits::default()
             }),
             suspects: BTreeMap::new(),

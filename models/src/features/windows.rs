@@ -1,9 +1,10 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use weir_flow_record::{Address, ColumnSet, FlowBatch, FragmentKind, Row};
+use weir_flow_record::{Address, ColumnSet, DatagramInfo, FlowBatch, FragmentKind, Row};
 
 use super::FeatureVector;
-use super::accumulator::{KEPT, Target};
+use super::accumulator::{KEPT, LONGEST_SETTLE, Target};
+use super::lateness::Lateness;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -12,10 +13,12 @@ const LATEST: i64 = 4_000_000_000 * NANOS;
 /// Bounds of [`Windows`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Targets at most; a full one takes 16 KB.
+    /// Targets at most; a full one takes 32 KB.
     pub max_targets: usize,
-    /// Seconds that a window waits for records which come late, 0 to 5.
+    /// Seconds that a window waits for records which come late, 0 to 20.
     pub settle: u8,
+    /// The same at most, where batches show that many records come late: routers tell of a flow only when it has paused for a while.
+    pub longest_settle: u8,
     /// Whether every destination becomes a target (training), or only those named by [`Windows::watch`] (live).
     pub every_target: bool,
 }
@@ -25,6 +28,7 @@ impl Default for Limits {
         Self {
             max_targets: 4096,
             settle: 2,
+            longest_settle: 2,
             every_target: false,
         }
     }
@@ -68,6 +72,7 @@ pub struct Windows {
     newest: i64,
     swept: i64,
     spare: Vec<Target>,
+    lateness: Lateness,
     counters: Counters,
 }
 
@@ -76,7 +81,8 @@ impl Windows {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits: Limits {
-                settle: limits.settle.min(5),
+                settle: limits.settle.min(LONGEST_SETTLE),
+                longest_settle: limits.longest_settle.min(LONGEST_SETTLE),
                 ..limits
             },
             targets: HashMap::new(),
@@ -86,6 +92,7 @@ impl Windows {
             newest: i64::MIN,
             swept: i64::MIN,
             spare: Vec::new(),
+            lateness: Lateness::default(),
             counters: Counters::default(),
         }
     }
@@ -146,14 +153,25 @@ impl Windows {
     /// All records of a batch, with times as the pipeline computes them: the age from the exporter's clock, the time itself
     /// from ours.
     pub fn handle_batch(&mut self, batch: &FlowBatch) {
-        for (row, flags_known) in event_rows(batch) {
-            self.handle_row(&row, flags_known);
+        for datagram in &batch.datagrams {
+            for (row, flags_known) in rows_of(batch, datagram) {
+                self.lateness
+                    .add(datagram.received_at.nanos(), row.flow_end);
+                self.handle_row(&row, flags_known);
+            }
         }
     }
 
     /// The data's time has come to `now` (ns): windows that end before `now − settle` become ready.
     pub fn handle_time(&mut self, now: i64) {
-        let until = now.clamp(0, LATEST).div_euclid(NANOS) - 1 - i64::from(self.limits.settle);
+        let second = now.clamp(0, LATEST).div_euclid(NANOS);
+        let settle = match self.limits.longest_settle {
+            longest if longest > self.limits.settle => {
+                self.lateness.settle(second, self.limits.settle, longest)
+            }
+            _ => self.limits.settle,
+        };
+        let until = second - 1 - i64::from(settle);
         while let Some(first) = self.due.first().copied() {
             if first.0 > until {
                 break;
@@ -233,14 +251,18 @@ pub(crate) fn sane(row: &Row) -> Row {
 
 /// All records of a batch with event times, and whether their TCP flags are known.
 pub fn event_rows(batch: &FlowBatch) -> impl Iterator<Item = (Row, bool)> {
-    batch.datagrams.iter().flat_map(move |datagram| {
-        let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
-        let (received, exported) = (datagram.received_at.nanos(), datagram.export_time.nanos());
-        let rows = datagram.rows.start as usize..datagram.rows.end as usize;
-        rows.filter_map(move |index| {
-            Some((event_row(batch, index, received, exported)?, flags_known))
-        })
-    })
+    let datagrams = batch.datagrams.iter();
+    datagrams.flat_map(move |datagram| rows_of(batch, datagram))
+}
+
+fn rows_of<'b>(
+    batch: &'b FlowBatch,
+    datagram: &DatagramInfo,
+) -> impl Iterator<Item = (Row, bool)> + use<'b> {
+    let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
+    let (received, exported) = (datagram.received_at.nanos(), datagram.export_time.nanos());
+    let rows = datagram.rows.start as usize..datagram.rows.end as usize;
+    rows.filter_map(move |index| Some((event_row(batch, index, received, exported)?, flags_known)))
 }
 
 /// A record of a batch with event times.
