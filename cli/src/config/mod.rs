@@ -25,6 +25,8 @@ use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
+use weir_kafka::{KafkaConfig, KafkaSettings};
+use weir_standby::{StandbyConfig, StandbySettings};
 
 use crate::{data_channel, filters};
 use document::{Document, Mistake, Overrides, overrides};
@@ -45,6 +47,7 @@ pub(crate) struct Config {
     models: ModelsConfig,
     baseline: BaselineConfig,
     events: EventsConfig,
+    kafka: KafkaConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
@@ -65,6 +68,8 @@ pub(crate) struct Config {
     policies: Vec<PolicyConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dots_server: Option<DotsServerTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby: Option<StandbyConfig>,
 }
 
 /// The table `[dots_server]`, and `[dots_server.data_channel]` in it.
@@ -148,8 +153,12 @@ pub(crate) struct Settings {
     pub(crate) dots_server: Option<DotsServerSettings>,
     /// The data channel of the DOTS server.
     pub(crate) data_channel: Option<DataChannelSettings>,
+    /// `None` = this daemon is not one of a pair.
+    pub(crate) standby: Option<StandbySettings>,
     /// Attack events are appended here; `None` = nowhere.
     pub(crate) events: Option<PathBuf>,
+    /// `None` = no Kafka.
+    pub(crate) kafka: Option<KafkaSettings>,
     /// What is accepted and has no effect yet.
     pub(crate) warnings: Vec<String>,
 }
@@ -226,6 +235,14 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
+    if let Some(kafka) = &settings.kafka
+        && let Err(error) = kafka.check_files()
+    {
+        lines.push(format!("kafka: {error}"));
+    }
+    if let Some(Err(error)) = settings.standby.as_ref().map(StandbySettings::check_files) {
+        lines.push(format!("standby: {error}"));
+    }
     if lines.is_empty() {
         return Ok(());
     }
@@ -274,6 +291,7 @@ fn parse(
         models: document.take("models"),
         baseline: document.take("baseline"),
         events: document.take("events"),
+        kafka: document.take("kafka"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
         samplers: document.take_array("packet_sampler").unwrap_or_default(),
@@ -286,6 +304,7 @@ fn parse(
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
+        standby: document.take_optional("standby"),
     };
     config.make_paths_absolute(folder);
     let mut settings = config.check(&mut document, columns);
@@ -339,17 +358,22 @@ impl Config {
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
         absolute(&mut self.evidence.dir);
+        self.kafka.resolve(folder);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
         if let Some(server) = &mut self.dots_server {
             server.signal.resolve(folder);
         }
+        if let Some(standby) = &mut self.standby {
+            standby.resolve(folder);
+        }
     }
 
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
-        let columns = if self.store.parquet_dir.as_os_str().is_empty() {
+        let keeps_all = !self.store.parquet_dir.as_os_str().is_empty();
+        let columns = if !keeps_all && self.kafka.topics.flows.is_empty() {
             // What a drill-down tells of beyond addresses and ports.
             columns.with(ColumnSet::TTL).with(ColumnSet::AS)
         } else {
@@ -383,6 +407,12 @@ impl Config {
             document,
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
         );
+        let kafka = noted(
+            document,
+            self.kafka
+                .check()
+                .map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
             .and_then(|settings| settings.with_maintenance(&self.maintenance))
             .and_then(|settings| settings.with_links(&self.links))
@@ -404,6 +434,11 @@ impl Config {
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
         let prepared = noted(document, self.check_prepared_filters());
+        let standby = self.standby.as_ref().map(StandbyConfig::check).transpose();
+        let standby = noted(
+            document,
+            standby.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let (dots_server, data_channel) = match &self.dots_server {
             Some(server) => server.check(document)?,
             None => (None, None),
@@ -430,7 +465,9 @@ impl Config {
             baseline: baseline?,
             dots_server,
             data_channel,
+            standby: standby?,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
+            kafka: kafka?,
             warnings: Vec::new(),
         })
     }

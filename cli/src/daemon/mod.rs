@@ -4,11 +4,12 @@
 //! sockets → shard threads ── summaries ─→ judge thread ── commands ──→ upstream tasks (tokio)
 //!              │    ↑────── watch lists ───┘  │   ↑ └─ notices ←──────┘
 //!              └ batches → window thread ← drill-down, findings
-//!                             └ batches → store thread → Parquet
+//!                             └ batches → Kafka's thread → store thread → Parquet
 //! ```
 
 mod intake;
 mod judge;
+mod outlet;
 mod packets;
 mod shard;
 mod streams;
@@ -39,11 +40,13 @@ use weir_enrichment::LearnedName;
 use weir_flow_aggregate::Merger;
 use weir_flow_record::Timestamp;
 use weir_flow_store::RecentWindow;
+use weir_kafka::Publisher;
 use weir_state::State;
 
 use self::intake::Intake;
 use self::judge::JudgeThread;
 pub(crate) use self::judge::{Input, Order};
+use self::outlet::Outlet;
 use self::packets::Packets;
 pub(crate) use self::packets::{Headers, SamplerView};
 use self::shard::ShardThread;
@@ -57,6 +60,7 @@ use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
+use crate::kafka::{self, Announcer};
 use crate::learn::Watchers;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
@@ -93,6 +97,18 @@ pub(crate) struct Kept {
     state_dir: PathBuf,
 }
 
+impl Kept {
+    /// State that is open already, and no sockets.
+    pub(crate) fn of_state(state: Arc<State>, state_dir: &Path) -> Self {
+        Self {
+            receivers: Vec::new(),
+            samplers: Vec::new(),
+            state,
+            state_dir: state_dir.to_owned(),
+        }
+    }
+}
+
 /// A running daemon.
 pub(crate) struct Daemon {
     /// Where it listens for exports.
@@ -109,6 +125,7 @@ pub(crate) struct Daemon {
     /// IPFIX over TCP and TLS.
     sessions: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    publisher: Option<Publisher>,
 }
 
 impl Daemon {
@@ -176,6 +193,9 @@ impl Daemon {
         }
         let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
         views.set_evidence_folder(folder);
+        let publisher = settings.kafka.as_ref().map(Publisher::start).transpose()?;
+        views.set_kafka(publisher.as_ref().map(Publisher::figures));
+        let announcer = Announcer::new(publisher.as_ref().and_then(Publisher::notes));
         let merger = Merger::new(settings.collector.shards, &settings.aggregation);
         let judge = Judge::new(merger, detector, exporter);
         views.set_mutes(judge.mutes().cloned().collect());
@@ -221,6 +241,7 @@ impl Daemon {
             Arc::clone(&views),
             input.clone(),
             Arc::clone(&journal),
+            announcer.clone(),
         ));
         tasks.push(tokio::spawn(forward(
             notices,
@@ -301,6 +322,8 @@ impl Daemon {
             let store = parquet
                 .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
                 .transpose()?;
+            let flows = publisher.as_ref().and_then(Publisher::flows);
+            let outlet = Outlet::start(flows, store, spares, &views)?;
             let open: BTreeSet<AttackId> = open.into_iter().collect();
             let evidence = settings.evidence.as_ref();
             let evidence = evidence
@@ -311,14 +334,7 @@ impl Daemon {
             let models = Watchers::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
-                window::run(
-                    window,
-                    &asks,
-                    &spares,
-                    &input,
-                    outside,
-                    (store, evidence, models),
-                );
+                window::run(window, &asks, &input, outside, (outlet, evidence, models));
             }
         })?;
         let judge = spawn("weir-judge", {
@@ -332,6 +348,7 @@ impl Daemon {
                 views: Arc::clone(&views),
                 events: settings.events.as_deref().map(open_events).transpose()?,
                 audit: AuditLog::open(&settings.state_dir)?,
+                announcer,
                 story: hooks.story,
                 observer,
                 levels: BTreeMap::new(),
@@ -353,6 +370,7 @@ impl Daemon {
             window,
             sessions,
             tasks,
+            publisher,
         })
     }
 
@@ -373,6 +391,9 @@ impl Daemon {
         }
         let _ = self.judge.join();
         let _ = self.window.join();
+        if let Some(publisher) = self.publisher {
+            publisher.finish(kafka::LAST_PATIENCE);
+        }
         let shards: Vec<(Receiver, Vec<Sampler>)> = Result::ok(shards)?;
         let (receivers, samplers): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
         Some(Kept {

@@ -10,10 +10,10 @@ use weir_flow_record::FlowBatch;
 use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
+use super::outlet::Outlet;
 use crate::evidence::EvidenceKeeper;
 use crate::learn::Watchers;
 use crate::naming::Naming;
-use crate::store::StoreWriter;
 use crate::views::Views;
 
 /// Batches come by the hundred, and waking for each costs more than taking it in.
@@ -39,10 +39,9 @@ pub(super) enum Ask {
 pub(super) fn run(
     mut window: RecentWindow,
     asks: &Receiver<Ask>,
-    spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
     (naming, views): (&Naming, &Views),
-    (store, mut evidence, mut models): (Option<StoreWriter>, Option<EvidenceKeeper>, Watchers),
+    (outlet, mut evidence, mut models): (Outlet, Option<EvidenceKeeper>, Watchers),
 ) {
     let mut overlap = Overlap::default();
     views.set_watchers(models.view());
@@ -67,16 +66,7 @@ pub(super) fn run(
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }
-                    let left = match &store {
-                        Some(store) => store.store(shard, batch),
-                        None => Some(batch),
-                    };
-                    // A full channel only means that the shard has spares enough.
-                    if let Some(batch) = left
-                        && let Some(spares) = spares.get(usize::from(shard))
-                    {
-                        let _ = spares.try_send(batch);
-                    }
+                    outlet.take(shard, batch);
                 }
                 Ask::Attack(event) => {
                     if let Some(evidence) = &mut evidence {
@@ -101,9 +91,7 @@ pub(super) fn run(
         }
         std::thread::sleep(PAUSE);
     }
-    if let Some(store) = store {
-        store.finish();
-    }
+    outlet.finish();
     if let Some(evidence) = evidence {
         evidence.finish();
     }
