@@ -248,10 +248,12 @@ pub(crate) struct ReplayArguments {
     /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) shards: u16,
-    /// Lets this model judge too, in shadow: its verdicts change nothing and go to the file of --shadow.
-    #[arg(long, value_name = "MODEL", requires = "shadow")]
-    pub(crate) model: Option<PathBuf>,
-    /// Where the model's verdicts go, one JSON object a line in the shape of attack events, for `weir score`.
+    /// Lets this model act, as the active one does in `weir run`: it names attacks, and raises those that no limit shows. A model's
+    /// file, the id of one taken up, or `active`. Without it no model acts.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Lets the model judge in shadow only: its verdicts change nothing and go to this file, one JSON object a line in the shape of
+    /// attack events, for `weir score`.
     #[arg(long, value_name = "FILE", requires = "model")]
     pub(crate) shadow: Option<PathBuf>,
 }
@@ -303,7 +305,8 @@ pub(crate) enum AttacksCommand {
     Unmute(UnmuteArguments),
     /// Says what an attack really was: labels are kept, and teach models.
     Label(LabelArguments),
-    /// Prints all labels as CSV, in the layout of `weir score --labels`.
+    /// Prints all labels as CSV, in the layout of `weir score --labels` and `weir train --labels`, with sources and who says so:
+    /// those of operators, and what clients of the DOTS server report.
     Labels(LabelsArguments),
 }
 

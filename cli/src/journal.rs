@@ -12,7 +12,7 @@ use weir_dots_export::StateChange as ClientChange;
 use weir_enrichment::{LearnedName, Subject};
 use weir_state::{Batch, Stage, State};
 
-use crate::attacks::Label;
+use crate::attacks::{Label, Said};
 
 /// Row of the stop switch.
 const HOLD: &[u8] = b"hold";
@@ -179,6 +179,15 @@ impl Journal {
     /// What operators say that attacks really were, by the attacks' names.
     pub(crate) fn labels(&self) -> anyhow::Result<Vec<Label>> {
         self.read(Stage::Labels)
+    }
+
+    /// All that is said of attacks: operators' labels, and what clients of the DOTS server report.
+    pub(crate) fn said(&self) -> anyhow::Result<Vec<Said>> {
+        let labels = self.labels()?.into_iter().map(Said::Operator);
+        let reports = weir_dots_server::kept_reports(&self.state)?;
+        Ok(labels
+            .chain(reports.into_iter().map(Said::Client))
+            .collect())
     }
 
     /// Keeps a label, in the place of an earlier one of that attack; durable when it returns.

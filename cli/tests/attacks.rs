@@ -210,7 +210,10 @@ fn an_attack_leaves_a_bundle_that_can_be_shown_replayed_and_labelled() {
     }
     let (done, text, _) = weir(&lab, &["attacks", "labels"]);
     let line = text.lines().nth(1).unwrap();
-    assert!(done && line.ends_with(",203.0.113.50/32,"), "{text}");
+    assert!(
+        done && line.ends_with(",203.0.113.50/32,,,operator:me"),
+        "{text}"
+    );
     // The end of the attack came after the label.
     let end = ended().unwrap()["end_time"].as_str().unwrap().to_owned();
     assert!(line.contains(&end), "{line} without {end}");

@@ -188,8 +188,8 @@ fn keep(admin: &Admin, label: &Label) -> anyhow::Result<()> {
 }
 
 async fn labels(State(admin): State<Arc<Admin>>) -> Response {
-    match admin.journal().labels() {
-        Ok(labels) => Json(labels).into_response(),
+    match admin.journal().said() {
+        Ok(said) => Json(said).into_response(),
         Err(error) => failed(&error),
     }
 }

@@ -63,7 +63,7 @@ use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
 use crate::kafka::{self, Announcer};
-use crate::learn;
+use crate::learn::Watchers;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
 use crate::upstreams;
@@ -339,10 +339,10 @@ impl Daemon {
                 .transpose()?;
             let window = RecentWindow::new(limit);
             let views = Arc::clone(&views);
-            let shadows = learn::of_daemon(settings)?;
+            let models = Watchers::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
-                window::run(window, &asks, &input, outside, (outlet, evidence, shadows));
+                window::run(window, &asks, &input, outside, (outlet, evidence, models));
             }
         })?;
         let judge = spawn("weir-judge", {
