@@ -74,6 +74,18 @@ impl DataChannel for Signalled {
     ) -> Vec<String> {
         self.0.accepting(client, cuid, sources, targets)
     }
+
+    fn attack_name(
+        &self,
+        client: &str,
+        cuid: &Cuid,
+        (vendor_id, attack_id): (u32, u32),
+    ) -> Option<String> {
+        let mapping = self.0.mapping(client, cuid)?;
+        let vendor = mapping.vendors.iter().find(|one| one.id == vendor_id)?;
+        let attack = vendor.attacks.iter().find(|one| one.id == attack_id)?;
+        Some(attack.description.clone())
+    }
 }
 
 /// Opens the data channel of the embedded server, with what clients have set up in earlier runs; `None` where it has none. Call

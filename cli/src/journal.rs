@@ -9,10 +9,10 @@ use weir_baseline::SavedRow;
 use weir_collector::DecoderState;
 use weir_detector::Saved;
 use weir_dots_export::StateChange as ClientChange;
-use weir_enrichment::LearnedName;
+use weir_enrichment::{LearnedName, Subject};
 use weir_state::{Batch, Stage, State};
 
-use crate::attacks::Label;
+use crate::attacks::{Label, Said};
 
 /// Row of the stop switch.
 const HOLD: &[u8] = b"hold";
@@ -53,6 +53,11 @@ impl Journal {
             tracing::error!(%error, "no thread to save templates");
         }
         Self { state, learned }
+    }
+
+    /// The rows.
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
     }
 
     /// Templates, sampling rates and sequences of earlier runs. Sequences are taken out: those of exporters that are still there
@@ -176,6 +181,15 @@ impl Journal {
         self.read(Stage::Labels)
     }
 
+    /// All that is said of attacks: operators' labels, and what clients of the DOTS server report.
+    pub(crate) fn said(&self) -> anyhow::Result<Vec<Said>> {
+        let labels = self.labels()?.into_iter().map(Said::Operator);
+        let reports = weir_dots_server::kept_reports(&self.state)?;
+        Ok(labels
+            .chain(reports.into_iter().map(Said::Client))
+            .collect())
+    }
+
     /// Keeps a label, in the place of an earlier one of that attack; durable when it returns.
     pub(crate) fn keep_label(&self, label: &Label) -> anyhow::Result<()> {
         let key = label.attack.to_string();
@@ -188,13 +202,14 @@ impl Journal {
         Ok(self.state.get_json(Stage::Labels, key.as_bytes())?)
     }
 
-    /// Notes when a labelled attack ended.
-    pub(crate) fn end_label(&self, event: &AttackEvent) -> anyhow::Result<()> {
+    /// Notes when a labelled attack ended; gives the label as it is now, if there is one.
+    pub(crate) fn end_label(&self, event: &AttackEvent) -> anyhow::Result<Option<Label>> {
         let Some(mut label) = self.label(&event.id)? else {
-            return Ok(());
+            return Ok(None);
         };
         label.end = event.end_time;
-        self.keep_label(&label)
+        self.keep_label(&label)?;
+        Ok(Some(label))
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, stage: Stage) -> anyhow::Result<Vec<T>> {
@@ -227,8 +242,7 @@ fn write_learned(state: &State, learned: impl Iterator<Item = Learned>) -> anyho
                 batch.put_json(Stage::Templates, &change.key(), &change)?;
             }
             Learned::Name(name) => {
-                let key = format!("{}/{:?}", name.exporter, name.subject);
-                batch.put_json(Stage::Names, key.as_bytes(), &name)?;
+                batch.put_json(Stage::Names, name_key(&name).as_bytes(), &name)?;
             }
         }
     }
@@ -238,6 +252,16 @@ fn write_learned(state: &State, learned: impl Iterator<Item = Learned>) -> anyho
         let _ = waiting.send(());
     }
     Ok(written?)
+}
+
+/// Where a learned name is kept; see the step in `weir_state` that led here.
+fn name_key(name: &LearnedName) -> String {
+    let (kind, number) = match name.subject {
+        Subject::Interface(index) => ("interface", index.into()),
+        Subject::Domain(domain) => ("domain", domain.into()),
+        Subject::Application(application) => ("application", application),
+    };
+    format!("{}/{kind}/{number}", name.exporter)
 }
 
 /// The journal of one upstream's client.

@@ -18,6 +18,7 @@ mod generate;
 mod http;
 mod journal;
 mod judge;
+mod kafka;
 mod learn;
 mod log;
 mod metrics;
@@ -29,6 +30,8 @@ mod replay;
 mod run;
 mod sample;
 mod score;
+mod standby;
+mod state;
 mod store;
 mod suggest;
 mod upstreams;
@@ -97,6 +100,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Dots(command) => dots::run(command),
         Command::Train(arguments) => learn::train(&arguments),
         Command::Evaluate(arguments) => learn::evaluate(&arguments),
+        Command::State(command) => state::run(&command),
         Command::Models(command) => learn::models(command),
     }
 }

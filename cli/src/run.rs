@@ -9,10 +9,12 @@ use anyhow::Context;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_flow_record::ColumnSet;
+use weir_standby::{Pair, Turn};
 
 use crate::config::{self, Settings};
-use crate::daemon::{Daemon, Hooks};
+use crate::daemon::{Daemon, Hooks, Kept};
 use crate::log;
+use crate::standby;
 use crate::views::Views;
 
 /// Runs until SIGTERM or SIGINT.
@@ -31,15 +33,28 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
         let _guard = runtime.enter();
         Signals::new().context("cannot listen for signals")?
     };
-    let views = Arc::new(Views::default());
+    let mut pair = standby::start(&settings)?;
+    let mut views = new_views(pair.as_ref());
     let mut kept = None;
     let mut before: Option<Settings> = None;
     loop {
+        if let Some(pair) = pair.as_mut().filter(|pair| pair.turn() != Turn::Work) {
+            let waited = standby::wait(pair, &settings, &views, &mut signals, path);
+            match runtime.block_on(waited)? {
+                None => {}
+                Some(Next::Settings(new)) => {
+                    settings = same_pair(*new, &settings);
+                    continue;
+                }
+                Some(_) => break,
+            }
+        }
         let started = Daemon::start(
             runtime.handle(),
             &settings,
             Hooks::default(),
-            kept.take(),
+            kept.take()
+                .or_else(|| Some(standby::kept(pair.as_ref()?, &settings))),
             Arc::clone(&views),
         );
         let daemon = match (started, before.take()) {
@@ -49,19 +64,60 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
             (Err(error), Some(old)) => {
                 refused(&views, &error);
                 settings = old;
-                start_again(&runtime, &settings, &views)?
+                start_again(&runtime, &settings, &views, pair.as_ref())?
             }
         };
-        let next = runtime.block_on(wait(&mut signals, path, &views));
+        let next = runtime.block_on(wait(&mut signals, path, &views, pair.as_mut()));
         kept = daemon.stop(runtime.handle());
         match next {
-            Some(new) => before = Some(std::mem::replace(&mut settings, *new)),
-            None => break,
+            Next::Settings(new) => {
+                let new = same_pair(*new, &settings);
+                before = Some(std::mem::replace(&mut settings, new));
+                tracing::info!("configuration reloaded");
+            }
+            Next::Again => {
+                before = Some(settings.clone());
+                tracing::info!("asking the upstreams anew what they know");
+            }
+            Next::StepDown => {
+                kept = None;
+                // What the other one did meanwhile is not what these show.
+                views = new_views(pair.as_ref());
+                if let Some(pair) = &pair {
+                    pair.released();
+                    runtime.block_on(pair.waiting());
+                }
+            }
+            Next::End => break,
         }
-        tracing::info!("configuration reloaded");
+    }
+    // The other one of a pair gets what is left, and takes over at once.
+    let publishing = kept.and_then(Kept::close);
+    drop(pair);
+    if let Some(publishing) = publishing {
+        let _ = publishing.join();
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn new_views(pair: Option<&Pair>) -> Arc<Views> {
+    let views = Views::default();
+    if let Some(pair) = pair {
+        views.set_standby(pair.viewer());
+    }
+    Arc::new(views)
+}
+
+/// New settings, in which what makes the pair stays as it was.
+fn same_pair(mut new: Settings, old: &Settings) -> Settings {
+    let has_moved = old.standby.is_some() && new.state_dir != old.state_dir;
+    if new.standby != old.standby || has_moved {
+        tracing::warn!("a change of [standby], or of its state_dir, waits for a restart");
+        new.standby.clone_from(&old.standby);
+        new.state_dir.clone_from(&old.state_dir);
+    }
+    new
 }
 
 /// Starts what ran before. What the refused configuration had started already ends by itself, and holds the state file until
@@ -70,11 +126,13 @@ fn start_again(
     runtime: &Runtime,
     settings: &Settings,
     views: &Arc<Views>,
+    pair: Option<&Pair>,
 ) -> anyhow::Result<Daemon> {
     let give_up = Instant::now() + Duration::from_secs(10);
     loop {
         let hooks = Hooks::default();
-        match Daemon::start(runtime.handle(), settings, hooks, None, Arc::clone(views)) {
+        let kept = pair.map(|pair| standby::kept(pair, settings));
+        match Daemon::start(runtime.handle(), settings, hooks, kept, Arc::clone(views)) {
             Err(_) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(100)),
             started => return started,
         }
@@ -91,7 +149,7 @@ fn load(path: &Path) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     reload: Signal,
@@ -107,14 +165,38 @@ impl Signals {
     }
 }
 
-/// Waits for the end, or for a reload with a good configuration; a bad one is refused and the old one kept.
-async fn wait(signals: &mut Signals, path: &Path, views: &Views) -> Option<Box<Settings>> {
+/// What comes after what runs now.
+pub(crate) enum Next {
+    /// Nothing.
+    End,
+    /// The same with a new configuration.
+    Settings(Box<Settings>),
+    /// The same once more.
+    Again,
+    /// Waiting, since the other one of the pair works.
+    StepDown,
+}
+
+/// Waits for the end, for a reload with a good configuration (a bad one is refused and the old one kept), or for what the other
+/// one of the pair makes necessary.
+async fn wait(signals: &mut Signals, path: &Path, views: &Views, pair: Option<&mut Pair>) -> Next {
+    let Some(pair) = pair else {
+        return signalled(signals, path, views).await;
+    };
+    tokio::select! {
+        next = signalled(signals, path, views) => next,
+        next = standby::working(pair) => next,
+    }
+}
+
+/// Waits for a signal that has a consequence.
+pub(crate) async fn signalled(signals: &mut Signals, path: &Path, views: &Views) -> Next {
     loop {
         tokio::select! {
-            _ = signals.terminate.recv() => return None,
-            _ = signals.interrupt.recv() => return None,
+            _ = signals.terminate.recv() => return Next::End,
+            _ = signals.interrupt.recv() => return Next::End,
             _ = signals.reload.recv() => match load(path) {
-                Ok(settings) => return Some(Box::new(settings)),
+                Ok(settings) => return Next::Settings(Box::new(settings)),
                 Err(error) => refused(views, &error),
             },
         }

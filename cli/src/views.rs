@@ -12,7 +12,7 @@ use weir_baseline::BaselineCounters;
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
-use weir_detector::{LinkLevel, Mute};
+use weir_detector::{LinkLevel, ModelCounters, Mute};
 use weir_dots_export::ExporterCounters;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
@@ -20,8 +20,10 @@ use weir_dtls::Validity;
 use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
+use weir_standby::{StandbyView, Viewer};
 
 use crate::daemon::{Headers, SamplerView};
+use crate::learn::WatchersView;
 use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
@@ -49,7 +51,11 @@ pub(crate) struct Views {
     baselines: Mutex<BaselineView>,
     evidence: Mutex<Option<EvidenceCounters>>,
     evidence_folder: Mutex<Option<PathBuf>>,
+    kafka: Mutex<Option<weir_kafka::Figures>>,
     mutes: Mutex<Vec<Mute>>,
+    models: Mutex<(WatchersView, ModelCounters)>,
+    /// Of one of a pair.
+    standby: Mutex<Option<Viewer>>,
     pub(crate) counters: Counters,
 }
 
@@ -80,6 +86,8 @@ pub(crate) struct Counters {
     pub(crate) lost_batches: AtomicU64,
     /// Rows that found no room in the queues before the Parquet writer.
     pub(crate) store_queue_full_rows: AtomicU64,
+    /// Rows that found no room before the thread that publishes them.
+    pub(crate) kafka_behind_rows: AtomicU64,
     pub(crate) reload_failures: AtomicU64,
     /// Drill-downs that were answered.
     pub(crate) drill_downs: AtomicU64,
@@ -95,6 +103,8 @@ pub(crate) struct Counters {
     pub(crate) evidence_lost_events: AtomicU64,
     /// Series that the detector had no room for.
     pub(crate) refused_series: AtomicU64,
+    /// A model's verdicts that found no room in the queue before the detector.
+    pub(crate) lost_verdicts: AtomicU64,
 }
 
 /// IPFIX over TCP and TLS.
@@ -421,6 +431,21 @@ impl Views {
         lock(&self.links).clone()
     }
 
+    /// What models do.
+    pub(crate) fn set_watchers(&self, view: WatchersView) {
+        lock(&self.models).0 = view;
+    }
+
+    /// What became of the active model's words.
+    pub(crate) fn set_model_words(&self, counters: ModelCounters) {
+        lock(&self.models).1 = counters;
+    }
+
+    /// What models do, and what becomes of it.
+    pub(crate) fn models(&self) -> (WatchersView, ModelCounters) {
+        *lock(&self.models)
+    }
+
     /// Replaces the figures of the baselines.
     pub(crate) fn set_baselines(&self, view: BaselineView) {
         *lock(&self.baselines) = view;
@@ -442,6 +467,16 @@ impl Views {
         let refused = self.counters.store_queue_full_rows.load(Ordering::Relaxed);
         counters.drop_rows(DropReason::QueueFull, refused);
         Some(counters)
+    }
+
+    /// Replaces where the figures of Kafka are.
+    pub(crate) fn set_kafka(&self, figures: Option<weir_kafka::Figures>) {
+        *lock(&self.kafka) = figures;
+    }
+
+    /// The figures of Kafka; `None` where nothing is published.
+    pub(crate) fn kafka(&self) -> Option<weir_kafka::Figures> {
+        lock(&self.kafka).clone()
     }
 
     /// Replaces the figures of the attacks' bundles.
@@ -494,6 +529,16 @@ impl Views {
                 attacks.closed.push_front(event);
             }
         }
+    }
+
+    /// Notes what tells how the pair stands.
+    pub(crate) fn set_standby(&self, viewer: Viewer) {
+        *lock(&self.standby) = Some(viewer);
+    }
+
+    /// How the pair stands; `None` where this daemon is not one of a pair.
+    pub(crate) fn standby(&self) -> Option<StandbyView> {
+        lock(&self.standby).as_ref().map(Viewer::view)
     }
 
     /// Replaces the list of muted prefixes.

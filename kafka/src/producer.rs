@@ -9,7 +9,9 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
 use serde::Deserialize;
 
 use crate::client::StartError;
@@ -19,6 +21,9 @@ use crate::counters::{DropReason, Kind, ProducerState, Shared, lock};
 const STATISTICS: Duration = Duration::from_secs(2);
 /// Between two producers, where one breaks after the other.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is purged is told within it.
+const PURGE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A producer and its counters.
 pub(crate) struct Producer {
@@ -74,14 +79,14 @@ impl Producer {
     }
 
     /// Waits for brokers to take what is queued; what they have not taken by then is dropped, and counted.
-    pub(crate) fn finish(self, patience: Duration) {
-        let client = self
-            .client
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
-        // What is left is purged, and told to `delivery`, when the producer is dropped.
-        let _ = client.producer.flush(patience);
-        drop(client);
+    pub(crate) fn finish(&self, patience: Duration) {
+        let client = self.client.read().unwrap_or_else(PoisonError::into_inner);
+        if client.producer.flush(patience).is_err() {
+            let all = PurgeConfig::default().queue().inflight();
+            client.producer.purge(all);
+            // What was purged is told to `delivery`.
+            let _ = client.producer.flush(PURGE_PATIENCE);
+        }
         let dropped = self.shared.dropped();
         let mut telling = lock(&self.shared.telling);
         telling.tell_drops(self.shared.name, Instant::now(), dropped);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_anonymise::{AnonymiseConfig, AnonymiseSettings, Anonymiser};
 use weir_baseline::{BaselineConfig, BaselineSettings, BaselineZone};
 use weir_collector::{
     CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
@@ -25,6 +26,8 @@ use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
+use weir_kafka::{KafkaConfig, KafkaSettings};
+use weir_standby::{StandbyConfig, StandbySettings};
 
 use crate::{data_channel, filters};
 use document::{Document, Mistake, Overrides, overrides};
@@ -40,11 +43,13 @@ pub(crate) struct Config {
     aggregation: AggregationConfig,
     store: StoreConfig,
     evidence: EvidenceConfig,
+    anonymise: AnonymiseConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
     models: ModelsConfig,
     baseline: BaselineConfig,
     events: EventsConfig,
+    kafka: KafkaConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
@@ -65,6 +70,8 @@ pub(crate) struct Config {
     policies: Vec<PolicyConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dots_server: Option<DotsServerTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby: Option<StandbyConfig>,
 }
 
 /// The table `[dots_server]`, and `[dots_server.data_channel]` in it.
@@ -140,6 +147,8 @@ pub(crate) struct Settings {
     pub(crate) store: StoreSettings,
     /// `None` = flows of attacks are not kept.
     pub(crate) evidence: Option<EvidenceSettings>,
+    /// What becomes of addresses in records that are stored or published; `None` = nothing.
+    pub(crate) anonymise: Option<AnonymiseSettings>,
     /// Files, not read yet.
     pub(crate) enrichment: EnrichmentConfig,
     pub(crate) detector: DetectorSettings,
@@ -148,8 +157,12 @@ pub(crate) struct Settings {
     pub(crate) dots_server: Option<DotsServerSettings>,
     /// The data channel of the DOTS server.
     pub(crate) data_channel: Option<DataChannelSettings>,
+    /// `None` = this daemon is not one of a pair.
+    pub(crate) standby: Option<StandbySettings>,
     /// Attack events are appended here; `None` = nowhere.
     pub(crate) events: Option<PathBuf>,
+    /// `None` = no Kafka.
+    pub(crate) kafka: Option<KafkaSettings>,
     /// What is accepted and has no effect yet.
     pub(crate) warnings: Vec<String>,
 }
@@ -226,6 +239,17 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
+    if let Some(Err(error)) = settings.anonymise.as_ref().map(Anonymiser::new) {
+        lines.push(format!("anonymise: {error}"));
+    }
+    if let Some(kafka) = &settings.kafka
+        && let Err(error) = kafka.check_files()
+    {
+        lines.push(format!("kafka: {error}"));
+    }
+    if let Some(Err(error)) = settings.standby.as_ref().map(StandbySettings::check_files) {
+        lines.push(format!("standby: {error}"));
+    }
     if lines.is_empty() {
         return Ok(());
     }
@@ -269,11 +293,13 @@ fn parse(
         aggregation: document.take("aggregation"),
         store: document.take("store"),
         evidence: document.take("evidence"),
+        anonymise: document.take("anonymise"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
         models: document.take("models"),
         baseline: document.take("baseline"),
         events: document.take("events"),
+        kafka: document.take("kafka"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
         samplers: document.take_array("packet_sampler").unwrap_or_default(),
@@ -286,6 +312,7 @@ fn parse(
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
+        standby: document.take_optional("standby"),
     };
     config.make_paths_absolute(folder);
     let mut settings = config.check(&mut document, columns);
@@ -339,17 +366,23 @@ impl Config {
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
         absolute(&mut self.evidence.dir);
+        self.anonymise.resolve(folder);
+        self.kafka.resolve(folder);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
         if let Some(server) = &mut self.dots_server {
             server.signal.resolve(folder);
         }
+        if let Some(standby) = &mut self.standby {
+            standby.resolve(folder);
+        }
     }
 
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
-        let columns = if self.store.parquet_dir.as_os_str().is_empty() {
+        let keeps_all = !self.store.parquet_dir.as_os_str().is_empty();
+        let columns = if !keeps_all && self.kafka.topics.flows.is_empty() {
             // What a drill-down tells of beyond addresses and ports.
             columns.with(ColumnSet::TTL).with(ColumnSet::AS)
         } else {
@@ -383,6 +416,17 @@ impl Config {
             document,
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
         );
+        let anonymise = self.anonymise.check();
+        let anonymise = noted(
+            document,
+            anonymise.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
+        let kafka = noted(
+            document,
+            self.kafka
+                .check()
+                .map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
             .and_then(|settings| settings.with_maintenance(&self.maintenance))
             .and_then(|settings| settings.with_links(&self.links))
@@ -404,6 +448,11 @@ impl Config {
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
         let prepared = noted(document, self.check_prepared_filters());
+        let standby = self.standby.as_ref().map(StandbyConfig::check).transpose();
+        let standby = noted(
+            document,
+            standby.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let (dots_server, data_channel) = match &self.dots_server {
             Some(server) => server.check(document)?,
             None => (None, None),
@@ -421,6 +470,7 @@ impl Config {
             },
             store: store?,
             evidence: evidence?,
+            anonymise: anonymise?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
             export: {
@@ -430,7 +480,9 @@ impl Config {
             baseline: baseline?,
             dots_server,
             data_channel,
+            standby: standby?,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
+            kafka: kafka?,
             warnings: Vec::new(),
         })
     }

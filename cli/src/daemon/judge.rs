@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use weir_attack_event::{AttackEvent, AttackId, EventKind, Findings};
 use weir_collector::wall_clock;
-use weir_detector::{Overridden, Override, OverrideError, Saved};
+use weir_detector::{ModelVerdict, Overridden, Override, OverrideError, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, telemetry_body};
 use weir_dots_server::{Observation, ReportedBaselines};
 use weir_flow_aggregate::{WatchList, WindowSummary};
@@ -23,6 +23,7 @@ use crate::audit::AuditLog;
 use crate::baseline::{self, BaselineOrder};
 use crate::journal::Journal;
 use crate::judge::{Judge, Verdict};
+use crate::kafka::Announcer;
 use crate::views::{PolicyView, Views};
 
 /// What the judge thread takes in.
@@ -30,6 +31,8 @@ pub(crate) enum Input {
     Summary(Box<WindowSummary>),
     Findings(Box<Findings>),
     Notice(ClientNotice),
+    /// What the active model says, and when.
+    Model(Timestamp, Box<ModelVerdict>),
     /// An operator's word, and where the answer goes: whether anything came of it.
     Operator(Order, tokio::sync::oneshot::Sender<bool>),
     /// An operator's word on attacks, and where the answer goes.
@@ -68,6 +71,7 @@ pub(super) struct JudgeThread {
     pub(super) views: Arc<Views>,
     pub(super) events: Option<File>,
     pub(super) audit: AuditLog,
+    pub(super) announcer: Announcer,
     pub(super) story: Option<Sender<Story>>,
     /// The embedded DOTS server, whose clients may want to know of attacks on them.
     pub(super) observer: Option<tokio::sync::mpsc::Sender<Observation>>,
@@ -127,9 +131,17 @@ impl JudgeThread {
                 self.views.set_links(self.judge.link_levels());
             }
             Input::Findings(findings) => self.judge.handle_findings(*findings),
-            Input::Notice(notice) => self
-                .judge
-                .handle_notice(Timestamp::from_nanos(wall_clock()), &notice),
+            Input::Model(now, verdict) => {
+                self.judge.handle_model(now, &verdict);
+                self.views.set_model_words(self.judge.model_counters());
+            }
+            Input::Notice(notice) => {
+                let now = Timestamp::from_nanos(wall_clock());
+                if let ClientNotice::Granted(report) | ClientNotice::Status(report) = &notice {
+                    self.announcer.mitigation(now, report);
+                }
+                self.judge.handle_notice(now, &notice);
+            }
             Input::Operator(order, answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.handle_order(order));
@@ -253,10 +265,14 @@ impl JudgeThread {
             let lost = &self.views.counters.evidence_lost_events;
             lost.fetch_add(1, Ordering::Relaxed);
         }
-        if event.kind == EventKind::AttackEnd
-            && let Err(error) = self.journal.end_label(&event)
-        {
-            tracing::error!(%error, "a label does not know when its attack ended");
+        self.announcer.event(&event);
+        if event.kind == EventKind::AttackEnd {
+            match self.journal.end_label(&event) {
+                Ok(label) => label.iter().for_each(|label| self.announcer.label(label)),
+                Err(error) => {
+                    tracing::error!(%error, "a label does not know when its attack ended");
+                }
+            }
         }
         tracing::info!(
             event = ?event.kind,

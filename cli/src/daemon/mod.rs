@@ -4,11 +4,12 @@
 //! sockets → shard threads ── summaries ─→ judge thread ── commands ──→ upstream tasks (tokio)
 //!              │    ↑────── watch lists ───┘  │   ↑ └─ notices ←──────┘
 //!              └ batches → window thread ← drill-down, findings
-//!                             └ batches → store thread → Parquet
+//!                             └ batches → Kafka's thread → store thread → Parquet
 //! ```
 
 mod intake;
 mod judge;
+mod outlet;
 mod packets;
 mod shard;
 mod streams;
@@ -18,6 +19,7 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +31,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
+use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
 use weir_detector::{Detector, Saved};
@@ -39,11 +42,13 @@ use weir_enrichment::LearnedName;
 use weir_flow_aggregate::Merger;
 use weir_flow_record::Timestamp;
 use weir_flow_store::RecentWindow;
+use weir_kafka::Publisher;
 use weir_state::State;
 
 use self::intake::Intake;
 use self::judge::JudgeThread;
 pub(crate) use self::judge::{Input, Order};
+use self::outlet::Outlet;
 use self::packets::Packets;
 pub(crate) use self::packets::{Headers, SamplerView};
 use self::shard::ShardThread;
@@ -57,7 +62,8 @@ use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::Judge;
-use crate::learn;
+use crate::kafka::{self, Announcer};
+use crate::learn::Watchers;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
 use crate::upstreams;
@@ -91,6 +97,25 @@ pub(crate) struct Kept {
     samplers: Vec<Sampler>,
     state: Arc<State>,
     state_dir: PathBuf,
+    publishing: Option<JoinHandle<()>>,
+}
+
+impl Kept {
+    /// State that is open already, and no sockets.
+    pub(crate) fn of_state(state: Arc<State>, state_dir: &Path) -> Self {
+        Self {
+            receivers: Vec::new(),
+            samplers: Vec::new(),
+            state,
+            state_dir: state_dir.to_owned(),
+            publishing: None,
+        }
+    }
+
+    /// Closes all of it, but for the thread in which Kafka still takes what was queued.
+    pub(crate) fn close(self) -> Option<JoinHandle<()>> {
+        self.publishing
+    }
 }
 
 /// A running daemon.
@@ -109,6 +134,7 @@ pub(crate) struct Daemon {
     /// IPFIX over TCP and TLS.
     sessions: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    publisher: Option<Publisher>,
 }
 
 impl Daemon {
@@ -176,6 +202,9 @@ impl Daemon {
         }
         let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
         views.set_evidence_folder(folder);
+        let publisher = settings.kafka.as_ref().map(Publisher::start).transpose()?;
+        views.set_kafka(publisher.as_ref().map(Publisher::figures));
+        let announcer = Announcer::new(publisher.as_ref().and_then(Publisher::notes));
         let merger = Merger::new(settings.collector.shards, &settings.aggregation);
         let judge = Judge::new(merger, detector, exporter);
         views.set_mutes(judge.mutes().cloned().collect());
@@ -221,6 +250,7 @@ impl Daemon {
             Arc::clone(&views),
             input.clone(),
             Arc::clone(&journal),
+            announcer.clone(),
         ));
         tasks.push(tokio::spawn(forward(
             notices,
@@ -299,8 +329,16 @@ impl Daemon {
         let window = spawn("weir-window", {
             let limit = settings.store.recent_window;
             let store = parquet
-                .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
+                .map(|parquet| {
+                    let anonymiser = anonymiser(settings)?;
+                    StoreWriter::start(parquet, anonymiser, Arc::clone(&views), spares.clone())
+                })
                 .transpose()?;
+            let flows = publisher.as_ref().and_then(Publisher::flows);
+            let flows = flows
+                .map(|flows| anyhow::Ok((flows, anonymiser(settings)?)))
+                .transpose()?;
+            let outlet = Outlet::start(flows, store, spares, &views)?;
             let open: BTreeSet<AttackId> = open.into_iter().collect();
             let evidence = settings.evidence.as_ref();
             let evidence = evidence
@@ -308,17 +346,10 @@ impl Daemon {
                 .transpose()?;
             let window = RecentWindow::new(limit);
             let views = Arc::clone(&views);
-            let shadows = learn::of_daemon(settings)?;
+            let models = Watchers::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
-                window::run(
-                    window,
-                    &asks,
-                    &spares,
-                    &input,
-                    outside,
-                    (store, evidence, shadows),
-                );
+                window::run(window, &asks, &input, outside, (outlet, evidence, models));
             }
         })?;
         let judge = spawn("weir-judge", {
@@ -332,6 +363,7 @@ impl Daemon {
                 views: Arc::clone(&views),
                 events: settings.events.as_deref().map(open_events).transpose()?,
                 audit: AuditLog::open(&settings.state_dir)?,
+                announcer,
                 story: hooks.story,
                 observer,
                 levels: BTreeMap::new(),
@@ -353,6 +385,7 @@ impl Daemon {
             window,
             sessions,
             tasks,
+            publisher,
         })
     }
 
@@ -373,6 +406,10 @@ impl Daemon {
         }
         let _ = self.judge.join();
         let _ = self.window.join();
+        // A daemon that follows at once does not wait for brokers, which may be gone.
+        let publishing = self
+            .publisher
+            .and_then(|publisher| spawn("weir-last", move || kafka::finish(publisher)).ok());
         let shards: Vec<(Receiver, Vec<Sampler>)> = Result::ok(shards)?;
         let (receivers, samplers): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
         Some(Kept {
@@ -380,6 +417,7 @@ impl Daemon {
             samplers: samplers.into_iter().flatten().collect(),
             state: self.state,
             state_dir: self.state_dir,
+            publishing,
         })
     }
 }
@@ -441,8 +479,14 @@ fn log_sockets(receivers: &[Receiver], wanted: u64) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// What makes addresses anonymous, where they are to be; one for each thread that lets records out.
+fn anonymiser(settings: &Settings) -> Result<Option<Anonymiser>, weir_anonymise::KeyError> {
+    settings.anonymise.as_ref().map(Anonymiser::new).transpose()
+}
+
 fn open_events(path: &Path) -> anyhow::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(path);
     file.with_context(|| format!("cannot write {}", path.display()))
 }
 

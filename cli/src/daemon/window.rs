@@ -10,10 +10,10 @@ use weir_flow_record::FlowBatch;
 use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
+use super::outlet::Outlet;
 use crate::evidence::EvidenceKeeper;
-use crate::learn::{self, Shadow};
+use crate::learn::Watchers;
 use crate::naming::Naming;
-use crate::store::StoreWriter;
 use crate::views::Views;
 
 /// Batches come by the hundred, and waking for each costs more than taking it in.
@@ -39,12 +39,12 @@ pub(super) enum Ask {
 pub(super) fn run(
     mut window: RecentWindow,
     asks: &Receiver<Ask>,
-    spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
     (naming, views): (&Naming, &Views),
-    (store, mut evidence, mut shadows): (Option<StoreWriter>, Option<EvidenceKeeper>, Vec<Shadow>),
+    (outlet, mut evidence, mut models): (Outlet, Option<EvidenceKeeper>, Watchers),
 ) {
     let mut overlap = Overlap::default();
+    views.set_watchers(models.view());
     'serve: while let Ok(first) = asks.recv() {
         for ask in std::iter::once(first).chain(asks.try_iter()) {
             match ask {
@@ -54,20 +54,19 @@ pub(super) fn run(
                         evidence.handle_batch(&batch);
                     }
                     overlap.handle_batch(&batch);
-                    learn::show(&mut shadows, &batch);
+                    models.handle_batch(&batch);
+                    while let Some((now, verdict)) = models.poll_verdict() {
+                        // What is lost is said again in ten seconds.
+                        let said = Input::Model(now, Box::new(verdict));
+                        if input.try_send(said).is_err() {
+                            let lost = &views.counters.lost_verdicts;
+                            lost.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }
-                    let left = match &store {
-                        Some(store) => store.store(shard, batch),
-                        None => Some(batch),
-                    };
-                    // A full channel only means that the shard has spares enough.
-                    if let Some(batch) = left
-                        && let Some(spares) = spares.get(usize::from(shard))
-                    {
-                        let _ = spares.try_send(batch);
-                    }
+                    outlet.take(shard, batch);
                 }
                 Ask::Attack(event) => {
                     if let Some(evidence) = &mut evidence {
@@ -87,11 +86,12 @@ pub(super) fn run(
                 }
             }
         }
+        if let Some(view) = models.look() {
+            views.set_watchers(view);
+        }
         std::thread::sleep(PAUSE);
     }
-    if let Some(store) = store {
-        store.finish();
-    }
+    outlet.finish();
     if let Some(evidence) = evidence {
         evidence.finish();
     }

@@ -4,11 +4,15 @@ mod baselines;
 mod dots;
 mod evidence;
 mod exporters;
+mod kafka;
 mod links;
+mod models;
 mod packets;
 mod sources;
+mod standby;
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -50,6 +54,11 @@ impl Collector for Scrape {
         self.encode_store(&mut encoder)?;
         baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
+        models::encode(&mut encoder, &self.0)?;
+        let behind = &self.0.counters.kafka_behind_rows;
+        let behind = behind.load(Ordering::Relaxed);
+        kafka::encode(&mut encoder, self.0.kafka().as_ref(), behind)?;
+        standby::encode(&mut encoder, self.0.standby().as_ref())?;
         self.encode_attacks(&mut encoder)
     }
 }

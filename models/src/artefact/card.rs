@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::evaluate::Evaluation;
 use crate::lessons::LessonCounters;
 use crate::train::TrainSettings;
+use crate::trust::Agreement;
 
 /// What stands in a model's file beside the numbers: the model card.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub struct Data {
     pub captures: Vec<String>,
     /// What did not become a window.
     pub counters: LessonCounters,
+    /// How well each source of labels agrees with all others, where there are several.
+    pub agreements: Vec<Agreement>,
 }
 
 /// How a model did in training.
