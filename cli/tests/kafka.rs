@@ -140,8 +140,9 @@ fn what_a_client_reports_over_dots_becomes_a_label() {
     };
     // A provider, whose client reports what it detects.
     let lab = Lab::new();
-    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let server = server.local_addr().unwrap();
+    // A port that is free again.
+    let server = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let server = server.unwrap();
     let config = std::fs::read_to_string(&lab.config).unwrap();
     let own = config
         .lines()
