@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use weir_state::{Batch, Mirror, MirrorError, Stage};
 
@@ -19,7 +19,7 @@ const UNSURE: Duration = Duration::from_secs(2);
 pub(crate) type Queued = (u64, Vec<u8>);
 
 /// The pair as this daemon sees it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StandbyView {
     /// This daemon.
     pub name: String,
