@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
+use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId, MitigationReport};
 use weir_flow_record::{FlowBatch, Timestamp};
 use weir_kafka::{FlowPublisher, Kind, Notes};
@@ -33,7 +34,7 @@ pub(crate) struct FlowThread {
 impl FlowThread {
     /// Starts the thread; it hands on each batch that it is done with.
     pub(crate) fn start(
-        flows: FlowPublisher,
+        flows: (FlowPublisher, Option<Anonymiser>),
         views: Arc<Views>,
         hand_on: impl Fn(u16, FlowBatch) + Send + 'static,
     ) -> anyhow::Result<Self> {
@@ -70,7 +71,7 @@ impl FlowThread {
 }
 
 fn run(
-    mut flows: FlowPublisher,
+    (mut flows, mut anonymiser): (FlowPublisher, Option<Anonymiser>),
     queue: &Receiver<(u16, FlowBatch)>,
     hand_on: impl Fn(u16, FlowBatch),
 ) {
@@ -80,7 +81,10 @@ fn run(
             due.saturating_duration_since(Instant::now()).min(PATIENCE)
         });
         match queue.recv_timeout(patience) {
-            Ok((shard, batch)) => {
+            Ok((shard, mut batch)) => {
+                if let Some(anonymiser) = &mut anonymiser {
+                    anonymiser.handle_batch(&mut batch);
+                }
                 flows.handle_batch(Instant::now(), &batch);
                 hand_on(shard, batch);
             }

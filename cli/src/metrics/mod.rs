@@ -6,6 +6,7 @@ mod evidence;
 mod exporters;
 mod kafka;
 mod links;
+mod models;
 mod packets;
 mod sources;
 mod standby;
@@ -53,6 +54,7 @@ impl Collector for Scrape {
         self.encode_store(&mut encoder)?;
         baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
+        models::encode(&mut encoder, &self.0)?;
         let behind = &self.0.counters.kafka_behind_rows;
         let behind = behind.load(Ordering::Relaxed);
         kafka::encode(&mut encoder, self.0.kafka().as_ref(), behind)?;
