@@ -254,6 +254,8 @@ listen = "127.0.0.1:0"
 netflow = ["COLLECTOR"]
 sflow = []
 receive_buffer = "1MiB"
+[events]
+file = "events.ndjson"
 [store]
 parquet_dir = "store"
 parquet_interval = "1s"
@@ -422,27 +424,48 @@ fn two_reported_attacks_teach_the_name_of_the_third() {
     // The third attack, far below every limit, is named.
     let daemon = Daemon::start(&path.join("weir.toml"));
     let began = live(&mut router, collector, 22, &[(3, 8..22)]);
-    let verdicts =
-        || fs::read_to_string(path.join("state/models/verdicts.ndjson")).unwrap_or_default();
-    let third = || {
-        let text = verdicts();
-        let mut lines = text
+    let verdicts = || -> Vec<Value> {
+        let text = fs::read_to_string(path.join("state/models/verdicts.ndjson"));
+        let text = text.unwrap_or_default();
+        let lines = text
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
-        lines.find(|line| line["target"] == "203.0.113.3/32")
+        // The shipped model watches too, in shadow.
+        lines.filter(|line| line["shadow"] == false).collect()
     };
-    assert!(eventually(PATIENCE, || third().is_some()), "{}", verdicts());
-    let told = third().unwrap();
+    let third = "203.0.113.3/32";
+    let told = || verdicts().into_iter().find(|line| line["target"] == third);
+    assert!(
+        eventually(PATIENCE, || told().is_some()),
+        "{:?}",
+        verdicts()
+    );
+    let told = told().unwrap();
     assert_eq!(told["vectors"][0]["name"], "dns-amplification", "{told:#}");
     let start: jiff::Timestamp = told["start_time"].as_str().unwrap().parse().unwrap();
     assert!(
         (0..=12).contains(&(start.as_second() - began - 6)),
         "{told:#}"
     );
+    // The model acts: what no limit would have found is an attack of the detector's, under that name.
+    let event = || {
+        let text = fs::read_to_string(path.join("events.ndjson")).unwrap_or_default();
+        let mut lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.find(|line| line["target"] == third)
+    };
+    assert!(eventually(PATIENCE, || event().is_some()), "no event");
+    let event = event().unwrap();
+    assert_eq!(event["event"], "attack-start");
+    assert_eq!(
+        event["vectors"][0]["name"], "dns-amplification",
+        "{event:#}"
+    );
     let others = verdicts();
     assert!(
-        others.lines().all(|line| line.contains("203.0.113.3/32")),
-        "a false alarm: {others}"
+        others.iter().all(|line| line["target"] == third),
+        "a false alarm: {others:?}"
     );
     assert_eq!(daemon.terminate(), Some(0));
 }
