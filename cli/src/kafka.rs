@@ -12,7 +12,7 @@ use serde::Serialize;
 use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId, MitigationReport};
 use weir_flow_record::{FlowBatch, Timestamp};
-use weir_kafka::{FlowPublisher, Kind, Notes};
+use weir_kafka::{FlowPublisher, Kind, Notes, Publisher};
 
 use crate::attacks::Label;
 use crate::views::Views;
@@ -22,7 +22,12 @@ const QUEUE: usize = 512;
 /// Longest wait for a batch.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What brokers get to take what is queued when the daemon ends.
-pub(crate) const LAST_PATIENCE: Duration = Duration::from_secs(5);
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits for brokers to take what is queued; what they do not take is dropped, and counted.
+pub(crate) fn finish(publisher: Publisher) {
+    publisher.finish(LAST_PATIENCE);
+}
 
 /// The way to the thread that publishes flow records.
 pub(crate) struct FlowThread {

@@ -12,7 +12,7 @@ use weir_flow_record::ColumnSet;
 use weir_standby::{Pair, Turn};
 
 use crate::config::{self, Settings};
-use crate::daemon::{Daemon, Hooks};
+use crate::daemon::{Daemon, Hooks, Kept};
 use crate::log;
 use crate::standby;
 use crate::views::Views;
@@ -92,7 +92,11 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
         }
     }
     // The other one of a pair gets what is left, and takes over at once.
+    let publishing = kept.and_then(Kept::close);
     drop(pair);
+    if let Some(publishing) = publishing {
+        let _ = publishing.join();
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -97,6 +97,7 @@ pub(crate) struct Kept {
     samplers: Vec<Sampler>,
     state: Arc<State>,
     state_dir: PathBuf,
+    publishing: Option<JoinHandle<()>>,
 }
 
 impl Kept {
@@ -107,7 +108,13 @@ impl Kept {
             samplers: Vec::new(),
             state,
             state_dir: state_dir.to_owned(),
+            publishing: None,
         }
+    }
+
+    /// Closes all of it, but for the thread in which Kafka still takes what was queued.
+    pub(crate) fn close(self) -> Option<JoinHandle<()>> {
+        self.publishing
     }
 }
 
@@ -399,9 +406,10 @@ impl Daemon {
         }
         let _ = self.judge.join();
         let _ = self.window.join();
-        if let Some(publisher) = self.publisher {
-            publisher.finish(kafka::LAST_PATIENCE);
-        }
+        // A daemon that follows at once does not wait for brokers, which may be gone.
+        let publishing = self
+            .publisher
+            .and_then(|publisher| spawn("weir-last", move || kafka::finish(publisher)).ok());
         let shards: Vec<(Receiver, Vec<Sampler>)> = Result::ok(shards)?;
         let (receivers, samplers): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
         Some(Kept {
@@ -409,6 +417,7 @@ impl Daemon {
             samplers: samplers.into_iter().flatten().collect(),
             state: self.state,
             state_dir: self.state_dir,
+            publishing,
         })
     }
 }
