@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, a table per stage, each defined in its stage's crate.
 
+pub(crate) mod cluster;
 mod document;
 mod sampler;
 
@@ -24,8 +25,10 @@ use weir_enrichment::{EnrichmentConfig, Snapshot};
 use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
+use weir_kafka::{KafkaConfig, KafkaSettings};
 
 use crate::{data_channel, filters};
+use cluster::{ClusterConfig, ClusterSettings, Role};
 use document::{Document, Mistake, Overrides, overrides};
 use sampler::PacketSamplerConfig;
 
@@ -43,6 +46,8 @@ pub(crate) struct Config {
     detector: DetectorConfig,
     baseline: BaselineConfig,
     events: EventsConfig,
+    kafka: KafkaConfig,
+    cluster: ClusterConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
@@ -148,6 +153,13 @@ pub(crate) struct Settings {
     pub(crate) data_channel: Option<DataChannelSettings>,
     /// Attack events are appended here; `None` = nowhere.
     pub(crate) events: Option<PathBuf>,
+    /// `None` = no Kafka.
+    pub(crate) kafka: Option<KafkaSettings>,
+    /// What this process does.
+    pub(crate) role: Role,
+    /// With whom; `None` with the role `all`.
+    pub(crate) cluster: Option<ClusterSettings>,
+    cluster_table: ClusterConfig,
     /// What is accepted and has no effect yet.
     pub(crate) warnings: Vec<String>,
 }
@@ -167,7 +179,7 @@ pub(crate) enum ConfigError {
 impl Settings {
     /// What the shard of a number is built of.
     pub(crate) fn shard(&self, number: u16) -> ShardSettings {
-        let shards = self.collector.shards;
+        let shards = self.shards_in_all();
         ShardSettings {
             collector: self.collector.clone(),
             aggregate: AggregateSettings {
@@ -224,6 +236,9 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
+    if let Some(Err(error)) = settings.kafka.as_ref().map(KafkaSettings::check_files) {
+        lines.push(format!("kafka: {error}"));
+    }
     if lines.is_empty() {
         return Ok(());
     }
@@ -271,6 +286,8 @@ fn parse(
         detector: document.take("detector"),
         baseline: document.take("baseline"),
         events: document.take("events"),
+        kafka: document.take("kafka"),
+        cluster: document.take("cluster"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
         samplers: document.take_array("packet_sampler").unwrap_or_default(),
@@ -336,6 +353,7 @@ impl Config {
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
         absolute(&mut self.evidence.dir);
+        self.kafka.resolve(folder);
         self.upstreams
             .iter_mut()
             .for_each(|upstream| upstream.resolve(folder));
@@ -399,6 +417,11 @@ impl Config {
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
+        let kafka = noted(
+            document,
+            (self.kafka.check()).map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
+        let cluster = noted(document, self.cluster.check());
         let prepared = noted(document, self.check_prepared_filters());
         let (dots_server, data_channel) = match &self.dots_server {
             Some(server) => server.check(document)?,
@@ -427,6 +450,13 @@ impl Config {
             dots_server,
             data_channel,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
+            kafka: kafka?,
+            role: Role::All,
+            cluster: None,
+            cluster_table: {
+                cluster?;
+                self.cluster.clone()
+            },
             warnings: Vec::new(),
         })
     }

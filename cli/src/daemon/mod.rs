@@ -7,9 +7,11 @@
 //!                             └ batches → store thread → Parquet
 //! ```
 
+mod cluster;
 mod intake;
 mod judge;
 mod packets;
+mod restored;
 mod shard;
 mod streams;
 mod teaching;
@@ -31,32 +33,31 @@ use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
-use weir_detector::{Detector, Saved};
-use weir_dots_export::{ClientNotice, Exporter};
+use weir_dots_export::ClientNotice;
 use weir_dots_server::{Mitigator, ReportedBaselines};
 use weir_ebpf::{Sampler, capability};
 use weir_enrichment::LearnedName;
-use weir_flow_aggregate::Merger;
-use weir_flow_record::Timestamp;
+use weir_flow_aggregate::{Merger, WatchList};
 use weir_flow_store::RecentWindow;
 use weir_state::State;
 
+pub(crate) use self::cluster::{ClusterView, Detectors, PartitionFigures, PublishView};
 use self::intake::Intake;
-use self::judge::JudgeThread;
 pub(crate) use self::judge::{Input, Order};
+use self::judge::{JudgeThread, Watches};
 use self::packets::Packets;
 pub(crate) use self::packets::{Headers, SamplerView};
+use self::restored::Restored;
 use self::shard::ShardThread;
 use self::teaching::Teaching;
 use crate::admin::Admin;
 use crate::audit::AuditLog;
-use crate::baseline;
 use crate::config::Settings;
 use crate::data_channel;
 use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
-use crate::judge::Judge;
+use crate::judge::{Sum, Watcher};
 use crate::learn;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
@@ -155,30 +156,19 @@ impl Daemon {
         views.set_headers(headers.clone());
         let mut shards = start_shards(settings, &journal)?;
         let naming = Arc::new(load_naming(settings, &journal.names()?)?);
-        let mut detector = Detector::new(settings.detector.clone())
-            .with_baselines(baseline::restored(&settings.baseline, &state)?);
-        for row in journal.attacks()? {
-            if let Saved::Attack(attack) = &row {
-                views.restore_open(attack.event());
-            }
-            detector.restore(row);
-        }
-        let normal = teaching::told_reports(detector.baselines());
-        let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
-        let mut exporter = Exporter::new(settings.export.clone());
-        exporter.restore(open.iter().cloned());
-        if journal.is_on_hold()? {
-            tracing::warn!(
-                "the stop switch is thrown: nothing is asked for until `weir dots hold --release`"
-            );
-            let now = Timestamp::from_nanos(weir_collector::wall_clock());
-            exporter.handle_hold(now, true, false);
-        }
+        let merger = Merger::new(settings.collector.shards, &settings.aggregation);
+        let Restored {
+            judge,
+            open,
+            normal,
+        } = restored::judge(
+            settings,
+            (&journal, &state),
+            &views,
+            Sum::Shards(Box::new(merger)),
+        )?;
         let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
         views.set_evidence_folder(folder);
-        let merger = Merger::new(settings.collector.shards, &settings.aggregation);
-        let judge = Judge::new(merger, detector, exporter);
-        views.set_mutes(judge.mutes().cloned().collect());
 
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
@@ -191,7 +181,7 @@ impl Daemon {
         let _runtime = runtime.enter();
         let mut commands = BTreeMap::new();
         let mut data_channels = Vec::new();
-        for upstream in upstreams::start(settings, &journal, &notice, &stopped, &normal)? {
+        for upstream in upstreams::start(settings, &journal, &notice, &stopped, &normal, "")? {
             for command in upstreams::left_over(&upstream.held, |attack| open.contains(attack)) {
                 upstream
                     .commands
@@ -321,12 +311,15 @@ impl Daemon {
                 );
             }
         })?;
-        let judge = spawn("weir-judge", {
+        let judge = if let Some(cluster) = &settings.cluster {
+            let watch = shard_watches(watches);
+            cluster::publish(settings, cluster, (inputs, questions, watch), &views, &stop)?
+        } else {
             let thread = JudgeThread {
                 judge,
                 inputs,
                 questions,
-                watches,
+                watches: shard_watches(watches),
                 commands,
                 journal,
                 views: Arc::clone(&views),
@@ -338,9 +331,10 @@ impl Daemon {
                 teaching: Teaching::new(settings, normal),
                 keeps_evidence: settings.evidence.is_some(),
                 stop: Arc::clone(&stop),
+                owned: None,
             };
-            move || thread.run()
-        })?;
+            spawn("weir-judge", move || thread.run())?
+        };
         Ok(Self {
             state,
             state_dir: settings.state_dir.clone(),
@@ -382,6 +376,18 @@ impl Daemon {
             state_dir: self.state_dir,
         })
     }
+}
+
+/// The way of watch lists to the shards of this process.
+fn shard_watches(watches: Vec<std::sync::mpsc::Sender<WatchList>>) -> Watches {
+    Box::new(move |watcher, list| {
+        // A shard is gone only when everything stops.
+        if let Watcher::Shard(shard) = watcher
+            && let Some(watches) = watches.get(usize::from(shard))
+        {
+            let _ = watches.send(list);
+        }
+    })
 }
 
 fn spawn<T: Send + 'static>(
