@@ -26,6 +26,7 @@ use weir_flow_record::Timestamp;
 use crate::baseline::BaselineOrder;
 use crate::daemon::{Input, Order};
 use crate::journal::Journal;
+use crate::kafka::Announcer;
 use crate::overview::Overview;
 use crate::views::Views;
 
@@ -198,6 +199,7 @@ pub(crate) struct Admin {
     views: Arc<Views>,
     judge: SyncSender<Input>,
     journal: Arc<Journal>,
+    announcer: Announcer,
 }
 
 impl Admin {
@@ -209,6 +211,7 @@ impl Admin {
         views: Arc<Views>,
         judge: SyncSender<Input>,
         journal: Arc<Journal>,
+        announcer: Announcer,
     ) -> Self {
         Self {
             commands,
@@ -217,6 +220,7 @@ impl Admin {
             views,
             judge,
             journal,
+            announcer,
         }
     }
 
@@ -331,6 +335,11 @@ impl Admin {
     /// What survives a restart.
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// What tells Kafka.
+    pub(crate) fn announcer(&self) -> &Announcer {
+        &self.announcer
     }
 
     /// How all that concerns the upstreams stands.

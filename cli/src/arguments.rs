@@ -263,7 +263,8 @@ pub(crate) enum AttacksCommand {
     Unmute(UnmuteArguments),
     /// Says what an attack really was: labels are kept, and teach models.
     Label(LabelArguments),
-    /// Prints all labels as CSV, in the layout of `weir score --labels`.
+    /// Prints all labels as CSV, in the layout of `weir score --labels` and `weir train --labels`, with sources and who says so:
+    /// those of operators, and what clients of the DOTS server report.
     Labels(LabelsArguments),
 }
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
-use weir_attack_event::description;
+use weir_attack_event::AttackName;
 use weir_data_channel::client::{
     ClientSettings, DataClient, Desired, Intervals, UpkeepState, keep_up,
 };
@@ -40,7 +40,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(300);
 /// Entries of an accept list.
 const MAX_ENTRIES: usize = 10_000;
 /// Weir's catalogue of attacks has numbers that never change; this is when the last was added, in seconds since the epoch.
-const CATALOGUE_UPDATED: u64 = 1_790_000_000;
+const CATALOGUE_UPDATED: u64 = 1_795_219_200;
 
 /// The signal channel's view of what clients have set up.
 struct Signalled(DataHandle);
@@ -73,6 +73,18 @@ impl DataChannel for Signalled {
         targets: &[IpNet],
     ) -> Vec<String> {
         self.0.accepting(client, cuid, sources, targets)
+    }
+
+    fn attack_name(
+        &self,
+        client: &str,
+        cuid: &Cuid,
+        (vendor_id, attack_id): (u32, u32),
+    ) -> Option<String> {
+        let mapping = self.0.mapping(client, cuid)?;
+        let vendor = mapping.vendors.iter().find(|one| one.id == vendor_id)?;
+        let attack = vendor.attacks.iter().find(|one| one.id == attack_id)?;
+        Some(attack.description.clone())
     }
 }
 
@@ -345,9 +357,9 @@ fn waiting(acls: &[Acl], vector: Option<Vector>) -> impl Iterator<Item = Prepare
 
 /// What the numbers of Weir's attacks mean (RFC 9244 §8.1.6).
 fn mapping(vendor_id: u32) -> VendorMapping {
-    let attacks = Vector::ALL.into_iter().map(|vector| AttackMapping {
-        id: vector.attack_id(),
-        description: format!("{}: {}", vector.name(), description(vector)),
+    let attacks = AttackName::catalogue().map(|name| AttackMapping {
+        id: name.attack_id(),
+        description: format!("{name}: {}", name.description()),
     });
     VendorMapping {
         vendors: vec![Vendor {

@@ -1,5 +1,6 @@
 //! The daemon's HTTP interface: metrics, health, attacks, exporters; and, on the admin socket alone, the panic button.
 
+use std::future::IntoFuture;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use weir_attack_event::AttackId;
+use weir_standby::Role;
 
 use crate::admin::{
     Admin, Confirmation, Declined, EfficacyWord, Hold, MitigationRequest, Withdrawal,
@@ -30,7 +32,12 @@ const HEADERS: usize = 10_000;
 fn public(views: Arc<Views>) -> Router {
     Router::new()
         .route("/metrics", get(scrape))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health))
+        .route("/healthz/active", get(health_of_active))
+        .route(
+            "/api/v1/standby",
+            get(|State(views): State<Arc<Views>>| async move { Json(views.standby()) }),
+        )
         .route(
             "/api/v1/attacks",
             get(|State(views): State<Arc<Views>>| async move { Json(views.attacks()) }),
@@ -52,6 +59,24 @@ fn public(views: Arc<Views>) -> Router {
             get(|State(views): State<Arc<Views>>| async move { Json(views.mitigations()) }),
         )
         .with_state(views)
+}
+
+/// That the daemon lives; of one of a pair also its role.
+async fn health(State(views): State<Arc<Views>>) -> String {
+    match views.standby() {
+        Some(pair) => format!("ok {}\n", pair.role.name()),
+        None => "ok\n".to_owned(),
+    }
+}
+
+/// The same, with status 503 where the other one of a pair works: for what moves a shared address.
+async fn health_of_active(views: State<Arc<Views>>) -> Response {
+    let standby = views.standby();
+    let status = match standby {
+        Some(pair) if pair.role != Role::Active => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::OK,
+    };
+    (status, health(views).await).into_response()
 }
 
 /// Routes that show parts of packets: reached through the admin socket alone.
@@ -137,6 +162,22 @@ pub(crate) async fn serve_admin(
     {
         tracing::error!(%error, "the admin socket ended");
     }
+}
+
+/// Serves what a daemon can show and do while the other of its pair works; until it is dropped.
+pub(crate) async fn serve_waiting(
+    listener: TcpListener,
+    admin: UnixListener,
+    views: Arc<Views>,
+) -> std::io::Result<()> {
+    let shown = axum::serve(listener, public(Arc::clone(&views)));
+    let ruled = public(Arc::clone(&views)).fallback(move || {
+        let active = views.standby().map(|pair| pair.peer).unwrap_or_default();
+        let why = format!("this daemon is not the active one of its pair: ask `{active}`");
+        async move { (StatusCode::CONFLICT, why) }
+    });
+    let ruled = axum::serve(admin, ruled);
+    tokio::try_join!(shown.into_future(), ruled.into_future()).map(drop)
 }
 
 async fn stopped(mut shutdown: watch::Receiver<bool>) {

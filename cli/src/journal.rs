@@ -14,7 +14,7 @@ use weir_enrichment::LearnedName;
 use weir_flow_record::Timestamp;
 use weir_state::{Batch, Stage, State};
 
-use crate::attacks::Label;
+use crate::attacks::{Label, Said};
 
 /// Row of the stop switch.
 const HOLD: &[u8] = b"hold";
@@ -203,6 +203,15 @@ impl Journal {
         self.read(Stage::Labels)
     }
 
+    /// All that is said of attacks: operators' labels, and what clients of the DOTS server report.
+    pub(crate) fn said(&self) -> anyhow::Result<Vec<Said>> {
+        let labels = self.labels()?.into_iter().map(Said::Operator);
+        let reports = weir_dots_server::kept_reports(&self.state)?;
+        Ok(labels
+            .chain(reports.into_iter().map(Said::Client))
+            .collect())
+    }
+
     /// Keeps a label, in the place of an earlier one of that attack; durable when it returns.
     pub(crate) fn keep_label(&self, label: &Label) -> anyhow::Result<()> {
         let key = label.attack.to_string();
@@ -215,13 +224,14 @@ impl Journal {
         Ok(self.state.get_json(Stage::Labels, key.as_bytes())?)
     }
 
-    /// Notes when a labelled attack ended.
-    pub(crate) fn end_label(&self, event: &AttackEvent) -> anyhow::Result<()> {
+    /// Notes when a labelled attack ended; gives the label as it is now, if there is one.
+    pub(crate) fn end_label(&self, event: &AttackEvent) -> anyhow::Result<Option<Label>> {
         let Some(mut label) = self.label(&event.id)? else {
-            return Ok(());
+            return Ok(None);
         };
         label.end = event.end_time;
-        self.keep_label(&label)
+        self.keep_label(&label)?;
+        Ok(Some(label))
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, stage: Stage) -> anyhow::Result<Vec<T>> {

@@ -9,11 +9,13 @@ use anyhow::Context;
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_flow_record::ColumnSet;
+use weir_standby::{Pair, Turn};
 
 use crate::config::cluster::Role;
 use crate::config::{self, ConfigError, Settings};
 use crate::daemon::{Daemon, Detectors, Hooks, Kept};
 use crate::log;
+use crate::standby;
 use crate::views::Views;
 
 /// Runs until SIGTERM or SIGINT.
@@ -33,11 +35,26 @@ pub(crate) fn run(path: &Path, role: Role) -> anyhow::Result<()> {
         let _guard = runtime.enter();
         Signals::new().context("cannot listen for signals")?
     };
-    let views = Arc::new(Views::default());
+    let mut pair = standby::start(&settings)?;
+    let mut views = new_views(pair.as_ref());
     let mut kept = None;
     let mut before: Option<Settings> = None;
     loop {
-        let started = Running::start(runtime.handle(), &settings, kept.take(), &views);
+        if let Some(pair) = pair.as_mut().filter(|pair| pair.turn() != Turn::Work) {
+            let waited = standby::wait(pair, &settings, &views, &mut signals, path);
+            match runtime.block_on(waited)? {
+                None => {}
+                Some(Next::Settings(new)) => {
+                    settings = same_pair(*new, &settings);
+                    continue;
+                }
+                Some(_) => break,
+            }
+        }
+        let state = kept
+            .take()
+            .or_else(|| Some(standby::kept(pair.as_ref()?, &settings)));
+        let started = Running::start(runtime.handle(), &settings, state, &views);
         let daemon = match (started, before.take()) {
             (Ok(daemon), _) => daemon,
             (Err(error), None) => return Err(error),
@@ -45,17 +62,36 @@ pub(crate) fn run(path: &Path, role: Role) -> anyhow::Result<()> {
             (Err(error), Some(old)) => {
                 refused(&views, &error);
                 settings = old;
-                start_again(&runtime, &settings, &views)?
+                start_again(&runtime, &settings, &views, pair.as_ref())?
             }
         };
-        let next = runtime.block_on(wait(&mut signals, (path, role), &views));
+        let source = (path, role);
+        let next = runtime.block_on(wait(&mut signals, source, &views, pair.as_mut()));
         kept = daemon.stop(runtime.handle());
         match next {
-            Some(new) => before = Some(std::mem::replace(&mut settings, *new)),
-            None => break,
+            Next::Settings(new) => {
+                let new = same_pair(*new, &settings);
+                before = Some(std::mem::replace(&mut settings, new));
+                tracing::info!("configuration reloaded");
+            }
+            Next::Again => {
+                before = Some(settings.clone());
+                tracing::info!("asking the upstreams anew what they know");
+            }
+            Next::StepDown => {
+                kept = None;
+                // What the other one did meanwhile is not what these show.
+                views = new_views(pair.as_ref());
+                if let Some(pair) = &pair {
+                    pair.released();
+                    runtime.block_on(pair.waiting());
+                }
+            }
+            Next::End => break,
         }
-        tracing::info!("configuration reloaded");
     }
+    // The other one of a pair gets what is left, and takes over at once.
+    drop(pair);
     tracing::info!("stopped");
     Ok(())
 }
@@ -63,7 +99,7 @@ pub(crate) fn run(path: &Path, role: Role) -> anyhow::Result<()> {
 /// What runs, by its role.
 enum Running {
     Daemon(Box<Daemon>),
-    Detectors(Detectors),
+    Detectors(Box<Detectors>),
 }
 
 impl Running {
@@ -75,7 +111,7 @@ impl Running {
     ) -> anyhow::Result<Self> {
         if let (Role::Detect, Some(cluster)) = (settings.role, &settings.cluster) {
             let detectors = Detectors::start(runtime, settings, cluster, views)?;
-            return Ok(Self::Detectors(detectors));
+            return Ok(Self::Detectors(Box::new(detectors)));
         }
         let (hooks, views) = (Hooks::default(), Arc::clone(views));
         let daemon = Daemon::start(runtime, settings, hooks, kept, views)?;
@@ -93,16 +129,37 @@ impl Running {
     }
 }
 
+fn new_views(pair: Option<&Pair>) -> Arc<Views> {
+    let views = Views::default();
+    if let Some(pair) = pair {
+        views.set_standby(pair.viewer());
+    }
+    Arc::new(views)
+}
+
+/// New settings, in which what makes the pair stays as it was.
+fn same_pair(mut new: Settings, old: &Settings) -> Settings {
+    let has_moved = old.standby.is_some() && new.state_dir != old.state_dir;
+    if new.standby != old.standby || has_moved {
+        tracing::warn!("a change of [standby], or of its state_dir, waits for a restart");
+        new.standby.clone_from(&old.standby);
+        new.state_dir.clone_from(&old.state_dir);
+    }
+    new
+}
+
 /// Starts what ran before. What the refused configuration had started already ends by itself, and holds the state file until
 /// then.
 fn start_again(
     runtime: &Runtime,
     settings: &Settings,
     views: &Arc<Views>,
+    pair: Option<&Pair>,
 ) -> anyhow::Result<Running> {
     let give_up = Instant::now() + Duration::from_secs(10);
     loop {
-        match Running::start(runtime.handle(), settings, None, views) {
+        let kept = pair.map(|pair| standby::kept(pair, settings));
+        match Running::start(runtime.handle(), settings, kept, views) {
             Err(_) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(100)),
             started => return started,
         }
@@ -122,7 +179,7 @@ fn load(path: &Path, role: Role) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     reload: Signal,
@@ -138,18 +195,47 @@ impl Signals {
     }
 }
 
-/// Waits for the end, or for a reload with a good configuration; a bad one is refused and the old one kept.
+/// What comes after what runs now.
+pub(crate) enum Next {
+    /// Nothing.
+    End,
+    /// The same with a new configuration.
+    Settings(Box<Settings>),
+    /// The same once more.
+    Again,
+    /// Waiting, since the other one of the pair works.
+    StepDown,
+}
+
+/// Waits for the end, for a reload with a good configuration (a bad one is refused and the old one kept), or for what the other
+/// one of the pair makes necessary.
 async fn wait(
+    signals: &mut Signals,
+    source: (&Path, Role),
+    views: &Views,
+    pair: Option<&mut Pair>,
+) -> Next {
+    let Some(pair) = pair else {
+        return signalled(signals, source, views).await;
+    };
+    tokio::select! {
+        next = signalled(signals, source, views) => next,
+        next = standby::working(pair) => next,
+    }
+}
+
+/// Waits for a signal that has a consequence.
+pub(crate) async fn signalled(
     signals: &mut Signals,
     (path, role): (&Path, Role),
     views: &Views,
-) -> Option<Box<Settings>> {
+) -> Next {
     loop {
         tokio::select! {
-            _ = signals.terminate.recv() => return None,
-            _ = signals.interrupt.recv() => return None,
+            _ = signals.terminate.recv() => return Next::End,
+            _ = signals.interrupt.recv() => return Next::End,
             _ = signals.reload.recv() => match load(path, role) {
-                Ok(settings) => return Some(Box::new(settings)),
+                Ok(settings) => return Next::Settings(Box::new(settings)),
                 Err(error) => refused(views, &error),
             },
         }

@@ -20,6 +20,7 @@ use weir_dtls::Validity;
 use weir_flow_aggregate::AggregateCounters;
 use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
+use weir_standby::{StandbyView, Viewer};
 
 use crate::daemon::{ClusterView, Headers, SamplerView};
 use crate::naming::InterfaceRow;
@@ -49,10 +50,13 @@ pub(crate) struct Views {
     baselines: Mutex<BaselineView>,
     evidence: Mutex<Option<EvidenceCounters>>,
     evidence_folder: Mutex<Option<PathBuf>>,
+    kafka: Mutex<Option<weir_kafka::Figures>>,
     mutes: Mutex<Vec<Mute>>,
     /// Of a detector: what each of its partitions shows.
     parts: Mutex<Vec<Arc<Self>>>,
     cluster: Arc<ClusterView>,
+    /// Of one of a pair.
+    standby: Mutex<Option<Viewer>>,
     pub(crate) counters: Counters,
 }
 
@@ -83,6 +87,8 @@ pub(crate) struct Counters {
     pub(crate) lost_batches: AtomicU64,
     /// Rows that found no room in the queues before the Parquet writer.
     pub(crate) store_queue_full_rows: AtomicU64,
+    /// Rows that found no room before the thread that publishes them.
+    pub(crate) kafka_behind_rows: AtomicU64,
     pub(crate) reload_failures: AtomicU64,
     /// Drill-downs that were answered.
     pub(crate) drill_downs: AtomicU64,
@@ -490,6 +496,16 @@ impl Views {
         Some(counters)
     }
 
+    /// Replaces where the figures of Kafka are.
+    pub(crate) fn set_kafka(&self, figures: Option<weir_kafka::Figures>) {
+        *lock(&self.kafka) = figures;
+    }
+
+    /// The figures of Kafka; `None` where nothing is published.
+    pub(crate) fn kafka(&self) -> Option<weir_kafka::Figures> {
+        lock(&self.kafka).clone()
+    }
+
     /// Replaces the figures of the attacks' bundles.
     pub(crate) fn set_evidence(&self, counters: EvidenceCounters) {
         *lock(&self.evidence) = Some(counters);
@@ -540,6 +556,16 @@ impl Views {
                 attacks.closed.push_front(event);
             }
         }
+    }
+
+    /// Notes what tells how the pair stands.
+    pub(crate) fn set_standby(&self, viewer: Viewer) {
+        *lock(&self.standby) = Some(viewer);
+    }
+
+    /// How the pair stands; `None` where this daemon is not one of a pair.
+    pub(crate) fn standby(&self) -> Option<StandbyView> {
+        lock(&self.standby).as_ref().map(Viewer::view)
     }
 
     /// Replaces the list of muted prefixes.

@@ -4,9 +4,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Daemon, Exporter, Lab, eventually};
+use support::{Daemon, Exporter, Lab, eventually, metric};
 use weir_flow_format::records;
 use weir_flow_record::Address;
 use weir_flow_store::FlowReader;
@@ -111,21 +109,6 @@ fn parquet_in(folder: &Path) -> Vec<PathBuf> {
     files.retain(|path| path.extension().is_some_and(|ending| ending == "parquet"));
     files.sort();
     files
-}
-
-/// A figure of `/metrics`, by the admin socket.
-fn metric(lab: &Lab, name: &str) -> f64 {
-    let socket = lab.folder.path().join("state/weir.sock");
-    let mut stream = UnixStream::connect(socket).unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(&format!("{name} ")));
-    let value = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
-    value.parse().unwrap()
 }
 
 /// Destinations of the rows of a bundle.
@@ -227,7 +210,10 @@ fn an_attack_leaves_a_bundle_that_can_be_shown_replayed_and_labelled() {
     }
     let (done, text, _) = weir(&lab, &["attacks", "labels"]);
     let line = text.lines().nth(1).unwrap();
-    assert!(done && line.ends_with(",203.0.113.50/32,"), "{text}");
+    assert!(
+        done && line.ends_with(",203.0.113.50/32,,,operator:me"),
+        "{text}"
+    );
     // The end of the attack came after the label.
     let end = ended().unwrap()["end_time"].as_str().unwrap().to_owned();
     assert!(line.contains(&end), "{line} without {end}");

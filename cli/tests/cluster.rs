@@ -91,6 +91,12 @@ impl Member {
         self.metric("weir_cluster_judged_partitions")
     }
 
+    /// SIGSTOP or SIGCONT: a process that is stopped for a while knows nothing of it.
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
     fn kill(mut self) -> Instant {
         self.child.kill().unwrap();
         let killed = Instant::now();
@@ -376,6 +382,19 @@ fn compare(alone: &[Value], cluster: &[Value]) {
                 one["vectors"][0]["name"], other["vectors"][0]["name"],
                 "{id}"
             );
+            if kind == "attack-end" {
+                // What each collector has found of its half is told as one; of when it is asked, rates depend.
+                let talkers = [one, other].map(|event| {
+                    let talker = &event["top_talkers"][0];
+                    let rate = talker["packets_per_second"].as_f64();
+                    let rate = rate.unwrap_or_else(|| panic!("no talkers: {event}"));
+                    (talker["source_prefix"].clone(), rate)
+                });
+                let [(alone, rate), (cluster, rate_there)] = talkers;
+                assert_eq!(alone, cluster, "{id}");
+                let of = rate_there / rate;
+                assert!((0.3..3.0).contains(&of), "{rate_there} instead of {rate}");
+            }
             let later = apart(&other["detected_at"], &one["detected_at"]);
             println!(
                 "{kind} of {}: {later:+.3} s later over Kafka",
@@ -574,6 +593,23 @@ fn a_cluster_tells_what_one_process_tells_and_survives_whoever_is_killed() {
         assert_eq!(ledger.doubles, Vec::<String>::new());
         assert_eq!(ledger.active.len(), hosts.len());
     }
+
+    // Who is stopped for longer than its session lasts owns nothing when it wakes up, and says nothing.
+    first.signal(nix::sys::signal::Signal::SIGSTOP);
+    let stopped = Instant::now();
+    let taken = eventually(Duration::from_secs(30), || second.judged() == PARTITIONS);
+    assert!(taken, "{} of {PARTITIONS} partitions", second.judged());
+    step(&format!(
+        "a detector was stopped: its partitions judged by the other after {:.1} s",
+        stopped.elapsed().as_secs_f64()
+    ));
+    first.signal(nix::sys::signal::Signal::SIGCONT);
+    let back = eventually(Duration::from_secs(30), || {
+        let (a, b) = (first.judged(), second.judged());
+        a > 0 && a + b == PARTITIONS
+    });
+    assert!(back, "{} and {}", first.judged(), second.judged());
+    step("it woke up, and takes its part again");
 
     traffic.attack(&hosts, 0);
     let over = eventually(Duration::from_secs(30), || {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use weir_attack_event::{
     AttackEvent, AttackId, BaselineRef, Coverage, EventKind, Findings, Gauge, MitigationReport,
-    MitigationStatus, Reason, Severity, Target, Traffic, VectorShare,
+    MitigationStatus, ModelWord, Reason, Severity, Target, Traffic, VectorShare,
 };
 use weir_flow_aggregate::{Bucket, TargetScope};
-use weir_flow_record::{TargetKey, Timestamp, Vector};
+use weir_flow_record::{Period, TargetKey, Timestamp, Vector};
 
 use crate::overrides::ByHand;
 use crate::repeat::Repeats;
@@ -55,6 +55,14 @@ pub(crate) struct Attack {
     /// At least so long, since the target was attacked before.
     pub(crate) held_for: Duration,
     pub(crate) by_hand: Option<ByHand>,
+    /// What a model calls it, if one does; the newest second that it speaks of, and its line among the reasons.
+    pub(crate) model: Option<ModelWord>,
+    pub(crate) model_last: i64,
+    pub(crate) model_reason: Option<Reason>,
+    /// A model raised it, and this is how long it must then have seen nothing.
+    pub(crate) raised_for: Option<Period>,
+    /// Told before, on something narrower.
+    pub(crate) continued: bool,
     /// Cells of an automatic prefix.
     pub(crate) members: Vec<IpNet>,
     pub(crate) findings: Option<Findings>,
@@ -121,6 +129,11 @@ impl Attack {
             clear_for: Duration::ZERO,
             held_for: Duration::ZERO,
             by_hand: None,
+            model: None,
+            model_last: i64::MIN,
+            model_reason: None,
+            raised_for: None,
+            continued: false,
             members: Vec::new(),
             findings: None,
             baseline: None,
@@ -161,6 +174,8 @@ impl Attack {
         attack.last_busy = saved.last_busy.unwrap_or(event.time.second());
         attack.limits = saved.limits;
         attack.by_hand = saved.by_hand;
+        attack.model = event.model;
+        attack.raised_for = saved.raised_for;
         attack.members = saved.members;
         attack.restored = true;
         attack.told = (
@@ -185,6 +200,7 @@ impl Attack {
             by_hand: self.by_hand.clone(),
             members: self.members.clone(),
             last_busy: Some(self.last_busy),
+            raised_for: self.raised_for,
         }
     }
 
@@ -227,6 +243,7 @@ impl Attack {
                 vendor_id,
                 confidence(track, self.last_busy, self.metric),
             );
+            self.name_by_model(vendor_id);
         }
         self.traffic = traffic(track, start, now);
         self.unknown_rate = track.unknown_rate;
@@ -239,6 +256,7 @@ impl Attack {
         self.clear_for = wanted
             .unwrap_or_default()
             .max(self.held_for)
+            .max(self.raised_for.map_or(Duration::ZERO, |quiet| quiet.0))
             .max(repeats.hold_through(self.longest_gap, Duration::ZERO));
     }
 
@@ -259,10 +277,54 @@ impl Attack {
         self.vectors = vec![VectorShare {
             vendor_id,
             attack_id: vector.attack_id(),
-            name: vector,
+            name: vector.into(),
             share: 1.0,
             confidence: 1.0,
         }];
+    }
+
+    /// Whether nothing but a model says that it is an attack.
+    pub(crate) fn is_model_only(&self) -> bool {
+        self.raised_for.is_some() && self.limits.is_empty() && self.by_hand.is_none()
+    }
+
+    /// Goes on with the name of one that was raised inside it.
+    pub(crate) fn goes_on(&mut self, old: Self, grown: Reason) {
+        self.id = old.id;
+        self.start = self.start.min(old.start);
+        self.detected_at = old.detected_at;
+        self.model = old.model;
+        self.model_last = old.model_last;
+        self.model_reason = old.model_reason;
+        self.last_busy = self.last_busy.max(old.last_busy);
+        self.why.extend(old.why);
+        self.why.push(grown);
+        self.continued = true;
+    }
+
+    /// The model's name among the vectors. What was measured stays: its confidence is the model's where that names it too. All that
+    /// is known of an attack that a model raised is the model's word, as long as no limit fires.
+    pub(crate) fn name_by_model(&mut self, vendor_id: u32) {
+        let Some(word) = &self.model else {
+            return;
+        };
+        let named = |share: f64| VectorShare {
+            vendor_id,
+            attack_id: word.name.attack_id(),
+            name: word.name.clone(),
+            share,
+            confidence: word.confidence,
+        };
+        if self.is_model_only() {
+            self.vectors = vec![named(1.0)];
+        } else {
+            self.vectors.retain(|vector| vector.share > 0.0);
+            match self.vectors.iter_mut().find(|one| one.name == word.name) {
+                Some(known) => known.confidence = word.confidence,
+                None => self.vectors.push(named(0.0)),
+            }
+        }
+        self.note_news();
     }
 
     fn note_news(&mut self) {
@@ -300,6 +362,9 @@ impl Attack {
             .unwrap_or(0)
             .saturating_mul(8);
         let packets = report.packets_dropped_per_second.unwrap_or(0);
+        if self.limits.is_empty() {
+            return bits == 0 && packets == 0;
+        }
         self.limits.iter().all(|fired| {
             let below = |value: u64, limit: Option<u64>| {
                 limit.is_none_or(|limit| (value as f64) < limit as f64 * fired.clear_below)
@@ -381,6 +446,10 @@ impl Attack {
                 .as_ref()
                 .map(|mitigation| mitigation.report.clone()),
             dry_run: self.dry_run,
+            model: self.model.clone().map(|word| ModelWord {
+                alone: self.is_model_only(),
+                ..word
+            }),
         }
     }
 }
@@ -406,7 +475,7 @@ fn shares(sums: &Sums, metric: Metric, vendor_id: u32, confidence: f64) -> Vec<V
     let share = |vector: Vector, share: f64| VectorShare {
         vendor_id,
         attack_id: vector.attack_id(),
-        name: vector,
+        name: vector.into(),
         share,
         confidence,
     };

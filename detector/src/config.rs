@@ -274,6 +274,8 @@ pub struct DetectorSettings {
     pub maintenance: Vec<Maintenance>,
     /// By their number.
     pub links: Vec<Link>,
+    /// How far the active model's word goes.
+    pub models: crate::model::ModelsConfig,
     /// Thresholds of all links.
     of_links: Vec<Threshold>,
 }
@@ -318,6 +320,7 @@ pub fn check(
             longest_hold: detector.longest_hold.0,
             zones,
             maintenance: Vec::new(),
+            models: crate::model::ModelsConfig::default(),
             links: Vec::new(),
             of_links,
         })

@@ -17,6 +17,10 @@
 //! *Limits* are stated (they act from the first second), or follow from the baseline of the hour, by a factor and a floor, once the
 //! zone's stage lets them.
 //!
+//! *Models.* The active model names and rates attacks ([`ModelVerdict`]), and raises those that no limit shows: with the least severity,
+//! and bounded by the hour. Whatever limits say without it they say with it: an attack of a model's alone explains nothing away,
+//! teaches baselines nothing, and goes on under its name when a limit fires.
+//!
 //! *Waves.* An attack is held through quiet for `clear_for`, for twice its longest gap, and for longer each time when its target is
 //! attacked again within `repeat_within`; once `repeat_budget` is spent, for `longest_hold`.
 //!
@@ -29,6 +33,7 @@ mod config;
 mod detector;
 mod links;
 mod maintenance;
+mod model;
 mod overrides;
 mod relative;
 mod repeat;
@@ -46,6 +51,7 @@ pub use config::{
 pub use detector::Detector;
 pub use links::{Link, LinkConfig, LinkLevel};
 pub use maintenance::{Maintenance, MaintenanceConfig};
+pub use model::{ModelCounters, ModelVerdict, ModelsConfig};
 pub use overrides::{Mute, Overridden, Override, OverrideError};
 pub use saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat};
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_attack_event::{AttackEvent, AttackId, EventKind};
 use weir_flow_aggregate::TargetScope;
-use weir_flow_record::TargetKey;
+use weir_flow_record::{Period, TargetKey};
 
 use crate::overrides::{ByHand, Mute};
 use crate::track::{Limit, Metric};
@@ -68,6 +68,9 @@ pub struct SavedAttack {
     pub(crate) members: Vec<IpNet>,
     #[serde(default)]
     pub(crate) last_busy: Option<i64>,
+    /// A model raised it, and this is how long it must then have seen nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) raised_for: Option<Period>,
 }
 
 impl SavedAttack {

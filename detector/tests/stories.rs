@@ -249,7 +249,10 @@ fn vectors_join_and_severity_never_falls() {
         });
     }
     pipeline.finish();
-    let names = |event: &AttackEvent| event.vectors.iter().map(|v| v.name).collect::<Vec<_>>();
+    let names = |event: &AttackEvent| {
+        let vectors = event.vectors.iter();
+        vectors.filter_map(|v| v.name.vector()).collect::<Vec<_>>()
+    };
     assert_eq!(names(&pipeline.events[0]), [Vector::UdpFlood]);
     let end = pipeline.events.last().unwrap();
     assert_eq!(names(end), [Vector::TcpSynFlood, Vector::UdpFlood]);

@@ -105,7 +105,7 @@ impl Followed {
     pub(crate) fn vectors(&self) -> BTreeSet<Vector> {
         let vectors = self.event.vectors.iter();
         let large = vectors.filter(|vector| vector.share >= LARGE_SHARE);
-        large.map(|vector| vector.name).collect()
+        large.filter_map(|vector| vector.name.vector()).collect()
     }
 
     /// bit/s that the attack is known to take: the lower bound of its newest second, or that of its median if it is more.

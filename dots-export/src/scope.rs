@@ -43,7 +43,11 @@ fn protocols(vectors: &[VectorShare], prefixes: &[IpNet]) -> Vec<u8> {
     let mut protocols = BTreeSet::new();
     let mut named = 0.0;
     for vector in vectors {
-        match vector.name {
+        let Some(name) = vector.name.vector() else {
+            // A model's name says nothing of protocols, and its traffic is counted with the others.
+            continue;
+        };
+        match name {
             Vector::Total | Vector::IpFragments => return Vec::new(),
             Vector::TcpSynFlood
             | Vector::TcpAckFlood
@@ -153,7 +157,7 @@ mod tests {
             .map(|(name, share)| VectorShare {
                 vendor_id: 32473,
                 attack_id: name.attack_id(),
-                name: *name,
+                name: (*name).into(),
                 share: *share,
                 confidence: 1.0,
             })

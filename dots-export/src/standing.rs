@@ -143,10 +143,10 @@ pub(crate) fn decline(
     if event.target.direction == Direction::Out {
         return Some(Decline::Outgoing);
     }
-    if policy.request == RequestMode::Never {
+    if policy.request_for(event) == RequestMode::Never {
         return Some(Decline::TelemetryOnly);
     }
-    if event.severity < policy.minimum_severity {
+    if !policy.is_severe_enough(event) {
         return Some(Decline::Severity);
     }
     for prefix in &scope.target_prefix {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use weir_attack_event::{
-    AttackEvent, EventKind, Findings, Gauge, PortSide, Severity, TopTalker, description,
+    AttackEvent, AttackName, EventKind, Findings, Gauge, PortSide, Severity, TopTalker,
 };
 use weir_dots_proto::Mid;
 use weir_dots_proto::body::{
@@ -88,7 +88,10 @@ pub(crate) fn efficacy(event: &AttackEvent) -> Efficacy {
 pub(crate) fn without_descriptions(mut body: Telemetry) -> Telemetry {
     let items = body.pre_or_ongoing_mitigation.iter_mut();
     for detail in items.flat_map(|item| &mut item.attack_detail) {
-        detail.attack_description = None;
+        // What only a model has a name for is in no mapping.
+        if AttackName::is_catalogued(detail.attack_id) {
+            detail.attack_description = None;
+        }
     }
     body
 }
@@ -200,8 +203,8 @@ fn attack_details(event: &AttackEvent) -> Vec<AttackDetail> {
             vendor_id: vector.vendor_id,
             attack_id: vector.attack_id,
             attack_description: Some(match event.target.direction {
-                Direction::In => description(vector.name).to_owned(),
-                Direction::Out => format!("outgoing: {}", description(vector.name)),
+                Direction::In => vector.name.description(),
+                Direction::Out => format!("outgoing: {}", vector.name.description()),
             }),
             attack_severity: Some(severity(event.severity)),
             start_time: Some(seconds(event.start_time)),

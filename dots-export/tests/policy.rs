@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::{attack, event, settings, vector};
-use weir_attack_event::{AttackEvent, EventKind, MitigationReport, MitigationStatus, Severity};
+use weir_attack_event::{
+    AttackEvent, AttackName, EventKind, MitigationReport, MitigationStatus, ModelWord, Severity,
+    VectorShare,
+};
 use weir_dots_export::{
     ClientCommand, ClientNotice, Decline, Exporter, PolicyConfig, RequestMode, Standing,
 };
@@ -221,6 +224,63 @@ fn an_operator_confirms() {
         ["first: request a 203.0.113.7/32 [17]"]
     );
     assert!(!exporter.handle_confirmation(Timestamp::from_seconds(T + 1), &attack("a")));
+}
+
+/// An attack that only a model speaks of, or that a limit has taken over since.
+fn of_model(kind: EventKind, alone: bool, second: i64) -> AttackEvent {
+    let name = AttackName::of("slow-http");
+    let mut event = event(kind, "a", "203.0.113.7/32", second);
+    if alone {
+        event.severity = Severity::Low;
+        event.vectors = vec![VectorShare {
+            vendor_id: 32473,
+            attack_id: name.attack_id(),
+            name: name.clone(),
+            share: 1.0,
+            confidence: 0.97,
+        }];
+    }
+    event.model = Some(ModelWord {
+        id: "0123456789abcdef".into(),
+        name,
+        confidence: 0.97,
+        alone,
+    });
+    event
+}
+
+#[test]
+fn what_only_a_model_says_waits_for_an_operator_until_a_limit_says_so_too() {
+    let mut exporter = policy(|_| {});
+    let told = handle(&mut exporter, &of_model(START, true, T));
+    assert_eq!(told, ["first: tell a", "second: tell a"]);
+    assert_eq!(
+        exporter.standing(&attack("a")),
+        Some(Standing::AwaitsConfirmation)
+    );
+    let told = handle(&mut exporter, &of_model(UPDATE, false, T + 20));
+    assert_eq!(
+        only_requests(&told),
+        ["first: request a 203.0.113.7/32 [17]"]
+    );
+
+    // Confirmed, it is asked for whatever its severity; nothing is known of its protocols.
+    let mut exporter = policy(|_| {});
+    let _ = handle(&mut exporter, &of_model(START, true, T));
+    assert!(exporter.handle_confirmation(Timestamp::from_seconds(T + 1), &attack("a")));
+    assert_eq!(drain(&mut exporter), ["first: request a 203.0.113.7/32 []"]);
+
+    for (models, request, expected) in [
+        (RequestMode::Automatic, RequestMode::Automatic, 1),
+        (RequestMode::Automatic, RequestMode::Confirm, 0),
+        (RequestMode::Automatic, RequestMode::Never, 0),
+        (RequestMode::Never, RequestMode::Automatic, 0),
+    ] {
+        let mut exporter = policy(|p| (p.models, p.request) = (models, request));
+        let told = handle(&mut exporter, &of_model(START, true, T));
+        let asked = only_requests(&told).len();
+        assert_eq!(asked, expected, "{models:?} {request:?}");
+    }
 }
 
 #[test]

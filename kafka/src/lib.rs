@@ -7,13 +7,22 @@
 //! It judges and aggregates nothing. What is published never blocks its caller: a queue that is full, and a message that no
 //! broker took in time, are counters.
 
+pub mod block;
 mod client;
 mod config;
+mod counters;
+mod flows;
+mod producer;
+mod publisher;
+mod telling;
 mod topics;
 
 pub use client::{StartError, client_config, consumer_config, producer_config};
 pub use config::{
     Fault, FlowFormat, KafkaConfig, KafkaSettings, Mechanism, TlsConfig, TopicsConfig,
 };
+pub use counters::{DropReason, Kind, ProducerState, TopicCounters};
+pub use flows::FlowPublisher;
+pub use publisher::{Figures, Notes, Publisher};
 pub use rdkafka;
 pub use topics::{Topic, TopicError, ensure_topics};

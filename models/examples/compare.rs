@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use weir_datasets::{LabelledFlow, Truth, family, import};
 use weir_models::{
     Data, Evaluation, FEATURES, FeatureVector, LessonCounters, LessonSettings, Lessons, Model,
-    Samples, Source, SplitBy, TrainSettings, evaluate, schema, split, train,
+    NORMAL, Samples, Source, SplitBy, TrainSettings, evaluate, schema, split, train,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut with_linfa = false;
     let mut files = Vec::new();
     let mut lessons = LessonSettings::default();
+    let mut settings = TrainSettings::default();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -42,6 +43,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 lessons.thinning = list.split(',').filter_map(|one| one.parse().ok()).collect();
             }
             "--linfa" => with_linfa = true,
+            "--false-alarms" => {
+                let share = arguments.next().and_then(|share| share.parse().ok());
+                settings.false_alarms = share.unwrap_or(settings.false_alarms);
+            }
             _ => files.push(argument),
         }
     }
@@ -88,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let started = Instant::now();
         match train(
             &learned,
-            &TrainSettings::default(),
+            &settings,
             LessonCounters::default(),
             Data::default(),
         ) {
@@ -102,6 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     fitted.as_secs_f64()
                 );
                 print(&evaluation);
+                println!("  recall at false alarms of {}", roc(&model, &told));
                 let checks = &model.card().checks;
                 println!(
                     "  unseen minutes: macro F1 {:?}, logistic {:?}",
@@ -134,6 +140,8 @@ fn read(
                 attack: attack.as_deref(),
                 flags_known: flow.flags_known,
                 answer: flow.answer,
+                by: "",
+                undeclared: false,
             };
             lessons.handle_row(&flow.row, &source);
         })?;
@@ -157,6 +165,41 @@ fn judging(model: &Model, samples: &Samples) -> f64 {
         started.elapsed().as_secs_f64() * 1e6 / rows.len().max(1) as f64
     };
     (0..200).map(|_| pass()).fold(f64::INFINITY, f64::min)
+}
+
+/// The recall of attacks at some shares of false alarms, as these windows themselves would choose the point.
+fn roc(model: &Model, samples: &Samples) -> String {
+    let mut scores: Vec<(f32, bool)> = (0..samples.len())
+        .filter_map(|row| {
+            let features = <&FeatureVector>::try_from(samples.features(row)).ok()?;
+            Some((model.judge(features).attack, samples.class(row) != NORMAL))
+        })
+        .collect();
+    scores.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let attacks = scores.iter().filter(|one| one.1).count().max(1);
+    let peace = (scores.len() - attacks.min(scores.len())).max(1);
+    let at = |bound: f64| {
+        let (mut hits, mut alarms, mut best) = (0, 0, 0.0);
+        for equal in scores.chunk_by(|one, other| one.0 == other.0) {
+            hits += equal.iter().filter(|one| one.1).count();
+            alarms += equal.iter().filter(|one| !one.1).count();
+            if alarms as f64 / peace as f64 <= bound {
+                best = hits as f64 / attacks as f64;
+            }
+        }
+        best
+    };
+    let sure = scores.iter().filter(|one| one.0 >= 0.9);
+    let [attack, alarm] =
+        [true, false].map(|kind| sure.clone().filter(|one| one.1 == kind).count());
+    let sure = format!(
+        "; at a probability of 0.9: {:.3} ({:.2} %)",
+        attack as f64 / attacks as f64,
+        alarm as f64 / peace as f64 * 100.0
+    );
+    let points = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02];
+    let points = points.map(|bound| format!("{:.2} %: {:.3}", bound * 100.0, at(bound)));
+    points.join(", ") + &sure
 }
 
 fn print(evaluation: &Evaluation) {

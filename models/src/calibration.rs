@@ -76,6 +76,22 @@ impl Calibration {
     }
 }
 
+impl Calibration {
+    /// The lowest vote above which an attack is likelier than not.
+    pub(crate) fn even(&self) -> f32 {
+        let (mut low, mut high) = (0.0_f32, 1.0_f32);
+        for _ in 0..24 {
+            let middle = (low + high) / 2.0;
+            if self.probability(middle) > 0.5 {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        low
+    }
+}
+
 fn thin(points: &mut Vec<(f32, f32)>) {
     let mut highest = 0.0_f32;
     for point in points.iter_mut() {

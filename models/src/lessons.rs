@@ -27,6 +27,9 @@ pub struct LessonSettings {
     pub max_targets: usize,
     /// Every second pass sees one direction only, as an exporter on one link does.
     pub one_way: bool,
+    /// The share, in percent, of a window's records, packets or octets that an attack needs to be the window's label: a wrong
+    /// label among many right ones makes no attack.
+    pub least_percent: u8,
     /// The seed of all chance.
     pub seed: u64,
 }
@@ -39,6 +42,7 @@ impl Default for LessonSettings {
             max_records: 4_000_000,
             max_targets: 65_536,
             one_way: true,
+            least_percent: 20,
             seed: 1,
         }
     }
@@ -67,6 +71,24 @@ pub struct Source<'a> {
     /// Whether it is known to be the answer to another flow: who answers an attack is its victim, not its target's target.
     /// `None` where the source does not say; then the flow that began first is the question.
     pub answer: Option<bool>,
+    /// Who says what it is; empty for the data themselves.
+    pub by: &'a str,
+    /// Nobody says what it is, and no peace is declared for it: its windows are not learned from, unless they are of an attack.
+    pub undeclared: bool,
+}
+
+impl<'a> Source<'a> {
+    /// A record that its data set labels itself.
+    pub fn new(capture: &'a str, attack: Option<&'a str>) -> Self {
+        Self {
+            capture,
+            attack,
+            flags_known: true,
+            answer: None,
+            by: "",
+            undeclared: false,
+        }
+    }
 }
 
 /// What did not become a lesson.
@@ -76,6 +98,12 @@ pub struct LessonCounters {
     pub records: u64,
     /// Records of attacks that matched no window.
     pub unmatched: u64,
+    /// Windows with too small a share of attack to be one: they count as peace.
+    #[serde(default)]
+    pub outweighed: u64,
+    /// Windows of which nobody says anything: neither peace nor attack.
+    #[serde(default)]
+    pub undeclared: u64,
     /// Windows of attackers, who get answers: neither peace nor attack.
     pub involved: u64,
     /// Records for targets beyond the bound.
@@ -88,20 +116,25 @@ pub struct LessonCounters {
 struct Kept {
     row: Row,
     attack: u16,
+    by: u16,
     flags_known: bool,
     answer: Option<bool>,
+    undeclared: bool,
 }
 
 /// The label join: records with what they belong to, in; labelled windows, out.
 ///
-/// A window is of an attack if a record of that attack to its target ended within the last ten seconds (of several attacks, the one
-/// with most records); else of peace. What thinning leaves out is left out of the label too.
+/// A window is of an attack if records of that attack to its target ended within the last ten seconds and are a share of at least
+/// [`least_percent`](LessonSettings::least_percent) of all its records, packets or octets (of several attacks, the one with most
+/// records); else of peace. What thinning leaves out is left out of the label too.
 #[derive(Default)]
 pub struct Lessons {
     settings: LessonSettings,
     captures: BTreeMap<String, Vec<Kept>>,
     held: usize,
     attacks: Vec<String>,
+    /// Who says what records are; the first is the data themselves.
+    sayers: Vec<String>,
     lanes: BTreeMap<(String, usize), Lane>,
     samples: Samples,
     counters: LessonCounters,
@@ -113,6 +146,7 @@ impl Lessons {
         Self {
             settings,
             attacks: vec![NORMAL.to_owned()],
+            sayers: vec![String::new()],
             ..Self::default()
         }
     }
@@ -120,7 +154,10 @@ impl Lessons {
     /// Takes a record; its times are event times.
     pub fn handle_row(&mut self, row: &Row, source: &Source<'_>) {
         self.counters.records += 1;
-        let attack = source.attack.map_or(0, |name| self.attack(name));
+        let attack = source
+            .attack
+            .map_or(0, |name| number(&mut self.attacks, name));
+        let by = number(&mut self.sayers, source.by);
         if !self.captures.contains_key(source.capture) {
             self.captures.insert(source.capture.to_owned(), Vec::new());
         }
@@ -128,8 +165,10 @@ impl Lessons {
             kept.push(Kept {
                 row: sane(row),
                 attack,
+                by,
                 flags_known: source.flags_known,
                 answer: source.answer,
+                undeclared: source.undeclared && attack == 0,
             });
             self.held += 1;
         }
@@ -155,29 +194,13 @@ impl Lessons {
             for key in keys {
                 if let Some(mut lane) = self.lanes.remove(&key) {
                     lane.windows.handle_end();
-                    lane.drain(&key.0, &self.attacks, &mut self.samples, &mut self.counters);
+                    let names = (self.attacks.as_slice(), self.sayers.as_slice());
+                    lane.drain(&key.0, names, &mut self.samples, &mut self.counters);
                     lane.close(&mut self.counters);
                 }
             }
         }
         (self.samples, self.counters)
-    }
-
-    /// The number of an attack; beyond the table's bound all are `other`.
-    fn attack(&mut self, name: &str) -> u16 {
-        let at = self.attacks.iter().position(|one| one == name);
-        let at = at.or_else(|| {
-            let name = if self.attacks.len() < 255 {
-                name
-            } else {
-                "other"
-            };
-            self.attacks.iter().position(|one| one == name).or_else(|| {
-                self.attacks.push(name.to_owned());
-                Some(self.attacks.len() - 1)
-            })
-        });
-        at.and_then(|at| u16::try_from(at).ok()).unwrap_or(0)
     }
 
     fn work_off(&mut self, capture: &str) {
@@ -209,7 +232,7 @@ impl Lessons {
                 lane.handle(piece);
                 lane.drain(
                     capture,
-                    &self.attacks,
+                    (&self.attacks, &self.sayers),
                     &mut self.samples,
                     &mut self.counters,
                 );
@@ -228,6 +251,9 @@ impl Lessons {
             }),
             one_in,
             one_way: self.settings.one_way && number % 2 == 1,
+            least_percent: self.settings.least_percent,
+            seen: HashMap::new(),
+            swept: i64::MIN,
             attacked: HashMap::new(),
             attackers: HashMap::new(),
         }
@@ -240,40 +266,121 @@ struct Lane {
     windows: Windows,
     one_in: u32,
     one_way: bool,
-    /// Records of attacks by target: second and attack, and whether a window had it.
-    attacked: HashMap<Address, VecDeque<(i64, u16, bool)>>,
+    least_percent: u8,
+    /// All records by target and second.
+    seen: HashMap<Address, VecDeque<(i64, Sums)>>,
+    /// When idle targets were last swept out of `seen`.
+    swept: i64,
+    /// Those of attacks.
+    attacked: HashMap<Address, VecDeque<Part>>,
     /// The last second in which an attacker got an answer.
     attackers: HashMap<Address, i64>,
+}
+
+/// What there was of something.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    records: u64,
+    packets: u64,
+    octets: u64,
+    undeclared: u64,
+}
+
+/// An attack's part in a second of its target.
+struct Part {
+    second: i64,
+    attack: u16,
+    by: u16,
+    sums: Sums,
+    /// Whether a window had it.
+    used: bool,
+}
+
+impl Sums {
+    fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.packets = self.packets.saturating_add(other.packets);
+        self.octets = self.octets.saturating_add(other.octets);
+        self.undeclared += other.undeclared;
+    }
+
+    /// Whether this is so many percent of a whole, in whatever is counted.
+    fn is_share(&self, whole: &Self, percent: u8) -> bool {
+        let enough = |part: u64, whole: u64| {
+            u128::from(part) * 100 >= u128::from(whole) * u128::from(percent)
+        };
+        enough(self.records, whole.records)
+            || enough(self.packets, whole.packets)
+            || enough(self.octets, whole.octets)
+    }
 }
 
 impl Lane {
     fn handle(&mut self, kept: &Kept) {
         let second = kept.row.flow_end.div_euclid(NANOS);
         let answer = kept.answer == Some(true);
+        let target = kept.row.destination_address;
+        let sums = Sums {
+            records: 1,
+            packets: kept.row.packets,
+            octets: kept.row.octets,
+            undeclared: u64::from(kept.undeclared),
+        };
         if !(answer && self.one_way) {
             self.windows.handle_row(&kept.row, kept.flags_known);
+            let seconds = self.seen.entry(target).or_default();
+            match seconds.back_mut() {
+                Some((last, seen)) if *last == second => seen.add(&sums),
+                _ => seconds.push_back((second, sums)),
+            }
         }
         if kept.attack != 0 && answer {
-            self.attackers.insert(kept.row.destination_address, second);
+            self.attackers.insert(target, second);
         } else if kept.attack != 0 {
-            let records = self
-                .attacked
-                .entry(kept.row.destination_address)
-                .or_default();
-            records.push_back((second, kept.attack, false));
+            let parts = self.attacked.entry(target).or_default();
+            let same = |part: &&mut Part| {
+                (part.second, part.attack, part.by, part.used)
+                    == (second, kept.attack, kept.by, false)
+            };
+            match parts.iter_mut().rev().take(4).find(same) {
+                Some(part) => part.sums.add(&sums),
+                None => parts.push_back(Part {
+                    second,
+                    attack: kept.attack,
+                    by: kept.by,
+                    sums,
+                    used: false,
+                }),
+            }
         }
         self.windows.handle_time(kept.row.flow_end);
+        self.sweep(second);
+    }
+
+    /// Forgets what no window asks for any more, once a minute.
+    fn sweep(&mut self, second: i64) {
+        if second < self.swept.saturating_add(60) {
+            return;
+        }
+        self.swept = second;
+        let old = |last: i64| last < second - 3 * LABEL_SECONDS;
+        self.seen
+            .retain(|_, seconds| seconds.back().is_some_and(|(last, _)| !old(*last)));
+        self.attackers.retain(|_, last| !old(*last));
     }
 
     fn drain(
         &mut self,
         capture: &str,
-        attacks: &[String],
+        (attacks, sayers): (&[String], &[String]),
         samples: &mut Samples,
         counters: &mut LessonCounters,
     ) {
         while let Some(window) = self.windows.poll_window() {
-            let attack = self.attack_of(&window, counters);
+            let Some((attack, by)) = self.label_of(&window, counters) else {
+                counters.undeclared += 1;
+                continue;
+            };
             let last = self.attackers.get(&window.target);
             if attack == 0 && last.is_some_and(|last| (last - window.second).abs() <= LABEL_SECONDS)
             {
@@ -289,33 +396,59 @@ impl Lane {
                 second: window.second,
                 thinned: self.one_in,
                 records: 1,
+                by: sayers.get(usize::from(by)).map_or("", String::as_str),
             });
         }
     }
 
-    /// The attack with most records in the window; 0 if there is none.
-    fn attack_of(&mut self, window: &Window, counters: &mut LessonCounters) -> u16 {
-        let Some(records) = self.attacked.get_mut(&window.target) else {
-            return 0;
-        };
-        while records
-            .front()
-            .is_some_and(|(second, ..)| *second <= window.second - LABEL_SECONDS)
-        {
-            let used = records.pop_front().is_some_and(|(.., used)| used);
-            counters.unmatched += u64::from(!used && self.one_in == 1);
+    /// The attack with most records in the window if it is enough of it, and who says so; (0, 0) for peace, `None` where nobody
+    /// says that it is peace.
+    fn label_of(&mut self, window: &Window, counters: &mut LessonCounters) -> Option<(u16, u16)> {
+        let first = window.second - LABEL_SECONDS + 1;
+        let mut whole = Sums::default();
+        if let Some(seconds) = self.seen.get_mut(&window.target) {
+            while seconds.front().is_some_and(|(second, _)| *second < first) {
+                seconds.pop_front();
+            }
+            let within = seconds
+                .iter()
+                .filter(|(second, _)| *second <= window.second);
+            within.for_each(|(_, sums)| whole.add(sums));
         }
-        let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
-        for (second, attack, used) in records.iter_mut() {
-            if *second <= window.second {
-                *counts.entry(*attack).or_default() += 1;
-                *used = true;
+        let peace = (whole.undeclared == 0).then_some((0, 0));
+        let Some(parts) = self.attacked.get_mut(&window.target) else {
+            return peace;
+        };
+        while parts.front().is_some_and(|part| part.second < first) {
+            if let Some(part) = parts
+                .pop_front()
+                .filter(|part| !part.used && self.one_in == 1)
+            {
+                counters.unmatched += part.sums.records;
             }
         }
-        let most = counts
+        let mut attacks: BTreeMap<u16, Sums> = BTreeMap::new();
+        let mut sayers: BTreeMap<(u16, u16), u64> = BTreeMap::new();
+        for part in parts.iter_mut().filter(|part| part.second <= window.second) {
+            attacks.entry(part.attack).or_default().add(&part.sums);
+            *sayers.entry((part.attack, part.by)).or_default() += part.sums.records;
+            part.used = true;
+        }
+        let most = attacks
             .into_iter()
-            .max_by_key(|(attack, count)| (*count, u16::MAX - attack));
-        most.map_or(0, |(attack, _)| attack)
+            .max_by_key(|(attack, sums)| (sums.records, u16::MAX - attack));
+        let Some((attack, sums)) = most else {
+            return peace;
+        };
+        if !sums.is_share(&whole, self.least_percent) {
+            counters.outweighed += 1;
+            return peace;
+        }
+        let by = sayers
+            .into_iter()
+            .filter(|((of, _), _)| *of == attack)
+            .max_by_key(|((_, by), records)| (*records, u16::MAX - by));
+        Some((attack, by.map_or(0, |((_, by), _)| by)))
     }
 
     fn close(&self, counters: &mut LessonCounters) {
@@ -323,11 +456,23 @@ impl Lane {
         counters.refused += refused;
         counters.late += late;
         if self.one_in == 1 {
-            let unused =
-                |records: &VecDeque<(i64, u16, bool)>| records.iter().filter(|one| !one.2).count();
-            counters.unmatched += self.attacked.values().map(unused).sum::<usize>() as u64;
+            let unused = self.attacked.values().flatten().filter(|part| !part.used);
+            counters.unmatched += unused.map(|part| part.sums.records).sum::<u64>();
         }
     }
+}
+
+/// The number of a name; beyond the table's bound all are `other`.
+fn number(names: &mut Vec<String>, name: &str) -> u16 {
+    let at = names.iter().position(|one| one == name);
+    let at = at.or_else(|| {
+        let name = if names.len() < 255 { name } else { "other" };
+        names.iter().position(|one| one == name).or_else(|| {
+            names.push(name.to_owned());
+            Some(names.len() - 1)
+        })
+    });
+    at.and_then(|at| u16::try_from(at).ok()).unwrap_or(0)
 }
 
 /// Tells answers among the records of attacks where the source does not: of two opposite flows the later one.

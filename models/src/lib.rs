@@ -53,7 +53,9 @@ mod model;
 mod samples;
 mod sentry;
 mod split;
+mod strangers;
 mod train;
+mod trust;
 
 pub use anomaly::{Anomaly, AnomalyError};
 pub use artefact::{ArtefactError, Card, Checks, Data, ModelId};
@@ -71,6 +73,7 @@ pub use samples::{NORMAL, Sample, Samples};
 pub use sentry::{Alarm, Sentry};
 pub use split::{Fold, SplitBy, split};
 pub use train::{TrainError, TrainSettings, train};
+pub use trust::{Agreement, agreements};
 
 /// The place of the greatest number; the first of equals.
 pub(crate) fn argmax(values: &[f32]) -> usize {

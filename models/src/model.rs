@@ -13,6 +13,8 @@ pub struct Model {
     pub(crate) card: Card,
     pub(crate) forest: Forest,
     pub(crate) calibration: Calibration,
+    /// The vote above which a window is called an attack.
+    pub(crate) point: f32,
     pub(crate) anomaly: Option<Anomaly>,
     /// The medians of peace, one for each feature: what "usual" means in explanations.
     pub(crate) usual: Vec<f32>,
@@ -24,7 +26,8 @@ pub struct Model {
 pub struct Verdict {
     /// The probability of an attack of a kind that the model knows, calibrated.
     pub attack: f32,
-    /// The likeliest kind, as a number in the card's classes; 0 (peace) unless the attack is likelier than not.
+    /// The likeliest kind, as a number in the card's classes; 0 (peace) below the model's operating point. That lies where kinds
+    /// never learned are found best, so that an attack may be called one whose probability, as a known kind, is below a half.
     pub class: usize,
     /// The probability of that class.
     pub confidence: f32,
@@ -41,14 +44,15 @@ impl Model {
     /// Judges a window. Allocates nothing.
     pub fn judge(&self, features: &FeatureVector) -> Verdict {
         let votes = self.forest.probabilities(features);
-        let attack = self.calibration.probability(1.0 - votes[0]);
+        let vote = 1.0 - votes[0];
+        let attack = self.calibration.probability(vote);
         let known = self.card.classes.len().min(MAX_CLASSES);
         let attacks = votes.get(1..known.max(1)).unwrap_or(&[]);
         let likeliest = 1 + crate::argmax(attacks);
         let share = votes.get(likeliest).copied().unwrap_or(0.0)
             / attacks.iter().sum::<f32>().max(f32::MIN_POSITIVE);
         let anomaly = self.anomaly.as_ref().map(|anomaly| anomaly.tail(features));
-        if attack > 0.5 && !attacks.is_empty() {
+        if vote > self.point && !attacks.is_empty() {
             Verdict {
                 attack,
                 class: likeliest,
@@ -74,6 +78,11 @@ impl Model {
     /// judgements, so it is for what is told, not for every window.
     pub fn explain(&self, features: &FeatureVector, most: usize) -> Vec<Reason> {
         explain::reasons(self, features, most)
+    }
+
+    /// The vote of its trees above which a window is called an attack.
+    pub fn operating_point(&self) -> f32 {
+        self.point
     }
 
     /// A comparison of windows seen with those of training.

@@ -24,6 +24,8 @@ pub struct Sample<'a> {
     pub thinned: u32,
     /// Records of the target in the second.
     pub records: u32,
+    /// Who says so; empty for the data themselves.
+    pub by: &'a str,
 }
 
 /// Labelled windows in columns; class 0 is peace.
@@ -34,8 +36,10 @@ pub struct Samples {
     pub(crate) captures: Vec<u16>,
     pub(crate) seconds: Vec<i64>,
     pub(crate) thinned: Vec<u32>,
+    sayers: Vec<u16>,
     classes: Vec<String>,
     capture_names: Vec<String>,
+    sayer_names: Vec<String>,
     refused: u64,
 }
 
@@ -53,7 +57,12 @@ impl Samples {
             self.refused += 1;
             return false;
         };
+        let Some(sayer) = number(&mut self.sayer_names, sample.by, 4096) else {
+            self.refused += 1;
+            return false;
+        };
         self.values.extend_from_slice(sample.features);
+        self.sayers.push(sayer);
         self.labels.push(label);
         self.captures.push(capture);
         self.seconds.push(sample.second);
@@ -105,6 +114,12 @@ impl Samples {
         (name, second, self.thinned.get(row).copied().unwrap_or(1))
     }
 
+    /// Who says what a window is; empty for the data themselves.
+    pub fn by(&self, row: usize) -> &str {
+        let sayer = self.sayers.get(row).map_or(0, |one| usize::from(*one));
+        self.sayer_names.get(sayer).map_or("", String::as_str)
+    }
+
     /// How many windows each class has, as they are (not thinned) and in all.
     pub fn counts(&self) -> BTreeMap<String, [usize; 2]> {
         let mut counts = BTreeMap::new();
@@ -122,6 +137,7 @@ impl Samples {
         let mut kept = Self {
             classes: self.classes.clone(),
             capture_names: self.capture_names.clone(),
+            sayer_names: self.sayer_names.clone(),
             ..Self::default()
         };
         for row in (0..self.len()).filter(|row| keep(*row)) {
@@ -133,6 +149,7 @@ impl Samples {
                 .push(self.seconds.get(row).copied().unwrap_or(0));
             kept.thinned
                 .push(self.thinned.get(row).copied().unwrap_or(1));
+            kept.sayers.push(self.sayers.get(row).copied().unwrap_or(0));
         }
         kept
     }

@@ -13,6 +13,7 @@ use crate::lessons::{LessonCounters, LessonSettings};
 use crate::logistic;
 use crate::model::Model;
 use crate::samples::{NORMAL, Samples};
+use crate::strangers::{self, Stranger};
 
 /// How a model is made; all of it stands in the card.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -26,6 +27,12 @@ pub struct TrainSettings {
     pub tried: f32,
     /// The weight of a leaf at least.
     pub leaf_weight: f32,
+    /// Trees of each of the forests that leave a family of attacks out, by which the vote is chosen from which a window is
+    /// called an attack; 0 chooses it by known families alone.
+    pub stranger_trees: usize,
+    /// The share of windows of peace that may be called attacks so that families never learned are found: by trees that had not
+    /// seen the minute, and of windows as they are and those thinned, so the whole forest makes fewer.
+    pub false_alarms: f32,
     /// The seed of all chance.
     pub seed: u64,
     /// How records became windows.
@@ -39,6 +46,8 @@ impl Default for TrainSettings {
             depth: 14,
             tried: 0.2,
             leaf_weight: 1.0,
+            stranger_trees: 12,
+            false_alarms: 0.012,
             seed: 1,
             lessons: LessonSettings::default(),
         }
@@ -67,8 +76,8 @@ pub fn train(
     about: Data,
 ) -> Result<Model, TrainError> {
     let anomaly = anomaly::fit(samples);
-    let forest = Settings {
-        trees: settings.trees,
+    let grower = |trees: usize| Settings {
+        trees,
         depth: settings.depth,
         leaf_weight: settings.leaf_weight,
         tried: settings.tried,
@@ -84,10 +93,22 @@ pub fn train(
     };
     let mut checks = Checks::default();
     let mut calibration = Calibration::default();
-    let forest = match forest.grow(&lesson) {
+    let mut point = 0.5;
+    let forest = match grower(settings.trees).grow(&lesson) {
         Ok(grown) => {
-            calibration = calibrate(samples, &grown.unseen);
-            checks = check(samples, &grown.unseen, &calibration);
+            let strangers = strangers::leave_out(samples, &grower(settings.stranger_trees));
+            calibration = calibrate(samples, &grown.unseen, &strangers);
+            let votes = grown.unseen.iter().step_by(samples.classes().len().max(1));
+            let peace = votes
+                .enumerate()
+                .filter(|(row, _)| samples.label(*row) == 0)
+                .map(|(_, vote)| 1.0 - vote);
+            let even = calibration.even();
+            let bounds = (even, settings.false_alarms);
+            let found;
+            (point, found) = strangers::operating_point(&strangers, peace.collect(), bounds);
+            checks = check(samples, &grown.unseen, point);
+            checks.never_learned = found;
             grown.forest
         }
         Err(ForestError::NothingToLearn { .. }) if anomaly.is_ok() => Forest {
@@ -116,33 +137,45 @@ pub fn train(
         card,
         forest,
         calibration,
+        point,
         anomaly: anomaly.ok(),
         usual: usual(samples),
         reference: Reference::fit(samples),
     })
 }
 
+/// The part of attacks that are of a family never learned, as probabilities have it.
+const STRANGE: f32 = 0.25;
+
 /// The probability of an attack from votes of trees that had not seen the minute. Every window counts alike: weights are for
-/// hearing rare classes, and would promise more attacks than there are.
-fn calibrate(samples: &Samples, unseen: &[f32]) -> Calibration {
+/// hearing rare classes, and would promise more attacks than there are. Some of the attacks count as they look to who never learned
+/// their family: what is half like an attack is more likely a new kind of it than peace.
+fn calibrate(samples: &Samples, unseen: &[f32], strangers: &[Stranger]) -> Calibration {
     let classes = samples.classes().len();
+    let strange = if strangers.is_empty() { 0.0 } else { STRANGE };
     let votes = unseen.iter().step_by(classes.max(1)).enumerate();
     let mut rows: Vec<(f32, bool, f32)> = votes
-        .map(|(row, peace)| (1.0 - peace, samples.label(row) != 0, 1.0))
+        .map(|(row, peace)| match samples.label(row) {
+            0 => (1.0 - peace, false, 1.0),
+            _ => (1.0 - peace, true, 1.0 - strange),
+        })
         .collect();
+    for stranger in strangers {
+        let votes = stranger.votes.iter();
+        rows.extend(votes.map(|vote| (*vote, true, strange * stranger.each)));
+    }
     Calibration::fit(&mut rows)
 }
 
 /// What the forest tells of minutes that its trees had not seen, beside logistic regression on the same.
-fn check(samples: &Samples, unseen: &[f32], calibration: &Calibration) -> Checks {
+fn check(samples: &Samples, unseen: &[f32], point: f32) -> Checks {
     let classes = samples.classes().len().max(1);
     let told_of = |votes: &[f32]| {
         let peace = votes.first().copied()?;
         if peace.is_nan() {
             return None;
         }
-        let attack = calibration.probability(1.0 - peace) > 0.5;
-        Some(if attack {
+        Some(if 1.0 - peace > point {
             1 + crate::argmax(votes.get(1..)?)
         } else {
             0

@@ -171,6 +171,7 @@ async fn label(State(admin): State<Arc<Admin>>, Json(wanted): Json<Labelling>) -
     let label = wanted.label(&event, Timestamp::from_nanos(wall_clock()));
     match keep(&admin, &label) {
         Ok(()) => {
+            admin.announcer().label(&label);
             tracing::info!(attack = %label.attack, label = label.name, by = label.by, "labelled");
             Json(label).into_response()
         }
@@ -187,8 +188,8 @@ fn keep(admin: &Admin, label: &Label) -> anyhow::Result<()> {
 }
 
 async fn labels(State(admin): State<Arc<Admin>>) -> Response {
-    match admin.journal().labels() {
-        Ok(labels) => Json(labels).into_response(),
+    match admin.journal().said() {
+        Ok(said) => Json(said).into_response(),
         Err(error) => failed(&error),
     }
 }

@@ -77,56 +77,9 @@ impl Labelling {
     }
 }
 
-/// Labels in the layout of `weir score --labels`: a false alarm is a time of peace, and an open attack lasts until `now`.
-pub(crate) fn csv(labels: &[Label], now: Timestamp) -> String {
-    let mut labels: Vec<&Label> = labels.iter().collect();
-    labels.sort_by(|a, b| (a.start, &a.attack).cmp(&(b.start, &b.attack)));
-    let mut text = String::from("start,end,target,attack\n");
-    for label in labels {
-        let end = label.end.unwrap_or(now).max(label.start);
-        let name = if label.name == FALSE_ALARM {
-            ""
-        } else {
-            &label.name
-        };
-        text.push_str(&format!("{},{end},{},{name}\n", label.start, label.target));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn label(name: &str, second: i64, end: Option<i64>) -> Label {
-        Label {
-            attack: AttackId(format!("{second}").into()),
-            target: "203.0.113.7/32".parse().unwrap(),
-            start: Timestamp::from_seconds(second),
-            end: end.map(Timestamp::from_seconds),
-            name: name.to_owned(),
-            by: "me".to_owned(),
-            at: Timestamp::from_seconds(second),
-            note: String::new(),
-        }
-    }
-
-    #[test]
-    fn labels_are_written_as_score_reads_them() {
-        let labels = [
-            label("false-alarm", 1_700_000_100, Some(1_700_000_160)),
-            label("dns-amplification", 1_700_000_000, None),
-        ];
-        let text = csv(&labels, Timestamp::from_seconds(1_700_000_300));
-        assert_eq!(
-            text,
-            "start,end,target,attack\n\
-             2023-11-14T22:13:20Z,2023-11-14T22:18:20Z,203.0.113.7/32,dns-amplification\n\
-             2023-11-14T22:15:00Z,2023-11-14T22:16:00Z,203.0.113.7/32,\n"
-        );
-        let truths = weir_datasets::score::read_truths(text.as_bytes()).unwrap();
-        assert_eq!(truths.len(), 2);
-    }
 
     #[test]
     fn names_keep_to_what_a_line_can_hold() {

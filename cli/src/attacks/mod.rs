@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 mod label;
+mod said;
 mod words;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use weir_state::State;
 
 use self::api::{Answer, AttackView, Ending, Muting, Starting};
 pub(crate) use self::label::{Label, Labelling};
+pub(crate) use self::said::Said;
 use crate::arguments::{
     self, AttacksCommand, EndAttackArguments, LabelArguments, LabelsArguments,
     ListAttacksArguments, MuteArguments, ShowAttackArguments, StartAttackArguments,
@@ -216,7 +218,7 @@ fn label(arguments: &LabelArguments) -> anyhow::Result<()> {
 
 fn labels(arguments: &LabelsArguments) -> anyhow::Result<()> {
     let settings = config::load(&arguments.config.config, ColumnSet::NONE)?;
-    let labels: Vec<Label> = match asked::<()>(
+    let said: Vec<Said> = match asked::<()>(
         &settings.state_dir,
         Method::GET,
         "/api/v1/attacks/labels",
@@ -224,13 +226,13 @@ fn labels(arguments: &LabelsArguments) -> anyhow::Result<()> {
     )? {
         Some(octets) => serde_json::from_slice(&octets)?,
         // Without a daemon the state file is free.
-        None => Journal::new(Arc::new(State::open(&settings.state_dir)?)).labels()?,
+        None => Journal::new(Arc::new(State::open(&settings.state_dir)?)).said()?,
     };
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&labels)?);
+        println!("{}", serde_json::to_string_pretty(&said)?);
     } else {
         let now = Timestamp::from_nanos(wall_clock());
-        print!("{}", label::csv(&labels, now));
+        print!("{}", said::csv(&said, settings.detector.vendor_id, now));
     }
     Ok(())
 }

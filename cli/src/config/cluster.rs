@@ -114,6 +114,10 @@ impl Settings {
             };
             return Err(format!("--role {role} needs `brokers` in [kafka]"));
         };
+        if self.standby.is_some() {
+            let message = "[standby] is for one daemon that does everything: detectors take each other's zones over";
+            return Err(message.to_owned());
+        }
         let zones = self.detector.zones.iter();
         let links = self.detector.links.iter().map(|link| &link.zone);
         let names = zones

@@ -16,7 +16,8 @@ use weir_collector::{
 };
 use weir_data_channel::{DataChannelConfig, DataChannelSettings};
 use weir_detector::{
-    DetectorConfig, DetectorSettings, LinkConfig, MaintenanceConfig, ThresholdConfig, ZoneConfig,
+    DetectorConfig, DetectorSettings, LinkConfig, MaintenanceConfig, ModelsConfig, ThresholdConfig,
+    ZoneConfig,
 };
 use weir_dots_export::{ExportSettings, PolicyConfig, UpstreamConfig};
 use weir_dots_server::{DotsServerConfig, DotsServerSettings};
@@ -26,6 +27,7 @@ use weir_flow_aggregate::{AggregateSettings, AggregationConfig};
 use weir_flow_record::ColumnSet;
 use weir_flow_store::{EvidenceConfig, EvidenceSettings, StoreConfig, StoreSettings};
 use weir_kafka::{KafkaConfig, KafkaSettings};
+use weir_standby::{StandbyConfig, StandbySettings};
 
 use crate::{data_channel, filters};
 use cluster::{ClusterConfig, ClusterSettings, Role};
@@ -44,6 +46,7 @@ pub(crate) struct Config {
     evidence: EvidenceConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
+    models: ModelsConfig,
     baseline: BaselineConfig,
     events: EventsConfig,
     kafka: KafkaConfig,
@@ -68,6 +71,8 @@ pub(crate) struct Config {
     policies: Vec<PolicyConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dots_server: Option<DotsServerTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby: Option<StandbyConfig>,
 }
 
 /// The table `[dots_server]`, and `[dots_server.data_channel]` in it.
@@ -151,6 +156,8 @@ pub(crate) struct Settings {
     pub(crate) dots_server: Option<DotsServerSettings>,
     /// The data channel of the DOTS server.
     pub(crate) data_channel: Option<DataChannelSettings>,
+    /// `None` = this daemon is not one of a pair.
+    pub(crate) standby: Option<StandbySettings>,
     /// Attack events are appended here; `None` = nowhere.
     pub(crate) events: Option<PathBuf>,
     /// `None` = no Kafka.
@@ -236,8 +243,13 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
-    if let Some(Err(error)) = settings.kafka.as_ref().map(KafkaSettings::check_files) {
+    if let Some(kafka) = &settings.kafka
+        && let Err(error) = kafka.check_files()
+    {
         lines.push(format!("kafka: {error}"));
+    }
+    if let Some(Err(error)) = settings.standby.as_ref().map(StandbySettings::check_files) {
+        lines.push(format!("standby: {error}"));
     }
     if lines.is_empty() {
         return Ok(());
@@ -284,6 +296,7 @@ fn parse(
         evidence: document.take("evidence"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
+        models: document.take("models"),
         baseline: document.take("baseline"),
         events: document.take("events"),
         kafka: document.take("kafka"),
@@ -300,6 +313,7 @@ fn parse(
         upstreams: document.take_array("upstream").unwrap_or_default(),
         policies: document.take_array("policy").unwrap_or_default(),
         dots_server,
+        standby: document.take_optional("standby"),
     };
     config.make_paths_absolute(folder);
     let mut settings = config.check(&mut document, columns);
@@ -360,11 +374,15 @@ impl Config {
         if let Some(server) = &mut self.dots_server {
             server.signal.resolve(folder);
         }
+        if let Some(standby) = &mut self.standby {
+            standby.resolve(folder);
+        }
     }
 
     /// Checks all tables; every mistake goes into the document.
     fn check(&self, document: &mut Document<'_>, columns: ColumnSet) -> Option<Settings> {
-        let columns = if self.store.parquet_dir.as_os_str().is_empty() {
+        let keeps_all = !self.store.parquet_dir.as_os_str().is_empty();
+        let columns = if !keeps_all && self.kafka.topics.flows.is_empty() {
             // What a drill-down tells of beyond addresses and ports.
             columns.with(ColumnSet::TTL).with(ColumnSet::AS)
         } else {
@@ -398,9 +416,16 @@ impl Config {
             document,
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
         );
+        let kafka = noted(
+            document,
+            self.kafka
+                .check()
+                .map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let detector = weir_detector::check(&self.detector, &self.thresholds, &self.zones)
             .and_then(|settings| settings.with_maintenance(&self.maintenance))
-            .and_then(|settings| settings.with_links(&self.links));
+            .and_then(|settings| settings.with_links(&self.links))
+            .and_then(|settings| settings.with_models(&self.models));
         let detector = noted(
             document,
             detector.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
@@ -417,12 +442,13 @@ impl Config {
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
-        let kafka = noted(
-            document,
-            (self.kafka.check()).map_err(|faults| pairs(faults, |f| (f.path, f.message))),
-        );
         let cluster = noted(document, self.cluster.check());
         let prepared = noted(document, self.check_prepared_filters());
+        let standby = self.standby.as_ref().map(StandbyConfig::check).transpose();
+        let standby = noted(
+            document,
+            standby.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let (dots_server, data_channel) = match &self.dots_server {
             Some(server) => server.check(document)?,
             None => (None, None),
@@ -449,6 +475,7 @@ impl Config {
             baseline: baseline?,
             dots_server,
             data_channel,
+            standby: standby?,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             kafka: kafka?,
             role: Role::All,

@@ -24,6 +24,7 @@ use crate::audit::AuditLog;
 use crate::baseline::{self, BaselineOrder};
 use crate::journal::Journal;
 use crate::judge::{Judge, Verdict, Watcher};
+use crate::kafka::Announcer;
 use crate::views::{PolicyView, Views};
 
 /// What the judge thread takes in.
@@ -71,6 +72,7 @@ pub(super) struct JudgeThread {
     pub(super) views: Arc<Views>,
     pub(super) events: Option<File>,
     pub(super) audit: AuditLog,
+    pub(super) announcer: Announcer,
     pub(super) story: Option<Sender<Story>>,
     /// The embedded DOTS server, whose clients may want to know of attacks on them.
     pub(super) observer: Option<tokio::sync::mpsc::Sender<Observation>>,
@@ -162,6 +164,9 @@ impl JudgeThread {
             Input::Findings(findings) => self.judge.handle_findings(*findings),
             Input::Notice(notice) => {
                 let now = self.now();
+                if let ClientNotice::Granted(report) | ClientNotice::Status(report) = &notice {
+                    self.announcer.mitigation(now, report);
+                }
                 self.judge.handle_notice(now, &notice);
             }
             Input::Operator(order, answer) => {
@@ -312,10 +317,14 @@ impl JudgeThread {
             let lost = &self.views.counters.evidence_lost_events;
             lost.fetch_add(1, Ordering::Relaxed);
         }
-        if event.kind == EventKind::AttackEnd
-            && let Err(error) = self.journal.end_label(&event)
-        {
-            tracing::error!(%error, "a label does not know when its attack ended");
+        self.announcer.event(&event);
+        if event.kind == EventKind::AttackEnd {
+            match self.journal.end_label(&event) {
+                Ok(label) => label.iter().for_each(|label| self.announcer.label(label)),
+                Err(error) => {
+                    tracing::error!(%error, "a label does not know when its attack ended");
+                }
+            }
         }
         tracing::info!(
             event = ?event.kind,

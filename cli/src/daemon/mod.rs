@@ -4,12 +4,13 @@
 //! sockets → shard threads ── summaries ─→ judge thread ── commands ──→ upstream tasks (tokio)
 //!              │    ↑────── watch lists ───┘  │   ↑ └─ notices ←──────┘
 //!              └ batches → window thread ← drill-down, findings
-//!                             └ batches → store thread → Parquet
+//!                             └ batches → Kafka's thread → store thread → Parquet
 //! ```
 
 mod cluster;
 mod intake;
 mod judge;
+mod outlet;
 mod packets;
 mod restored;
 mod shard;
@@ -39,12 +40,14 @@ use weir_ebpf::{Sampler, capability};
 use weir_enrichment::LearnedName;
 use weir_flow_aggregate::{Merger, WatchList};
 use weir_flow_store::RecentWindow;
+use weir_kafka::Publisher;
 use weir_state::State;
 
 pub(crate) use self::cluster::{ClusterView, Detectors, PartitionFigures, PublishView};
 use self::intake::Intake;
 pub(crate) use self::judge::{Input, Order};
 use self::judge::{JudgeThread, Watches};
+use self::outlet::Outlet;
 use self::packets::Packets;
 pub(crate) use self::packets::{Headers, SamplerView};
 use self::restored::Restored;
@@ -58,6 +61,7 @@ use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
 use crate::judge::{Sum, Watcher};
+use crate::kafka::{self, Announcer};
 use crate::learn;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
@@ -94,6 +98,18 @@ pub(crate) struct Kept {
     state_dir: PathBuf,
 }
 
+impl Kept {
+    /// State that is open already, and no sockets.
+    pub(crate) fn of_state(state: Arc<State>, state_dir: &Path) -> Self {
+        Self {
+            receivers: Vec::new(),
+            samplers: Vec::new(),
+            state,
+            state_dir: state_dir.to_owned(),
+        }
+    }
+}
+
 /// A running daemon.
 pub(crate) struct Daemon {
     /// Where it listens for exports.
@@ -110,6 +126,7 @@ pub(crate) struct Daemon {
     /// IPFIX over TCP and TLS.
     sessions: Option<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    publisher: Option<Publisher>,
 }
 
 impl Daemon {
@@ -169,6 +186,9 @@ impl Daemon {
         )?;
         let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
         views.set_evidence_folder(folder);
+        let publisher = settings.kafka.as_ref().map(Publisher::start).transpose()?;
+        views.set_kafka(publisher.as_ref().map(Publisher::figures));
+        let announcer = Announcer::new(publisher.as_ref().and_then(Publisher::notes));
 
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
@@ -211,6 +231,7 @@ impl Daemon {
             Arc::clone(&views),
             input.clone(),
             Arc::clone(&journal),
+            announcer.clone(),
         ));
         tasks.push(tokio::spawn(forward(
             notices,
@@ -291,6 +312,8 @@ impl Daemon {
             let store = parquet
                 .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
                 .transpose()?;
+            let flows = publisher.as_ref().and_then(Publisher::flows);
+            let outlet = Outlet::start(flows, store, spares, &views)?;
             let open: BTreeSet<AttackId> = open.into_iter().collect();
             let evidence = settings.evidence.as_ref();
             let evidence = evidence
@@ -301,14 +324,7 @@ impl Daemon {
             let shadows = learn::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
-                window::run(
-                    window,
-                    &asks,
-                    &spares,
-                    &input,
-                    outside,
-                    (store, evidence, shadows),
-                );
+                window::run(window, &asks, &input, outside, (outlet, evidence, shadows));
             }
         })?;
         let judge = if let Some(cluster) = &settings.cluster {
@@ -325,6 +341,7 @@ impl Daemon {
                 views: Arc::clone(&views),
                 events: settings.events.as_deref().map(open_events).transpose()?,
                 audit: AuditLog::open(&settings.state_dir)?,
+                announcer,
                 story: hooks.story,
                 observer,
                 levels: BTreeMap::new(),
@@ -347,6 +364,7 @@ impl Daemon {
             window,
             sessions,
             tasks,
+            publisher,
         })
     }
 
@@ -367,6 +385,9 @@ impl Daemon {
         }
         let _ = self.judge.join();
         let _ = self.window.join();
+        if let Some(publisher) = self.publisher {
+            publisher.finish(kafka::LAST_PATIENCE);
+        }
         let shards: Vec<(Receiver, Vec<Sampler>)> = Result::ok(shards)?;
         let (receivers, samplers): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
         Some(Kept {

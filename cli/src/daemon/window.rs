@@ -10,10 +10,10 @@ use weir_flow_record::FlowBatch;
 use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
+use super::outlet::Outlet;
 use crate::evidence::EvidenceKeeper;
 use crate::learn::{self, Shadow};
 use crate::naming::Naming;
-use crate::store::StoreWriter;
 use crate::views::Views;
 
 /// Batches come by the hundred, and waking for each costs more than taking it in.
@@ -39,10 +39,9 @@ pub(super) enum Ask {
 pub(super) fn run(
     mut window: RecentWindow,
     asks: &Receiver<Ask>,
-    spares: &[SyncSender<FlowBatch>],
     input: &SyncSender<Input>,
     (naming, views): (&Naming, &Views),
-    (store, mut evidence, mut shadows): (Option<StoreWriter>, Option<EvidenceKeeper>, Vec<Shadow>),
+    (outlet, mut evidence, mut shadows): (Outlet, Option<EvidenceKeeper>, Vec<Shadow>),
 ) {
     let mut overlap = Overlap::default();
     'serve: while let Ok(first) = asks.recv() {
@@ -58,16 +57,7 @@ pub(super) fn run(
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }
-                    let left = match &store {
-                        Some(store) => store.store(shard, batch),
-                        None => Some(batch),
-                    };
-                    // A full channel only means that the shard has spares enough.
-                    if let Some(batch) = left
-                        && let Some(spares) = spares.get(usize::from(shard))
-                    {
-                        let _ = spares.try_send(batch);
-                    }
+                    outlet.take(shard, batch);
                 }
                 Ask::Attack(event) => {
                     if let Some(evidence) = &mut evidence {
@@ -89,9 +79,7 @@ pub(super) fn run(
         }
         std::thread::sleep(PAUSE);
     }
-    if let Some(store) = store {
-        store.finish();
-    }
+    outlet.finish();
     if let Some(evidence) = evidence {
         evidence.finish();
     }

@@ -118,7 +118,8 @@ fn propose(event: &AttackEvent) -> anyhow::Result<Vec<Acl>> {
     let normal = normal.map(|normal| normal.bits_per_second / 8);
     let mut acls = Vec::new();
     for share in event.vectors.iter().filter(|one| one.share >= 0.1) {
-        if let Some((traffic, actions)) = answer_to(share.name, normal) {
+        let answer = share.name.vector();
+        if let Some((traffic, actions)) = answer.and_then(|vector| answer_to(vector, normal)) {
             let name = format!("op-{}", share.name.name());
             acls.extend(Plan::traffic(&name, traffic, &target, actions).acls(MAX_ENTRIES)?);
         }

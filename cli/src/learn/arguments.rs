@@ -10,7 +10,8 @@ pub(crate) struct DataArguments {
     /// --labels, nfdump's or Weir's CSV, Parquet files and folders of `[store]`, captures of export datagrams.
     #[arg(required = true, value_name = "DATA")]
     pub(crate) data: Vec<PathBuf>,
-    /// Labels for flows that have none: CSV with the header start,end,target,attack (RFC 3339, prefix), and sources if known.
+    /// Labels for flows that have none: CSV with the header start,end,target,attack (RFC 3339, prefix), and sources and by if known,
+    /// as `weir attacks labels` prints it.
     #[arg(long, value_name = "FILE")]
     pub(crate) labels: Option<PathBuf>,
     /// How far a flow may lie outside a label's time, in seconds.
@@ -23,10 +24,41 @@ pub(crate) struct DataArguments {
     pub(crate) tolerance: f64,
 }
 
+/// Whose labels are learned from.
+#[derive(Args, Debug, Default)]
+pub(crate) struct TrustArguments {
+    /// Learns from labels of these sources alone, such as dots:dms-1, operator:ann, or all of a kind: dots, operator.
+    #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
+    pub(crate) trust: Vec<String>,
+    /// Leaves labels of these sources out: what they call attacks is neither attack nor peace.
+    #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
+    pub(crate) distrust: Vec<String>,
+    /// Leaves out sources whose labels a model of all others contradicts; without it they are only named.
+    #[arg(long)]
+    pub(crate) distrust_contradicted: bool,
+    /// Takes as peace whatever no label calls an attack. Labels that say who they are by need a declared peace otherwise: a line
+    /// without an attack, such as a mitigation system's baseline makes.
+    #[arg(long)]
+    pub(crate) assume_peace: bool,
+}
+
+impl TrustArguments {
+    /// Whether labels of a source are learned from.
+    pub(crate) fn trusts(&self, by: &str) -> bool {
+        let named = |list: &[String]| {
+            let kind = by.split(':').next().unwrap_or(by);
+            list.iter().any(|one| one == by || one == kind)
+        };
+        (self.trust.is_empty() || named(&self.trust)) && !named(&self.distrust)
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct TrainArguments {
     #[command(flatten)]
     pub(crate) data: DataArguments,
+    #[command(flatten)]
+    pub(crate) trust: TrustArguments,
     /// Where to write the model.
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) output: PathBuf,
@@ -36,6 +68,13 @@ pub(crate) struct TrainArguments {
     /// Trees of the forest.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) trees: u16,
+    /// The share of windows of peace that may be called attacks so that kinds never learned are found, in percent: by trees that had
+    /// not seen the minute, thinned windows among them, so the whole forest makes fewer.
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.2)]
+    pub(crate) false_alarms: f32,
+    /// The share of a target's records, packets or octets within ten seconds that an attack needs to be their label, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(..=100))]
+    pub(crate) least_share: u8,
     /// What is told apart.
     #[arg(long, value_enum, default_value = "family")]
     pub(crate) classes: Classes,

@@ -51,6 +51,28 @@ fn write_card(card: &Card, out: &mut String) -> std::fmt::Result {
             "windows       {class}: {plain}, with those thinned {all}"
         )?;
     }
+    for one in &data.agreements {
+        let percent = |share: Option<f64>| {
+            share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0))
+        };
+        writeln!(
+            out,
+            "labels by     {}: {} windows; a model of all other sources says attack too {}, and the same name {}{}",
+            if one.source.is_empty() {
+                "the data"
+            } else {
+                &one.source
+            },
+            one.windows,
+            percent(one.attack),
+            percent(one.name),
+            if one.is_contradicted() {
+                ": CONTRADICTED"
+            } else {
+                ""
+            }
+        )?;
+    }
     if let Some(evaluation) = &card.checks.unseen_minutes {
         writeln!(
             out,
@@ -64,6 +86,13 @@ fn write_card(card: &Card, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "check         macro F1 {forest:.3}, logistic regression {logistic:.3}, on the same windows"
+        )?;
+    }
+    for (family, share) in &card.checks.never_learned {
+        writeln!(
+            out,
+            "never learned {family}: {:.0} % of its windows are called attacks all the same",
+            share * 100.0
         )?;
     }
     if let Some(reason) = &card.checks.anomaly {

@@ -12,7 +12,7 @@ use weir_flow_record::{ColumnSet, FlowBatch, Row};
 use weir_flow_store::{FlowReader, is_parquet};
 use weir_models::{LessonCounters, LessonSettings, Lessons, Samples, Source, event_rows};
 
-use super::arguments::{Classes, DataArguments};
+use super::arguments::{Classes, DataArguments, TrustArguments};
 use crate::progress::Progress;
 
 /// Everything that was read.
@@ -23,21 +23,23 @@ pub(super) struct Taught {
     pub(super) sources: Vec<String>,
 }
 
-/// Reads all data.
+/// Reads all data, whoever labelled them.
 pub(super) fn read(
     arguments: &DataArguments,
     classes: Classes,
     settings: LessonSettings,
 ) -> anyhow::Result<Taught> {
-    let join = match &arguments.labels {
-        Some(path) => {
-            let file =
-                File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let labels = read_attack_labels(file).with_context(|| path.display().to_string())?;
-            Some(LabelJoin::new(labels, (arguments.tolerance * 1e9) as i64))
-        }
-        None => None,
-    };
+    read_trusting(arguments, &TrustArguments::default(), classes, settings)
+}
+
+/// Reads all data; of labels those of sources that are trusted.
+pub(super) fn read_trusting(
+    arguments: &DataArguments,
+    trust: &TrustArguments,
+    classes: Classes,
+    settings: LessonSettings,
+) -> anyhow::Result<Taught> {
+    let join = read_labels(arguments, trust)?;
     let mut teacher = Teacher {
         lessons: Lessons::new(settings),
         join,
@@ -69,12 +71,39 @@ pub(super) fn read(
         );
     }
     let (samples, counters) = teacher.lessons.finish();
-    anyhow::ensure!(!samples.is_empty(), "there is no flow in these files");
+    if counters.undeclared > 0 {
+        tracing::warn!(
+            windows = counters.undeclared,
+            "windows of which nobody says anything were left out (--assume-peace takes them as peace)"
+        );
+    }
+    anyhow::ensure!(
+        !samples.is_empty(),
+        "there is no flow in these files of which anybody says anything"
+    );
     Ok(Taught {
         samples,
         counters,
         sources,
     })
+}
+
+/// The labels beside the data, if there are any.
+pub(super) fn read_labels(
+    arguments: &DataArguments,
+    trust: &TrustArguments,
+) -> anyhow::Result<Option<LabelJoin>> {
+    let Some(path) = &arguments.labels else {
+        return Ok(None);
+    };
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let labels = read_attack_labels(file).with_context(|| path.display().to_string())?;
+    let tolerance = (arguments.tolerance * 1e9) as i64;
+    let mut join = LabelJoin::with_trust(labels, tolerance, |by| trust.trusts(by));
+    if trust.assume_peace {
+        join.assume_peace();
+    }
+    Ok(Some(join))
 }
 
 struct Teacher {
@@ -140,7 +169,7 @@ impl Teacher {
 
     fn take_batch(&mut self, batch: &FlowBatch, capture: &str) {
         for (row, flags_known) in event_rows(batch) {
-            self.take(&row, flags_known, None, Truth::Unlabelled, capture);
+            self.take(&row, flags_known, None, (Truth::Unlabelled, ""), capture);
         }
     }
 
@@ -149,7 +178,7 @@ impl Teacher {
             &flow.row,
             flow.flags_known,
             flow.answer,
-            flow.truth,
+            (flow.truth, flow.by),
             flow.capture,
         );
     }
@@ -159,29 +188,37 @@ impl Teacher {
         row: &Row,
         flags_known: bool,
         answer: Option<bool>,
-        truth: Truth<'_>,
+        (truth, said_by): (Truth<'_>, &str),
         capture: &str,
     ) {
         self.records += 1;
-        let (attack, answer) = match (truth, &mut self.join) {
-            (Truth::Attack(words), _) => (Some(self.classes.name(words)), answer),
-            (Truth::Peace, _) => (None, answer),
-            (Truth::Unlabelled, Some(join)) => {
-                let joined = join.join(row);
-                let answer = joined.attack.map(|_| joined.answer).or(answer);
-                (joined.attack.map(|words| self.classes.name(words)), answer)
-            }
-            (Truth::Unlabelled, None) => {
-                self.unlabelled += 1;
-                (None, answer)
-            }
-        };
-        let source = Source {
-            capture,
-            attack: attack.as_deref(),
+        let mut source = Source {
             flags_known,
             answer,
+            ..Source::new(capture, None)
         };
+        let (attack, by);
+        match (truth, &mut self.join) {
+            (Truth::Attack(words), _) => {
+                (attack, by) = (Some(self.classes.name(words)), said_by.to_owned());
+            }
+            (Truth::Unlabelled, Some(join)) => {
+                let joined = join.join(row);
+                source.undeclared = !joined.declared;
+                if joined.attack.is_some() {
+                    source.answer = Some(joined.answer);
+                }
+                let name = joined.attack.map(|words| self.classes.name(words));
+                (attack, by) = (name, joined.by.to_owned());
+            }
+            (truth, _) => {
+                self.unlabelled += u64::from(truth == Truth::Unlabelled);
+                source.undeclared = truth == Truth::Undeclared;
+                (attack, by) = (None, String::new());
+            }
+        }
+        source.attack = attack.as_deref();
+        source.by = &by;
         self.lessons.handle_row(row, &source);
     }
 }

@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use weir_models::{Data, LessonSettings, Model, TrainSettings};
+use weir_models::{Agreement, Data, LessonSettings, Model, NORMAL, TrainSettings, agreements};
 
 use super::arguments::TrainArguments;
 use super::{card, data};
@@ -17,20 +18,36 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<()> {
     let lessons = LessonSettings {
         thinning: arguments.thin.clone(),
         seed: arguments.seed,
+        least_percent: arguments.least_share,
         ..LessonSettings::default()
     };
-    let taught = data::read(&arguments.data, arguments.classes, lessons.clone())?;
+    let mut taught = data::read_trusting(
+        &arguments.data,
+        &arguments.trust,
+        arguments.classes,
+        lessons.clone(),
+    )?;
     let settings = TrainSettings {
         trees: usize::from(arguments.trees),
         seed: arguments.seed,
         lessons,
+        false_alarms: arguments.false_alarms / 100.0,
         ..TrainSettings::default()
     };
+    let agreements = agreements(&taught.samples, &settings);
+    let left_out = contradicted(&agreements, arguments.trust.distrust_contradicted);
+    if !left_out.is_empty() {
+        let samples = &taught.samples;
+        let is_kept =
+            |row: usize| samples.class(row) == NORMAL || !left_out.contains(samples.by(row));
+        taught.samples = samples.filter(is_kept);
+    }
     let about = Data {
         name: arguments.name.clone(),
         sources: taught.sources,
         licences: arguments.licence.clone(),
         weaknesses: arguments.weakness.clone(),
+        agreements,
         classes: format!("{:?}", arguments.classes).to_lowercase(),
         ..Data::default()
     };
@@ -45,6 +62,27 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<()> {
     );
     print!("{}", card::words(model.card()));
     Ok(())
+}
+
+/// Names the sources of labels that a model of all others contradicts; those to be left out.
+fn contradicted(agreements: &[Agreement], leave_out: bool) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for one in agreements.iter().filter(|one| one.is_contradicted()) {
+        let percent = |share: Option<f64>| share.map(|share| (share * 100.0).round());
+        tracing::warn!(
+            source = one.source,
+            windows = one.windows,
+            attack_percent = percent(one.attack),
+            name_percent = percent(one.name),
+            left_out = leave_out,
+            "all other sources contradict these labels (--distrust leaves them out)"
+        );
+        found.insert(one.source.clone());
+    }
+    if !leave_out {
+        found.clear();
+    }
+    found
 }
 
 /// Writes a file whole or not at all.

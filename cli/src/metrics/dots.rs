@@ -222,6 +222,11 @@ fn encode_server(encoder: &mut DescriptorEncoder<'_>, figures: &TransportFigures
             figures.forgotten_telemetry,
         ),
         (
+            "weir_dots_server_forgotten_reports",
+            "What clients said of attacks that gave way to newer, since there was too much of it",
+            figures.forgotten_reports,
+        ),
+        (
             "weir_dots_server_credential_reloads",
             "How often certificates, keys and revocation lists were read again",
             figures.reloads,

@@ -5,11 +5,14 @@ mod cluster;
 mod dots;
 mod evidence;
 mod exporters;
+mod kafka;
 mod links;
 mod packets;
 mod sources;
+mod standby;
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
@@ -52,6 +55,10 @@ impl Collector for Scrape {
         baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
         cluster::encode(&mut encoder, &self.0.cluster())?;
+        let behind = &self.0.counters.kafka_behind_rows;
+        let behind = behind.load(Ordering::Relaxed);
+        kafka::encode(&mut encoder, self.0.kafka().as_ref(), behind)?;
+        standby::encode(&mut encoder, self.0.standby().as_ref())?;
         self.encode_attacks(&mut encoder)
     }
 }

@@ -349,7 +349,7 @@ impl Report<'_> {
             };
             class.zone == zone.id && class.direction == event.target.direction && scope
         };
-        let named = event.vectors.iter().map(|vector| vector.name);
+        let named = event.vectors.iter().filter_map(|one| one.name.vector());
         named.chain([Vector::Total]).find_map(|vector| {
             self.proposals
                 .iter()

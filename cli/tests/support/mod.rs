@@ -9,7 +9,9 @@
 mod serving;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -292,6 +294,21 @@ fn export_time() -> ExportTime {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap();
     ExportTime::from_nanos(i64::try_from(since.as_nanos()).unwrap())
+}
+
+/// A figure of `/metrics`, by the admin socket.
+pub fn metric(lab: &Lab, name: &str) -> f64 {
+    let socket = lab.folder.path().join("state/weir.sock");
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name} ")));
+    let value = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    value.parse().unwrap()
 }
 
 /// Waits until something holds.

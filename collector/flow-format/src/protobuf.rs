@@ -1,5 +1,5 @@
-//! goflow2 v2's protobuf (`pb/flow.proto`, message `flowpb.FlowMessage`): a message's octets for a Kafka record, or each
-//! behind its length as a varint, which is how goflow2's `-format bin` and ClickHouse's `Protobuf` format have it.
+//! goflow2 v2's protobuf (`pb/flow.proto`, message `flowpb.FlowMessage`): each message behind its length as a varint, which is
+//! how goflow2's `-format bin` writes files and Kafka messages, and how ClickHouse's `Protobuf` format reads them.
 
 use prost::Message;
 use weir_flow_record::{Address, ExportProtocol, FlowBatch};
@@ -120,7 +120,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Appends one record's message, without its length: the value of a Kafka record.
+    /// Appends one record's message, without its length.
     pub fn append(&mut self, record: &Record, out: &mut Vec<u8>) {
         fill(&mut self.message, record);
         self.message.encode_raw(out);
@@ -129,20 +129,25 @@ impl Encoder {
     /// Appends all records of a batch, each behind its length as a varint.
     pub fn append_delimited(&mut self, batch: &FlowBatch, out: &mut Vec<u8>) {
         for record in records(batch) {
-            let start = out.len();
-            // No message reaches 2^14 octets, most lie between 128 and 300: two octets hold the length of each. They are
-            // written afterwards, which saves a walk over all fields to learn it beforehand.
-            out.extend_from_slice(&[0, 0]);
-            self.append(&record, out);
-            let length = out.len() - start - 2;
-            if length < 0x80 {
-                out.copy_within(start + 2.., start + 1);
-                out.truncate(out.len() - 1);
-                out[start] = length as u8;
-            } else {
-                out[start] = length as u8 | 0x80;
-                out[start + 1] = (length >> 7) as u8;
-            }
+            self.append_with_length(&record, out);
+        }
+    }
+
+    /// Appends one record's message behind its length as a varint: the value of a Kafka record as goflow2 writes it.
+    pub fn append_with_length(&mut self, record: &Record, out: &mut Vec<u8>) {
+        let start = out.len();
+        // No message reaches 2^14 octets, most lie between 128 and 300: two octets hold the length of each. They are
+        // written afterwards, which saves a walk over all fields to learn it beforehand.
+        out.extend_from_slice(&[0, 0]);
+        self.append(record, out);
+        let length = out.len() - start - 2;
+        if length < 0x80 {
+            out.copy_within(start + 2.., start + 1);
+            out.truncate(out.len() - 1);
+            out[start] = length as u8;
+        } else {
+            out[start] = length as u8 | 0x80;
+            out[start + 1] = (length >> 7) as u8;
         }
     }
 }

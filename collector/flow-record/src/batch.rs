@@ -413,17 +413,7 @@ impl FlowBatch {
                 } )*
             };
         }
-        append_extra! {
-            TOS: tos;
-            TTL: ttl;
-            ICMP: icmp_type, icmp_code;
-            VLAN: vlan_id;
-            AS: source_as, destination_as;
-            NEXT_HOP: next_hop;
-            PREFIX_LENGTHS: source_prefix_length, destination_prefix_length;
-            MAC: source_mac, destination_mac;
-            FLOW_LABEL: flow_label;
-        }
+        with_extra_columns!(append_extra);
         self.fill_extra();
         self.datagrams.push(DatagramInfo {
             rows: start..self.len() as u32,

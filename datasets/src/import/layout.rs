@@ -168,6 +168,11 @@ const WEIR: &[Names] = &[
     (&["bytes"], true),
     (&["tcp_flags"], false),
     (&["sampling_rate"], false),
+    (&["label"], false),
+    (&["class"], false),
+    (&["capture"], false),
+    (&["answer"], false),
+    (&["by"], false),
 ];
 
 impl Layout {
@@ -265,6 +270,7 @@ impl Connection<'_> {
                 answer: Some(answer),
                 truth: self.truth,
                 capture: self.capture,
+                by: "",
             });
         }
     }
@@ -311,6 +317,7 @@ fn common(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
         answer,
         truth: truth(text(10), text(11)),
         capture: capture.get(..cut)?,
+        by: "",
     });
     Some(())
 }
@@ -512,6 +519,7 @@ fn nfdump(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
             answer: None,
             truth: Truth::Unlabelled,
             capture: name,
+            by: "",
         });
     } else {
         connection.give(give);
@@ -526,12 +534,23 @@ fn weir(text: &Text<'_>, name: &str, give: &mut Give<'_>) -> Option<()> {
     row.tcp_flags = u16::try_from(number(text(9)).unwrap_or(0)).ok()?;
     row.sampling_rate = u32::try_from(number(text(10)).unwrap_or(0)).ok()?;
     let flags_known = row.protocol == 6 && row.tcp_flags != 0;
+    // What `weir join` adds.
+    let truth = match text(11) {
+        "undeclared" => Truth::Undeclared,
+        label => truth(label, text(12)),
+    };
+    let answer = match text(14) {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    };
     give(&LabelledFlow {
         row,
         flags_known,
-        answer: None,
-        truth: Truth::Unlabelled,
-        capture: name,
+        answer,
+        truth,
+        capture: if text(13).is_empty() { name } else { text(13) },
+        by: text(15),
     });
     Some(())
 }

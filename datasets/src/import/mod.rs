@@ -25,6 +25,8 @@ use columns::Columns;
 pub enum Truth<'a> {
     /// The source has no labels.
     Unlabelled,
+    /// The source has labels, and none for this: neither peace nor attack.
+    Undeclared,
     /// Normal traffic.
     Peace,
     /// Part of an attack, in the source's words.
@@ -44,6 +46,8 @@ pub struct LabelledFlow<'a> {
     pub truth: Truth<'a>,
     /// The capture it comes from: records of different captures have nothing to do with each other.
     pub capture: &'a str,
+    /// Who says what it is; empty for the data set itself.
+    pub by: &'a str,
 }
 
 /// What an import read.

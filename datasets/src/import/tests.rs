@@ -31,7 +31,7 @@ fn read_all(text: &str) -> (Vec<Flow>, ImportReport) {
             flags: flow.flags_known.then_some(flow.row.tcp_flags),
             answer: flow.answer,
             truth: match flow.truth {
-                Truth::Unlabelled => None,
+                Truth::Unlabelled | Truth::Undeclared => None,
                 Truth::Peace => Some("peace".to_owned()),
                 Truth::Attack(words) => Some(words.to_owned()),
             },

@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use ipnet::IpNet;
-use weir_flow_record::Row;
+use weir_flow_record::{Address, Row};
 
 /// Labels at most.
 const MAX_LABELS: usize = 100_000;
@@ -22,6 +22,8 @@ pub struct AttackLabel {
     pub attack: String,
     /// Who took part, where known: top talkers' prefixes. Empty says everybody.
     pub sources: Vec<IpNet>,
+    /// Who says so, such as `dots:dms-1` or `operator:ann`; empty where nobody stands by it: the labels of a data set.
+    pub by: String,
 }
 
 /// Why labels cannot be read.
@@ -56,37 +58,101 @@ pub struct Joined<'a> {
     pub attack: Option<&'a str>,
     /// Whether it is the victim's answer.
     pub answer: bool,
+    /// Who says so; empty for peace, and where nobody stands by it.
+    pub by: &'a str,
+    /// Whether it is known to be what it is said to be: an attack, or peace that somebody has declared.
+    pub declared: bool,
 }
 
 /// Labels, ready to be joined with flows.
+///
+/// Labels of a data set tell of all attacks: what they do not name is peace. Labels of people and mitigation systems (`by`) tell of
+/// what they know: what they do not name is peace only where one of them has declared it, and else nothing is known of it. Of the
+/// traffic to an attacked target during the attack, what is not of the top talkers is neither.
 #[derive(Debug, Default)]
 pub struct LabelJoin {
-    /// By start.
-    labels: Vec<AttackLabel>,
+    attacks: Spans,
+    peace: Spans,
+    /// Attacks of sources that are not trusted: neither attack nor peace.
+    doubted: Spans,
     matched: Vec<u64>,
-    /// The greatest end of this and all labels before: where looking back may stop.
-    latest: Vec<i64>,
     tolerance: i64,
+    strict: bool,
 }
 
-impl LabelJoin {
-    /// Joins with these labels; a flow that misses one by `tolerance` ns still matches.
-    pub fn new(mut labels: Vec<AttackLabel>, tolerance: i64) -> Self {
-        labels.retain(|label| !label.attack.is_empty());
+/// Labels by start.
+#[derive(Debug, Default)]
+struct Spans {
+    labels: Vec<AttackLabel>,
+    /// The greatest end of this and all labels before: where looking back may stop.
+    latest: Vec<i64>,
+}
+
+impl Spans {
+    fn new(mut labels: Vec<AttackLabel>) -> Self {
         labels.sort_by(|one, other| {
-            (one.start, one.end, &one.attack).cmp(&(other.start, other.end, &other.attack))
+            (one.start, one.end, &one.attack, &one.by).cmp(&(
+                other.start,
+                other.end,
+                &other.attack,
+                &other.by,
+            ))
         });
         let mut latest = i64::MIN;
-        let latest = labels.iter().map(|label| {
+        let ends = labels.iter().map(|label| {
             latest = latest.max(label.end);
             latest
         });
         Self {
-            latest: latest.collect(),
-            matched: vec![0; labels.len()],
+            latest: ends.collect(),
             labels,
-            tolerance: tolerance.max(0),
         }
+    }
+
+    /// Labels that overlap in time, the latest start first.
+    fn during(&self, from: i64, to: i64) -> impl Iterator<Item = (usize, &AttackLabel)> {
+        let begun = self.labels.partition_point(|label| label.start <= to);
+        (0..begun)
+            .rev()
+            .take_while(move |at| self.latest.get(*at).is_some_and(|latest| *latest >= from))
+            .filter_map(|at| Some((at, self.labels.get(at)?)))
+            .filter(move |(_, label)| label.end >= from)
+    }
+}
+
+impl LabelJoin {
+    /// Joins with these labels; a flow that misses an attack by `tolerance` ns still matches.
+    pub fn new(labels: Vec<AttackLabel>, tolerance: i64) -> Self {
+        Self::with_trust(labels, tolerance, |_| true)
+    }
+
+    /// Joins with labels of sources that are trusted; of what others call attacks nothing is known.
+    pub fn with_trust(
+        labels: Vec<AttackLabel>,
+        tolerance: i64,
+        is_trusted: impl Fn(&str) -> bool,
+    ) -> Self {
+        let strict = labels.iter().any(|label| !label.by.is_empty());
+        let (trusted, doubted): (Vec<_>, Vec<_>) = labels
+            .into_iter()
+            .partition(|label| label.by.is_empty() || is_trusted(&label.by));
+        let (peace, attacks): (Vec<_>, Vec<_>) = trusted
+            .into_iter()
+            .partition(|label| label.attack.is_empty());
+        let doubted = doubted.into_iter().filter(|label| !label.attack.is_empty());
+        Self {
+            matched: vec![0; attacks.len()],
+            attacks: Spans::new(attacks),
+            peace: Spans::new(peace),
+            doubted: Spans::new(doubted.collect()),
+            tolerance: tolerance.max(0),
+            strict,
+        }
+    }
+
+    /// Takes as peace what no label calls an attack, whether or not somebody has declared it.
+    pub fn assume_peace(&mut self) {
+        self.strict = false;
     }
 
     /// What a flow belongs to: the narrowest target, then the latest start.
@@ -95,70 +161,82 @@ impl LabelJoin {
             row.flow_start.saturating_sub(self.tolerance),
             row.flow_end.saturating_add(self.tolerance),
         );
-        let begun = self.labels.partition_point(|label| label.start <= to);
         let mut best: Option<(usize, bool)> = None;
-        for at in (0..begun).rev() {
-            if self.latest.get(at).is_none_or(|latest| *latest < from) {
-                break;
-            }
-            let Some(label) = self.labels.get(at).filter(|label| label.end >= from) else {
-                continue;
-            };
-            let named = |prefix: &IpNet, sources: &[IpNet], target, source| {
-                holds(prefix, target)
-                    && (sources.is_empty() || sources.iter().any(|one| holds(one, source)))
-            };
-            let forth = named(
-                &label.target,
-                &label.sources,
-                row.destination_address,
-                row.source_address,
-            );
-            let back = named(
-                &label.target,
-                &label.sources,
-                row.source_address,
-                row.destination_address,
-            );
+        let mut near = false;
+        for (at, label) in self.attacks.during(from, to) {
+            let (forth, back) = (is_to(label, row), is_from(label, row));
+            near |= forth && !is_of_talkers(label, row.source_address);
+            let is_part = (forth && is_of_talkers(label, row.source_address))
+                || (back && is_of_talkers(label, row.destination_address));
             let narrower = |held: &(usize, bool)| {
-                self.labels
-                    .get(held.0)
-                    .is_none_or(|held| label.target.prefix_len() > held.target.prefix_len())
+                let held = self.attacks.labels.get(held.0);
+                held.is_none_or(|held| label.target.prefix_len() > held.target.prefix_len())
             };
-            if (forth || back) && best.as_ref().is_none_or(narrower) {
+            if is_part && best.as_ref().is_none_or(narrower) {
                 best = Some((at, !forth));
             }
         }
-        let Some((at, answer)) = best else {
+        if let Some((at, answer)) = best {
+            if let Some(count) = self.matched.get_mut(at) {
+                *count += 1;
+            }
+            let label = self.attacks.labels.get(at);
             return Joined {
-                attack: None,
-                answer: false,
+                attack: label.map(|label| label.attack.as_str()),
+                by: label.map_or("", |label| label.by.as_str()),
+                answer,
+                declared: true,
             };
-        };
-        if let Some(count) = self.matched.get_mut(at) {
-            *count += 1;
         }
+        near |= self
+            .doubted
+            .during(from, to)
+            .any(|(_, label)| is_to(label, row));
+        let peaceful = |(_, label): (usize, &AttackLabel)| is_to(label, row);
+        let declared = !self.strict
+            || self
+                .peace
+                .during(row.flow_end, row.flow_start)
+                .any(peaceful);
         Joined {
-            attack: self.labels.get(at).map(|label| label.attack.as_str()),
-            answer,
+            attack: None,
+            answer: false,
+            by: "",
+            declared: declared && !near,
         }
+    }
+
+    /// Whether only declared peace counts as such.
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// Labels of attacks, each with how many flows matched it.
+    pub fn matches(&self) -> impl Iterator<Item = (&AttackLabel, u64)> {
+        self.attacks.labels.iter().zip(self.matched.iter().copied())
     }
 
     /// Labels that no flow matched.
     pub fn unmatched(&self) -> Vec<&AttackLabel> {
-        let pairs = self.labels.iter().zip(&self.matched);
-        pairs
-            .filter(|(_, count)| **count == 0)
-            .map(|(label, _)| label)
-            .collect()
+        let labels = self.matches().filter(|(_, count)| *count == 0);
+        labels.map(|(label, _)| label).collect()
     }
 }
 
-fn holds(prefix: &IpNet, address: weir_flow_record::Address) -> bool {
-    address.is_in(prefix)
+fn is_to(label: &AttackLabel, row: &Row) -> bool {
+    row.destination_address.is_in(&label.target)
 }
 
-/// Reads `start,end,target,attack` with times in RFC 3339 and, if it is there, `sources`: prefixes parted by blanks or semicolons.
+fn is_from(label: &AttackLabel, row: &Row) -> bool {
+    row.source_address.is_in(&label.target)
+}
+
+fn is_of_talkers(label: &AttackLabel, address: Address) -> bool {
+    label.sources.is_empty() || label.sources.iter().any(|one| address.is_in(one))
+}
+
+/// Reads `start,end,target,attack` with times in RFC 3339 and, if they are there, `sources` (prefixes parted by blanks or semicolons)
+/// and `by`. An empty attack declares peace.
 pub fn read_attack_labels(input: impl Read) -> Result<Vec<AttackLabel>, LabelsError> {
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
@@ -179,7 +257,7 @@ pub fn read_attack_labels(input: impl Read) -> Result<Vec<AttackLabel>, LabelsEr
     let [Some(start), Some(end), Some(target), Some(attack)] = needed else {
         return Err(LabelsError::Columns);
     };
-    let sources = place("sources");
+    let (sources, by) = (place("sources"), place("by"));
     let mut labels = Vec::new();
     for record in reader.records() {
         let record = record?;
@@ -213,6 +291,7 @@ pub fn read_attack_labels(input: impl Read) -> Result<Vec<AttackLabel>, LabelsEr
             target: prefix(text(target))?,
             attack: text(attack).to_owned(),
             sources: talkers.map(prefix).collect::<Result<_, _>>()?,
+            by: by.map(text).unwrap_or("").to_owned(),
         });
         if labels.len() > MAX_LABELS {
             return Err(LabelsError::TooMany);
@@ -225,7 +304,7 @@ pub fn read_attack_labels(input: impl Read) -> Result<Vec<AttackLabel>, LabelsEr
 mod tests {
     #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-    use weir_flow_record::{Address, FragmentKind};
+    use weir_flow_record::FragmentKind;
 
     use super::*;
 
@@ -295,6 +374,46 @@ mod tests {
             .map(|label| label.attack.as_str())
             .collect();
         assert_eq!(unmatched, ["icmp-flood"]);
+    }
+
+    #[test]
+    fn what_nobody_declares_is_neither_peace_nor_attack() {
+        const SAID: &str = "start,end,target,attack,sources,by\n\
+            1970-01-01T00:00:00Z,1970-01-01T01:00:00Z,203.0.113.0/28,,,dots:a\n\
+            1970-01-01T00:02:00Z,1970-01-01T00:02:30Z,203.0.113.9,udp-flood,198.51.100.0/24,dots:a\n\
+            1970-01-01T00:05:00Z,1970-01-01T00:05:30Z,203.0.113.9,udp-flood,,dots:liar\n";
+        let labels = read_attack_labels(SAID.as_bytes()).unwrap();
+        let victim = [203, 0, 113, 9];
+        let mut join = LabelJoin::with_trust(labels.clone(), 0, |by| by != "dots:liar");
+        let mut joined = |source, destination, second| {
+            let joined = join.join(&row(source, destination, second));
+            (joined.attack.is_some(), joined.declared)
+        };
+        assert_eq!(joined([198, 51, 100, 7], victim, 130), (true, true));
+        assert_eq!(
+            joined([8, 8, 8, 8], victim, 130),
+            (false, false),
+            "no talker of it"
+        );
+        assert_eq!(
+            joined([8, 8, 8, 8], victim, 200),
+            (false, true),
+            "declared peace"
+        );
+        assert_eq!(joined([8, 8, 8, 8], victim, 4000), (false, false), "later");
+        assert_eq!(
+            joined([8, 8, 8, 8], [203, 0, 113, 99], 200),
+            (false, false),
+            "elsewhere"
+        );
+        assert_eq!(joined([8, 8, 8, 8], victim, 310), (false, false), "doubted");
+        let mut join = LabelJoin::new(labels, 0);
+        assert!(join.join(&row([8, 8, 8, 8], victim, 310)).attack.is_some());
+        join.assume_peace();
+        assert!(
+            join.join(&row([8, 8, 8, 8], [203, 0, 113, 99], 200))
+                .declared
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 use weir_flow_record::Vector;
 
+use crate::AttackName;
+
 /// How bad an attack is. Low: at least the limit; medium: at least three times the limit; high: at least ten times the
 /// limit, or half of the pipe.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -22,8 +24,9 @@ pub struct VectorShare {
     /// Number in that catalogue.
     pub attack_id: u32,
     /// Name in that catalogue.
-    pub name: Vector,
-    /// Share of the attack's packets or octets, by the rate that fired: 0 to 1.
+    pub name: AttackName,
+    /// Share of the attack's packets or octets, by the rate that fired: 0 to 1. A name that a model gives to what others count
+    /// already has none of its own.
     pub share: f64,
     /// How sure the vector is: 0 to 1.
     pub confidence: f64,

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weir_flow_record::{Direction, Timestamp};
 
-use crate::{Evidence, Findings, MitigationReport, Severity, TopTalker, VectorShare};
+use crate::{Evidence, Findings, MitigationReport, ModelWord, Severity, TopTalker, VectorShare};
 
 /// An attack's name: derived from zone, target, direction and start second, so that a replay gives the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -154,6 +154,8 @@ pub struct AttackEvent {
     pub mitigation: Option<MitigationReport>,
     /// Whether the zone (or the detector) runs dry: nobody is asked for help.
     pub dry_run: bool,
+    /// What a model says of it, where one does.
+    pub model: Option<ModelWord>,
 }
 
 /// The published form of an event.
@@ -187,6 +189,8 @@ struct Line {
     mitigation: Option<MitigationReport>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<ModelWord>,
 }
 
 impl Serialize for AttackEvent {
@@ -227,6 +231,7 @@ impl Serialize for AttackEvent {
             degraded: event.degraded,
             mitigation: event.mitigation,
             dry_run: event.dry_run,
+            model: event.model,
         }
         .serialize(serializer)
     }
@@ -268,6 +273,7 @@ impl<'de> Deserialize<'de> for AttackEvent {
             degraded: line.degraded,
             mitigation: line.mitigation,
             dry_run: line.dry_run,
+            model: line.model,
         })
     }
 }

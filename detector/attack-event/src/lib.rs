@@ -9,6 +9,7 @@ mod event;
 mod evidence;
 mod findings;
 mod mitigation;
+mod naming;
 
 pub use catalogue::{Severity, VectorShare, description};
 pub use event::{
@@ -20,3 +21,4 @@ pub use evidence::{
 };
 pub use findings::{DrillDown, Findings, Origin, PortShare, PortSide, ProtocolShare, TopTalker};
 pub use mitigation::{MitigationReport, MitigationStatus};
+pub use naming::{AttackName, ModelWord};

@@ -37,7 +37,7 @@ fn event() -> AttackEvent {
         vectors: vec![VectorShare {
             vendor_id: 32473,
             attack_id: 16,
-            name: Vector::DnsAmplification,
+            name: Vector::DnsAmplification.into(),
             share: 0.9,
             confidence: 0.8,
         }],
@@ -102,6 +102,12 @@ fn event() -> AttackEvent {
             lifetime: Some(60),
         }),
         dry_run: false,
+        model: Some(weir_attack_event::ModelWord {
+            id: "0123456789abcdef".into(),
+            name: weir_attack_event::AttackName::of("slow-http"),
+            confidence: 0.97,
+            alone: false,
+        }),
     }
 }
 

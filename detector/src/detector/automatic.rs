@@ -9,7 +9,7 @@ use weir_flow_aggregate::{Bucket, PrefixShape, Series, TargetScope};
 use weir_flow_record::{Direction, TargetKey, Timestamp, Vector, ZoneId};
 
 use super::judging::{Run, crossed, pipe_severity, severity};
-use super::{Detector, MAX_ATTACKS, MAX_TRACKS};
+use super::{Detector, MAX_TRACKS};
 use crate::attack::{Attack, Beginning};
 use crate::automatic::{
     AutomaticLimit, Cluster, PART, Usually, clusters, hull, is_one, is_ordinary, told_prefix, usual,
@@ -545,7 +545,7 @@ impl Detector {
         if told || self.attacks.contains_key(&key) {
             return;
         }
-        if self.attacks.len() >= MAX_ATTACKS {
+        if self.is_full() {
             self.refused_attacks += 1;
             return;
         }
@@ -589,6 +589,7 @@ impl Detector {
         }
         self.tell_sampling(key);
         self.measure_automatic(key);
+        self.take_over(key);
         self.open(key);
     }
 

@@ -7,7 +7,7 @@ use weir_attack_event::{Severity, Target};
 use weir_flow_aggregate::{Series, TargetScope};
 use weir_flow_record::TargetKey;
 
-use super::{Detector, MAX_ATTACKS, MAX_TRACKS};
+use super::{Detector, MAX_TRACKS};
 use crate::attack::{Attack, Beginning};
 use crate::config::{Stage, Threshold, Zone};
 use crate::overrides::Silence;
@@ -44,7 +44,7 @@ impl Detector {
             return;
         };
         let is_muted = self.is_muted(&target.prefix);
-        let mut opened = false;
+        let (mut opened, mut taken_over) = (false, false);
         let stage = relative::stage(zone, &self.baselines, &target, self.now);
         for (threshold, limit, basis) in self.tests(zone, key, stage) {
             let Some(run) = crossed(track, &limit, threshold.hold) else {
@@ -68,7 +68,7 @@ impl Detector {
                     self.deferred.insert(key);
                     continue;
                 }
-                if self.attacks.len() >= MAX_ATTACKS {
+                if self.is_full() {
                     self.refused_attacks += 1;
                     continue;
                 }
@@ -93,6 +93,17 @@ impl Detector {
                 continue;
             };
             attack.severity = attack.severity.max(severity(run.worst.ratio()));
+            if attack.is_model_only() {
+                // From here on it is an attack as if the model had said nothing, but for its name.
+                taken_over = true;
+                attack.metric = run.worst.metric;
+                attack.news = true;
+                let repeat = self.repeats.handle_start(&key, run.first, limit.clear_for);
+                if let Some((repeat, held_for)) = repeat {
+                    attack.held_for = held_for;
+                    attack.why.push(words::repeat(&repeat, held_for));
+                }
+            }
             if !attack.limits.iter().any(|fired| fired.is_same(&limit)) {
                 let name = target_name(zone, &attack.target, scope);
                 let reason = match &basis {
@@ -104,7 +115,7 @@ impl Detector {
                     attack.news = true;
                 }
                 // The threshold comes first: what is known of the target besides stands behind it.
-                let place = if opened {
+                let place = if opened || taken_over {
                     attack.limits.len()
                 } else {
                     attack.why.len()
@@ -123,12 +134,18 @@ impl Detector {
         ) else {
             return self.settle_track(key);
         };
-        attack.severity = attack.severity.max(pipe_severity(track, zone, attack));
+        if !attack.is_model_only() {
+            attack.severity = attack.severity.max(pipe_severity(track, zone, attack));
+        }
         attack.measure(track, self.settings.vendor_id, self.now);
         attack.hold(&self.repeats);
         self.settle_track(key);
         if opened {
+            self.take_over(key);
             self.open(key);
+        } else if taken_over {
+            self.heard.counters.taken_over += 1;
+            self.unlearn(key);
         }
     }
 
@@ -205,7 +222,10 @@ impl Detector {
         };
         let mut narrower: Vec<&(TargetScope, TargetKey)> = self
             .attacks
-            .keys()
+            .iter()
+            // What only a model says explains nothing away.
+            .filter(|(_, attack)| !attack.is_model_only())
+            .map(|(key, _)| key)
             .chain(self.silences.keys())
             .filter(is_inside)
             .collect();

@@ -95,6 +95,7 @@ impl Detector {
             target.zone == zone.zone
                 && target.direction == zone.direction
                 && attack.start.second() - RAMP <= second
+                && !attack.is_model_only()
         });
         let (mut octets, mut packets) = (0_u64, 0_u64);
         for (key, _) in inside {
@@ -117,7 +118,7 @@ impl Detector {
         let under_attack: Vec<(TargetScope, TargetKey)> = self
             .attacks
             .iter()
-            .filter(|(_, attack)| attack.start.second() - RAMP < end)
+            .filter(|(_, attack)| attack.start.second() - RAMP < end && !attack.is_model_only())
             .map(|(key, _)| *key)
             .collect();
         let noticed: Vec<TargetKey> = self

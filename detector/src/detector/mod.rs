@@ -3,6 +3,7 @@
 mod automatic;
 mod judging;
 mod learning;
+mod models;
 mod operator;
 mod telling;
 
@@ -19,6 +20,7 @@ use crate::DetectorOutput;
 use crate::attack::Attack;
 use crate::config::DetectorSettings;
 use crate::links::LinkLevel;
+use crate::model::Heard;
 use crate::overrides::{Mutes, Silence, Silences};
 use crate::repeat::{Repeat, Repeats};
 use crate::saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat, number_of, scope_of};
@@ -43,6 +45,7 @@ pub struct Detector {
     silences: Silences,
     repeats: Repeats,
     automatics: Automatics,
+    heard: Heard,
     /// Targets above their limits that wait for narrower ones to be told.
     deferred: BTreeSet<(TargetScope, TargetKey)>,
     settle: Duration,
@@ -79,6 +82,7 @@ impl Detector {
             silences: Silences::default(),
             repeats,
             automatics: Automatics::default(),
+            heard: Heard::default(),
             deferred: BTreeSet::new(),
             settle: Duration::from_secs(5),
             now: Timestamp::default(),
@@ -140,7 +144,8 @@ impl Detector {
         match zone {
             Some(zone) => {
                 attack.key.zone = zone.id;
-                if attack.limits.is_empty() && attack.by_hand.is_none() {
+                let unknown = attack.limits.is_empty() && attack.by_hand.is_none();
+                if unknown && attack.raised_for.is_none() {
                     attack.limits = judging::matching(zone, attack.scope, &attack.key)
                         .map(Limit::of)
                         .collect();
@@ -149,9 +154,11 @@ impl Detector {
             None => {
                 attack.limits.clear();
                 attack.by_hand = None;
+                attack.raised_for = None;
             }
         }
-        attack.clear_for = judging::longest_clear(&attack.limits);
+        let quiet = attack.raised_for.map_or(Duration::ZERO, |quiet| quiet.0);
+        attack.clear_for = judging::longest_clear(&attack.limits).max(quiet);
         self.outputs.push_back(DetectorOutput::Watch(WatchList {
             watch: attack.watched(),
             ..WatchList::default()
@@ -345,6 +352,12 @@ impl Detector {
         self.refused_series
     }
 
+    /// Whether the bound of open attacks is reached; those of a model's word alone take nobody's room.
+    fn is_full(&self) -> bool {
+        let others = || self.attacks.values().filter(|one| !one.is_model_only());
+        self.attacks.len() >= MAX_ATTACKS && others().count() >= MAX_ATTACKS
+    }
+
     fn handle_now(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         for attack in self.attacks.values_mut().filter(|attack| attack.restored) {
@@ -403,6 +416,7 @@ impl Detector {
         }
         self.swept = second;
         self.sweep_memory(second);
+        self.heard.sweep(second);
         self.automatics.forget_before(second - FORGET);
         let attacks = &self.attacks;
         self.tracks

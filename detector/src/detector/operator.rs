@@ -7,8 +7,8 @@ use weir_attack_event::{AttackId, EventKind, Reason, Severity};
 use weir_flow_aggregate::TargetScope;
 use weir_flow_record::{Direction, TargetKey, Timestamp};
 
+use super::Detector;
 use super::judging::told_target;
-use super::{Detector, MAX_ATTACKS};
 use crate::attack::{Attack, Beginning};
 use crate::config::Zone;
 use crate::overrides::{ByHand, Mute, Overridden, Override, OverrideError, Silence};
@@ -95,7 +95,7 @@ impl Detector {
             self.tell(key, EventKind::AttackUpdate);
             return Ok(Overridden::Held(id));
         }
-        if self.attacks.len() >= MAX_ATTACKS {
+        if self.is_full() {
             return Err(OverrideError::TooManyAttacks);
         }
         let vector = by_hand.vector;
@@ -195,7 +195,7 @@ impl Detector {
 }
 
 /// The zone of the longest prefix that holds a target.
-fn zone_of<'z>(zones: &'z [Zone], target: &IpNet) -> Option<&'z Zone> {
+pub(super) fn zone_of<'z>(zones: &'z [Zone], target: &IpNet) -> Option<&'z Zone> {
     zones
         .iter()
         .flat_map(|zone| zone.prefixes.iter().map(move |prefix| (prefix, zone)))

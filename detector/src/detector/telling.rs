@@ -16,10 +16,22 @@ impl Detector {
     /// Tells a new attack: it is saved first, and waits for no drill-down.
     pub(super) fn open(&mut self, key: (TargetScope, TargetKey)) {
         self.note_normal(key);
-        self.unlearn(key);
-        let watched = self.attacks.get(&key).map(|attack| attack.watched());
-        self.watch(watched.unwrap_or_default(), Vec::new());
-        self.tell(key, EventKind::AttackStart);
+        let Some(attack) = self.attacks.get(&key) else {
+            return;
+        };
+        let (watched, continued) = (attack.watched(), attack.continued);
+        if !attack.is_model_only() {
+            self.unlearn(key);
+        }
+        self.watch(watched, Vec::new());
+        self.tell(
+            key,
+            if continued {
+                EventKind::AttackUpdate
+            } else {
+                EventKind::AttackStart
+            },
+        );
         self.ask(key);
     }
 
@@ -95,6 +107,13 @@ impl Detector {
         let Some(attack) = self.attacks.remove(&key) else {
             return;
         };
+        if attack.model.is_some() {
+            self.heard.note_over(attack.key, attack.model_last);
+        }
+        if attack.is_model_only() {
+            // Thresholds judge the target as if there had been no attack.
+            return self.watch(Vec::new(), attack.watched());
+        }
         if let Some(track) = self.tracks.get_mut(&key) {
             track.judged_until = attack.last_busy + 1;
         }

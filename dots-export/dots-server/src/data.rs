@@ -28,6 +28,16 @@ pub trait DataChannel: Send {
     ) -> Vec<String> {
         Vec::new()
     }
+
+    /// What a vendor's number of an attack means, by the mapping that this client has shared (RFC 9244 §8.1.6).
+    fn attack_name(
+        &self,
+        _client: &str,
+        _cuid: &Cuid,
+        (_vendor_id, _attack_id): (u32, u32),
+    ) -> Option<String> {
+        None
+    }
 }
 
 /// No client has any.

@@ -85,6 +85,7 @@ mod names;
 mod query;
 mod registry;
 mod reported;
+mod reports;
 mod saved;
 mod server;
 mod session_config;
@@ -103,6 +104,7 @@ pub use mitigator::{
     WebhookSettings, WebhookTls, probe_mitigators, start_mitigators,
 };
 pub use reported::ReportedBaselines;
+pub use reports::{Report, ReportedAttack, kept_reports};
 pub use saved::{RowKey, SavedRow, ServerChange};
 pub use server::Server;
 pub use shell::{BoundServer, Observation, StartError};

@@ -1,4 +1,5 @@
-//! What a server keeps over a restart, as rows of a table: mitigations, whose cuids are, telemetry and its setup.
+//! What a server keeps over a restart, as rows of a table: mitigations, whose cuids are, telemetry and its setup, and what
+//! was reported of attacks.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use weir_dots_proto::body::{Scope, Telemetry, TelemetrySettings};
 use weir_dots_proto::{Cuid, Mid, Tmid, Tsid};
+
+use crate::reports::Report;
 
 /// Name of a row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -19,6 +22,8 @@ pub enum RowKey {
     Telemetry(Cuid, Tmid),
     /// Telemetry setup.
     Setup(Cuid, Tsid),
+    /// What a client said of an attack, or of peace.
+    Report(u64),
 }
 
 impl RowKey {
@@ -30,6 +35,7 @@ impl RowKey {
             Self::Mitigation(cuid, mid) => format!("mitigation/{cuid}/{mid}"),
             Self::Telemetry(cuid, tmid) => format!("telemetry/{cuid}/{tmid}"),
             Self::Setup(cuid, tsid) => format!("setup/{cuid}/{tsid}"),
+            Self::Report(number) => format!("report/{number}"),
         }
     }
 }
@@ -93,6 +99,11 @@ pub enum SavedRow {
         /// What was set up.
         settings: Box<TelemetrySettings>,
     },
+    /// What a client said of an attack, or of peace.
+    Report {
+        /// It.
+        report: Box<Report>,
+    },
 }
 
 impl SavedRow {
@@ -104,6 +115,7 @@ impl SavedRow {
             Self::Mitigation { cuid, mid, .. } => RowKey::Mitigation(cuid.clone(), *mid),
             Self::Telemetry { cuid, tmid, .. } => RowKey::Telemetry(cuid.clone(), *tmid),
             Self::Setup { cuid, tsid, .. } => RowKey::Setup(cuid.clone(), *tsid),
+            Self::Report { report } => RowKey::Report(report.number),
         }
     }
 }

@@ -404,6 +404,7 @@ impl BoundServer {
         }
         self.figures.count(self.listeners.iter(), &self.streams);
         self.figures.forgotten_telemetry = self.server.forgotten_telemetry();
+        self.figures.forgotten_reports = self.server.forgotten_reports();
         self.view.set(self.figures);
     }
 

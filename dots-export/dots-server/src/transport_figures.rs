@@ -28,6 +28,8 @@ pub struct TransportFigures {
     pub unverified: u64,
     /// Telemetry that gave way to newer because its client had too much of it.
     pub forgotten_telemetry: u64,
+    /// What clients said of attacks that gave way to newer because there was too much of it.
+    pub forgotten_reports: u64,
 }
 
 impl TransportFigures {

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weir_attack_event::Severity;
+use weir_attack_event::{AttackEvent, Severity};
 use weir_dots_proto::body::Lifetime;
 use weir_flow_record::Period;
 
 use super::Faults;
 use super::upstream::UpstreamConfig;
 
-/// Who asks for mitigation.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+/// Who asks for mitigation; the strictest last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RequestMode {
     /// Weir does, when an attack is detected.
@@ -66,6 +66,8 @@ pub struct PolicyConfig {
     pub dry_run: bool,
     /// Who asks.
     pub request: RequestMode,
+    /// Who asks where nothing but a model says that it is an attack: whatever `minimum_severity`, since no limit rates it.
+    pub models: RequestMode,
     /// When.
     pub when: When,
     /// Share of the zone's pipe, above 0 and at most 1, for `when = "link-share"`.
@@ -100,6 +102,7 @@ impl Default for PolicyConfig {
             telemetry_severity: Severity::Low,
             dry_run: false,
             request: RequestMode::Automatic,
+            models: RequestMode::Confirm,
             when: When::Always,
             link_share: 0.5,
             lifetime: Period(Duration::from_secs(3600)),
@@ -130,6 +133,8 @@ pub struct PolicySettings {
     pub dry_run: bool,
     /// Who asks.
     pub request: RequestMode,
+    /// Who asks where nothing but a model says that it is an attack.
+    pub models: RequestMode,
     /// Share of the pipe, above 0 and at most 1, that the attacks on a zone have to take before anybody is asked.
     pub link_share: Option<f64>,
     /// Lifetime that is asked for.
@@ -157,6 +162,21 @@ pub struct PolicySettings {
 }
 
 impl PolicySettings {
+    /// Who asks for help about an attack: of `request` and `models` the stricter where only a model speaks of it.
+    #[must_use]
+    pub fn request_for(&self, event: &AttackEvent) -> RequestMode {
+        if is_model_alone(event) {
+            self.request.max(self.models)
+        } else {
+            self.request
+        }
+    }
+
+    /// Whether an attack is severe enough to ask for help. A model's word has no severity.
+    pub(crate) fn is_severe_enough(&self, event: &AttackEvent) -> bool {
+        is_model_alone(event) || event.severity >= self.minimum_severity
+    }
+
     /// Upstreams that are asked at the same time, each with those that follow it if it does not help.
     #[must_use]
     pub fn lanes(&self) -> Vec<Vec<Arc<str>>> {
@@ -165,6 +185,10 @@ impl PolicySettings {
             Order::Parallel => self.upstreams.iter().map(|one| vec![one.clone()]).collect(),
         }
     }
+}
+
+fn is_model_alone(event: &AttackEvent) -> bool {
+    event.model.as_ref().is_some_and(|model| model.alone)
 }
 
 pub(super) fn check_policy(
@@ -232,6 +256,7 @@ pub(super) fn check_policy(
         telemetry_severity: config.telemetry_severity,
         dry_run: config.dry_run,
         request: config.request,
+        models: config.models,
         link_share: (config.when == When::LinkShare).then_some(config.link_share),
         lifetime: Lifetime::Seconds(seconds),
         telemetry_interval: interval,

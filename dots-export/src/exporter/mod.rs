@@ -235,12 +235,13 @@ impl Exporter {
         };
         let policy = policy.clone();
         let least = policy.minimum_severity.min(policy.telemetry_severity);
-        if !self.held.contains_key(&event.id) && event.severity < least {
+        let is_small = event.severity < least && !policy.is_severe_enough(event);
+        if !self.held.contains_key(&event.id) && is_small {
             return false;
         }
         if self.attacks.len() >= MAX_FOLLOWED {
             self.counters.refused_events += 1;
-            if event.severity < policy.minimum_severity || !self.forget_a_small_one() {
+            if !policy.is_severe_enough(event) || !self.forget_a_small_one() {
                 return false;
             }
         }
@@ -268,7 +269,7 @@ impl Exporter {
     /// Makes room: an attack below `minimum_severity`, about which nobody is asked, is told of no more.
     fn forget_a_small_one(&mut self) -> bool {
         let small = |followed: &Followed| {
-            followed.event.severity < followed.policy.minimum_severity
+            !followed.policy.is_severe_enough(&followed.event)
                 && followed.lanes.iter().all(Lane::is_free)
         };
         let found = self.attacks.iter().find(|(_, followed)| small(followed));

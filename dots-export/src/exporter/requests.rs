@@ -87,7 +87,8 @@ impl Exporter {
         if let Some(reason) = decline(&followed.policy, &followed.event, &wanted) {
             return self.set_declined(id, lane, reason);
         }
-        let (rehearsal, asks) = (followed.is_rehearsal(), followed.policy.request);
+        let asks = followed.policy.request_for(&followed.event);
+        let rehearsal = followed.is_rehearsal();
         let confirmed = followed.confirmed || rehearsal;
         if let Some(reason) = self.below_link_share(id) {
             return self.set_declined(id, lane, reason);

@@ -88,6 +88,7 @@ pub(crate) fn event(kind: EventKind, id: &str, target: &str, second: i64) -> Att
         degraded: false,
         mitigation: None,
         dry_run: false,
+        model: None,
     }
 }
 
@@ -95,7 +96,7 @@ pub(crate) fn vector(name: Vector, share: f64) -> VectorShare {
     VectorShare {
         vendor_id: 32473,
         attack_id: name.attack_id(),
-        name,
+        name: name.into(),
         share,
         confidence: 1.0,
     }

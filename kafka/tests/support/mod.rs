@@ -7,10 +7,15 @@
     reason = "shared by several test binaries, each of which uses a part"
 )]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use weir_kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use weir_kafka::rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 /// Brokers that go when this is dropped, or when the test's process ends in whatever way.
 pub struct Brokers {
@@ -145,4 +150,80 @@ impl Drop for Brokers {
         script.orders = None;
         let _ = script.child.wait();
     }
+}
+
+/// A message as it was read.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Received {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+/// Reads a topic in the clear from its beginning until `is_enough`, or for `patience`.
+pub fn read_topic(
+    bootstrap: &str,
+    topic: &str,
+    patience: Duration,
+    mut is_enough: impl FnMut(&[Received]) -> bool,
+) -> Vec<Received> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "test")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("fetch.queue.backoff.ms", "20")
+        .create()
+        .unwrap();
+    let end = Instant::now() + patience;
+    let mut all = Vec::new();
+    let mut assigned = 0;
+    while Instant::now() < end && !is_enough(&all) {
+        if assigned == 0 {
+            // A topic that is being made comes without partitions.
+            let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10));
+            let metadata = metadata.unwrap();
+            let partitions = metadata.topics()[0].partitions();
+            let mut list = TopicPartitionList::new();
+            for partition in partitions {
+                list.add_partition_offset(topic, partition.id(), Offset::Beginning)
+                    .unwrap();
+            }
+            consumer.assign(&list).unwrap();
+            assigned = partitions.len();
+        }
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            all.push(Received {
+                partition: message.partition(),
+                offset: message.offset(),
+                key: message.key().unwrap_or_default().to_vec(),
+                value: message.payload().unwrap_or_default().to_vec(),
+            });
+        }
+    }
+    all
+}
+
+/// The partition of each key; panics where one key is in two.
+pub fn partitions_of(messages: &[Received]) -> BTreeMap<String, i32> {
+    let mut partitions = BTreeMap::new();
+    for message in messages {
+        let key = String::from_utf8(message.key.clone()).unwrap();
+        let known = *partitions.entry(key.clone()).or_insert(message.partition);
+        assert_eq!(known, message.partition, "{key} is in two partitions");
+    }
+    partitions
+}
+
+/// Waits until something holds.
+pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        if holds() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
 }

@@ -15,6 +15,7 @@ const NODE: usize = 16;
 #[serde(deny_unknown_fields)]
 struct Tables {
     calibration: Calibration,
+    point: f32,
     reference: Reference,
     residuals: Option<Tail>,
     densities: Option<Tail>,
@@ -24,6 +25,7 @@ pub(super) fn write(model: &Model, out: &mut Vec<u8>) -> Result<(), ArtefactErro
     let anomaly = model.anomaly.as_ref();
     let tables = Tables {
         calibration: model.calibration.clone(),
+        point: model.point,
         reference: model.reference.clone(),
         residuals: anomaly.map(|one| one.residuals.clone()),
         densities: anomaly.map(|one| one.densities.clone()),
@@ -54,6 +56,7 @@ pub(super) fn read(card: Card, reader: &mut Reader<'_>) -> Result<Model, Artefac
         card,
         forest,
         calibration: tables.calibration,
+        point: tables.point,
         anomaly,
         usual,
         reference: tables.reference,

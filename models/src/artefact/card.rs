@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::evaluate::Evaluation;
 use crate::lessons::LessonCounters;
 use crate::train::TrainSettings;
+use crate::trust::Agreement;
 
 /// What stands in a model's file beside the numbers: the model card.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub struct Data {
     pub captures: Vec<String>,
     /// What did not become a window.
     pub counters: LessonCounters,
+    /// How well each source of labels agrees with all others, where there are several.
+    pub agreements: Vec<Agreement>,
 }
 
 /// How a model did in training.
@@ -57,6 +60,8 @@ pub struct Checks {
     pub logistic_macro_f1: Option<f64>,
     /// The mean F1 of the forest on the same windows, by the trees that had not seen their minute.
     pub forest_macro_f1: Option<f64>,
+    /// Of each family of attacks, the share of windows that a forest which never learned it calls attacks of some kind.
+    pub never_learned: BTreeMap<String, f64>,
     /// Why there is no picture of peace, if there is none.
     pub anomaly: Option<String>,
 }

@@ -65,10 +65,8 @@ pub(crate) fn lessons(
             lessons.handle_row(
                 row,
                 &Source {
-                    capture: "test",
-                    attack,
-                    flags_known: true,
                     answer: Some(answer),
+                    ..Source::new("test", attack)
                 },
             );
         };

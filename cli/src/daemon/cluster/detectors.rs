@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
-use weir_kafka::TopicError;
+use weir_kafka::{Publisher, TopicError};
 use weir_state::State;
 
 use super::bus::Bus;
@@ -23,6 +23,7 @@ use crate::config::Settings;
 use crate::config::cluster::ClusterSettings;
 use crate::daemon::{serve_http, spawn};
 use crate::journal::Journal;
+use crate::kafka::{self, Announcer};
 use crate::views::Views;
 
 /// A running detector.
@@ -32,6 +33,8 @@ pub(crate) struct Detectors {
     feed: JoinHandle<()>,
     orders: JoinHandle<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Events and reports of mitigations, to whoever reads them.
+    publisher: Publisher,
     /// Nobody else may use the folder.
     _state: Arc<State>,
 }
@@ -52,6 +55,9 @@ impl Detectors {
             }
             Err(error) => return Err(error.into()),
         }
+        let publisher = Publisher::start(&cluster.kafka)?;
+        views.set_kafka(Some(publisher.figures()));
+        let announcer = Announcer::new(publisher.notes());
         let common = Arc::new(Common {
             settings: settings.clone(),
             cluster: cluster.clone(),
@@ -59,6 +65,7 @@ impl Detectors {
             bus: Bus::open(cluster)?,
             views: Arc::clone(views),
             view: views.cluster(),
+            announcer: announcer.clone(),
         });
         common.view.is_detector.store(true, Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
@@ -74,6 +81,7 @@ impl Detectors {
             Arc::clone(views),
             input,
             Arc::new(Journal::new(Arc::clone(&state))),
+            announcer,
         ));
         let feed = Feed::new(Arc::clone(&common), Arc::clone(&stop));
         let orders = Orders {
@@ -90,6 +98,7 @@ impl Detectors {
             stop,
             shutdown,
             tasks,
+            publisher,
             _state: state,
         })
     }
@@ -105,5 +114,6 @@ impl Detectors {
                 let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
             }
         });
+        self.publisher.finish(kafka::LAST_PATIENCE);
     }
 }

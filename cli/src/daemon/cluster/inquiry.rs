@@ -8,8 +8,10 @@ use weir_attack_event::{AttackId, Findings, PortShare, ProtocolShare, TopTalker}
 
 use super::control::Answer;
 
-/// How long collectors may take.
+/// How long collectors may take, where one has answered.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the first answer may take.
+const LATEST: Duration = Duration::from_secs(5);
 /// Silence of a collector after which nobody waits for its answer.
 const SILENCE: Duration = Duration::from_secs(3);
 /// Questions that wait for answers.
@@ -69,7 +71,10 @@ impl Inquiry {
         let collectors = self.heard.len().max(1);
         loop {
             let due = self.open.iter().find(|(_, open)| {
-                open.answers.len() >= collectors || now.duration_since(open.asked) >= PATIENCE
+                let waited = now.duration_since(open.asked);
+                open.answers.len() >= collectors
+                    || (waited >= PATIENCE && !open.answers.is_empty())
+                    || waited >= LATEST
             });
             let attack = due.map(|(attack, _)| attack.clone())?;
             let open = self.open.remove(&attack)?;
@@ -267,8 +272,12 @@ mod tests {
         inquiry.handle_collector(now, &"a".into());
         inquiry.handle_collector(now, &"b".into());
         inquiry.handle_question(now, &AttackId("x".into()), 2);
-        inquiry.handle_answer(answer("a", &[("192.0.2.1/32", 30)], 5));
         let later = now + PATIENCE;
+        assert_eq!(inquiry.poll_findings(later), None, "nobody has answered");
+        let told = answer("a", &[("192.0.2.1/32", 30)], 5);
+        let text = serde_json::to_vec(&told).unwrap();
+        assert_eq!(serde_json::from_slice::<Answer>(&text).unwrap(), told);
+        inquiry.handle_answer(told);
         let findings = inquiry.poll_findings(later).unwrap();
         assert!(!findings.complete);
         // What comes now is too late.

@@ -39,6 +39,7 @@ use crate::daemon::{forward, open_events, spawn};
 use crate::data_channel;
 use crate::journal::{Journal, Position};
 use crate::judge::{Sum, Watcher};
+use crate::kafka::Announcer;
 use crate::upstreams;
 use crate::views::Views;
 
@@ -53,6 +54,7 @@ pub(super) struct Common {
     pub(super) bus: Bus,
     pub(super) views: Arc<Views>,
     pub(super) view: Arc<ClusterView>,
+    pub(super) announcer: Announcer,
 }
 
 /// An owned partition.
@@ -164,6 +166,7 @@ impl Partition {
             views: Arc::clone(&views),
             events: settings.events.as_deref().map(open_events).transpose()?,
             audit: AuditLog::open(&folder)?,
+            announcer: common.announcer.clone(),
             story: None,
             observer: None,
             levels: BTreeMap::new(),

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 use weir_dots_proto::body::{
     AclActivation, Body, ConflictCause, ConflictInformation, Gauges, Mitigation, Scope, Target,
-    Traffic,
+    Telemetry, Traffic,
 };
 use weir_dots_proto::coap::Code;
 use weir_dots_proto::server::Response;
@@ -22,6 +22,7 @@ use crate::names::names_of;
 use crate::query::Query;
 use crate::registry::{Outcome, Wanted};
 use crate::reported::ReportedBaselines;
+use crate::reports::Told;
 use crate::saved::RowKey;
 use crate::telemetry;
 
@@ -67,6 +68,7 @@ impl Server {
                     .answer(&asked, &prefixes, &self.registry, most);
                 if is_put && response.code.is_success() {
                     self.look_into_telemetry(now, (&name, &cuid), body.as_ref());
+                    self.note_reports(now, (&name, &cuid), &prefixes, body.as_ref());
                 }
                 Some(response)
             }
@@ -85,6 +87,17 @@ impl Server {
                         prefixes: prefixes.clone(),
                         baselines: baselines.to_vec(),
                     });
+                    let mut targets: Vec<IpNet> = Vec::new();
+                    for baseline in baselines {
+                        let named = &baseline.target_prefix;
+                        targets.extend(if named.is_empty() { &prefixes } else { named });
+                    }
+                    let seconds = self.epoch.seconds_at(now);
+                    self.reports.handle_normal(seconds, &name, targets);
+                }
+                if asked.method == Method::Delete {
+                    let seconds = self.epoch.seconds_at(now);
+                    self.reports.handle_taken_back(seconds, &name);
                 }
                 while let Some(tsid) = setup.poll_changed() {
                     self.changed.insert(RowKey::Setup(cuid.clone(), tsid));
@@ -98,6 +111,55 @@ impl Server {
             // Heartbeats are answered by the session.
             Resource::Heartbeat => None,
         }
+    }
+
+    /// Keeps what telemetry says of attacks: a mitigation system's word on what they are (RFC 9387 §3.3.1).
+    fn note_reports(
+        &mut self,
+        now: Instant,
+        (client, cuid): (&Arc<str>, &Cuid),
+        prefixes: &[IpNet],
+        body: Option<&Value>,
+    ) {
+        let Some(told) = body.and_then(|body| Telemetry::from_json(body).ok()) else {
+            return;
+        };
+        let seconds = self.epoch.seconds_at(now);
+        for item in &told.pre_or_ongoing_mitigation {
+            let targets: Vec<IpNet> = item
+                .target
+                .iter()
+                .flat_map(|target| self.prefixes_of((client, cuid), target))
+                .filter(|target| prefixes.iter().any(|prefix| prefix.contains(target)))
+                .collect();
+            for detail in &item.attack_detail {
+                let numbers = (detail.vendor_id, detail.attack_id);
+                let told = Told {
+                    targets: &targets,
+                    detail,
+                    traffic: &item.total_attack_traffic,
+                    name: self.data.attack_name(client, cuid, numbers),
+                };
+                self.reports.handle_attack(seconds, client, told);
+            }
+        }
+    }
+
+    /// Prefixes of a target, those of its aliases and of the mitigations that it names.
+    fn prefixes_of(&self, (client, cuid): (&str, &Cuid), target: &Target) -> Vec<IpNet> {
+        let aliases = target.alias_name.iter();
+        let aliases = aliases.filter_map(|name| self.data.alias(client, cuid, name));
+        let mids = target.mid_list.iter();
+        let protected = mids.filter_map(|mid| self.registry.protected(cuid, *mid));
+        let own = target.target_prefix.iter().copied();
+        let mut all: Vec<IpNet> = own
+            .chain(aliases.flat_map(|alias| alias.target_prefix))
+            .collect();
+        // A mitigation is often wider than the attack: it stands in only where nothing else is named.
+        if all.is_empty() {
+            all.extend(protected.flat_map(|scope| scope.target_prefix.clone()));
+        }
+        all
     }
 
     /// Names that a mitigation request waits for. A refresh goes by what was resolved for its request.

@@ -92,6 +92,11 @@ impl Server {
                 }
                 entitled
             }
+            // What was said was said, also by who is not served any more.
+            SavedRow::Report { report } => {
+                self.reports.restore(*report);
+                true
+            }
             SavedRow::Setup {
                 cuid,
                 tsid,
@@ -134,7 +139,8 @@ impl Server {
             .changed
             .pop_first()
             .or_else(|| self.registry.poll_changed())
-            .or_else(|| self.telemetry.poll_changed())?;
+            .or_else(|| self.telemetry.poll_changed())
+            .or_else(|| self.reports.poll_changed())?;
         let row = self.row(&key);
         Some(ServerChange { key, row })
     }
@@ -150,6 +156,9 @@ impl Server {
                 self.registry.saved(&(cuid.clone(), *mid), &self.epoch)
             }
             RowKey::Telemetry(cuid, tmid) => self.telemetry.saved(&(cuid.clone(), *tmid)),
+            RowKey::Report(number) => self.reports.get(*number).map(|report| SavedRow::Report {
+                report: Box::new(report.clone()),
+            }),
             RowKey::Setup(cuid, tsid) => self
                 .setups
                 .get(cuid)
@@ -172,8 +181,10 @@ impl Server {
             .registry
             .keys()
             .map(|(cuid, mid)| RowKey::Mitigation(cuid.clone(), *mid));
+        let reports = self.reports.iter().map(|one| RowKey::Report(one.number));
         owners
             .chain(setups)
+            .chain(reports)
             .chain(telemetry)
             .chain(mitigations)
             .filter_map(|key| Some((key.text(), self.row(&key)?)))

@@ -23,6 +23,7 @@ use crate::names::Names;
 use crate::query::Query;
 use crate::registry::{News, Registry};
 use crate::reported::{Reported, ReportedBaselines};
+use crate::reports::{Report, Reports};
 use crate::saved::{Changed, Epoch};
 use crate::session_config::SessionConfig;
 use crate::setup::Setup;
@@ -63,6 +64,7 @@ pub struct Server {
     telemetry: TelemetryStore,
     setups: BTreeMap<Cuid, Setup>,
     reported: Reported,
+    reports: Reports,
     /// Rows of owners and setups that have changed.
     changed: Changed,
     epoch: Epoch,
@@ -132,6 +134,7 @@ impl Server {
             telemetry: TelemetryStore::default(),
             setups: BTreeMap::new(),
             reported: Reported::default(),
+            reports: Reports::default(),
             changed: Changed::new(),
             epoch: Epoch {
                 instant: epoch.0,
@@ -197,6 +200,10 @@ impl Server {
         if let Some(peer) = self.sessions.get_mut(&id) {
             peer.heard_at = Some(now);
             peer.session.handle_datagram(now, data);
+            if let Some((client, _)) = &peer.client {
+                let seconds = self.epoch.seconds_at(now);
+                self.reports.handle_heard(seconds, client);
+            }
         }
         self.handle_events(now, id);
         self.handle_due(now);
@@ -322,6 +329,17 @@ impl Server {
     #[must_use]
     pub fn forgotten_telemetry(&self) -> u64 {
         self.telemetry.forgotten()
+    }
+
+    /// What clients have said of attacks and of peace, by number: labels for flows (RFC 9387 §3.3).
+    pub fn reports(&self) -> impl Iterator<Item = &Report> {
+        self.reports.iter()
+    }
+
+    /// Reports that gave way to newer ones because there were too many.
+    #[must_use]
+    pub fn forgotten_reports(&self) -> u64 {
+        self.reports.forgotten()
     }
 
     /// Telemetry that a client has sent, by its cuid and tmid.
