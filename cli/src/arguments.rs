@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Asks the running daemon; without one it reads the state file.
     #[command(subcommand)]
     Baseline(BaselineCommand),
+    /// What survives a restart: shows it, backs it up, restores it.
+    #[command(subcommand)]
+    State(StateCommand),
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
@@ -94,6 +97,44 @@ pub(crate) struct ConfigArgument {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum StateCommand {
+    /// Lists the stages with their versions and rows; of the running daemon, else of its file.
+    Show(StateShowArguments),
+    /// Writes all of the state to a new file, also while the daemon runs.
+    Backup(StateBackupArguments),
+    /// Puts a backup in the place of the state. The daemon must be stopped; what was there is kept beside it.
+    ///
+    /// A backup of an older weir is brought to today's form; a damaged one, or one of a newer weir, is refused. Of a pair, stop
+    /// both, restore one and start it first: the other follows it.
+    Restore(StateRestoreArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StateShowArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StateBackupArguments {
+    /// Where to; a file that is there is not replaced.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StateRestoreArguments {
+    /// What `weir state backup` wrote, or a state file.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
 }
 
 #[derive(Args, Debug)]
@@ -162,6 +203,18 @@ pub(crate) struct DecodeArguments {
     /// configuration know, and AS numbers where the exporter states none; to ndjson and csv.
     #[arg(long, value_name = "CONFIG", conflicts_with_all = ["summary", "all_fields"])]
     pub(crate) enrich: Option<PathBuf>,
+    /// Makes the addresses in records anonymous with this key of Crypto-PAn, a file of 32 octets that nobody but its owner may
+    /// read: two addresses of one network stay of one network, and with the same key each address always becomes the same.
+    /// MAC addresses are left out.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["summary", "all_fields", "enrich"])]
+    pub(crate) anonymise: Option<PathBuf>,
+    /// Makes the addresses in records anonymous: of IPv4 and IPv6 addresses, only so many bits stay. MAC addresses are left
+    /// out.
+    #[arg(long, value_name = "V4,V6", value_delimiter = ',', num_args = 1, conflicts_with_all = ["summary", "all_fields", "enrich", "anonymise"])]
+    pub(crate) truncate: Vec<u8>,
+    /// Addresses in this prefix stay as they are, such as one's own; can be repeated.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) keep: Vec<IpNet>,
     /// Prints one JSON object of figures for each file instead of records.
     #[arg(long, conflicts_with_all = ["all_fields", "format"])]
     pub(crate) summary: bool,
@@ -208,10 +261,12 @@ pub(crate) struct ReplayArguments {
     /// Runs the pipeline with this number of shards, each for its own exporters; the events are the same, a tick apart at most.
     #[arg(long, default_value_t = 1, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) shards: u16,
-    /// Lets this model judge too, in shadow: its verdicts change nothing and go to the file of --shadow.
-    #[arg(long, value_name = "MODEL", requires = "shadow")]
-    pub(crate) model: Option<PathBuf>,
-    /// Where the model's verdicts go, one JSON object a line in the shape of attack events, for `weir score`.
+    /// Lets this model act, as the active one does in `weir run`: it names attacks, and raises those that no limit shows. A model's
+    /// file, the id of one taken up, or `active`. Without it no model acts.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Lets the model judge in shadow only: its verdicts change nothing and go to this file, one JSON object a line in the shape of
+    /// attack events, for `weir score`.
     #[arg(long, value_name = "FILE", requires = "model")]
     pub(crate) shadow: Option<PathBuf>,
 }

@@ -10,7 +10,7 @@ use weir_baseline::SavedRow;
 use weir_collector::DecoderState;
 use weir_detector::Saved;
 use weir_dots_export::StateChange as ClientChange;
-use weir_enrichment::LearnedName;
+use weir_enrichment::{LearnedName, Subject};
 use weir_flow_record::Timestamp;
 use weir_state::{Batch, Stage, State};
 
@@ -68,6 +68,11 @@ impl Journal {
             tracing::error!(%error, "no thread to save templates");
         }
         Self { state, learned }
+    }
+
+    /// The rows.
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.state
     }
 
     /// Templates, sampling rates and sequences of earlier runs. Sequences are taken out: those of exporters that are still there
@@ -264,8 +269,7 @@ fn write_learned(state: &State, learned: impl Iterator<Item = Learned>) -> anyho
                 batch.put_json(Stage::Templates, &change.key(), &change)?;
             }
             Learned::Name(name) => {
-                let key = format!("{}/{:?}", name.exporter, name.subject);
-                batch.put_json(Stage::Names, key.as_bytes(), &name)?;
+                batch.put_json(Stage::Names, name_key(&name).as_bytes(), &name)?;
             }
         }
     }
@@ -275,6 +279,16 @@ fn write_learned(state: &State, learned: impl Iterator<Item = Learned>) -> anyho
         let _ = waiting.send(());
     }
     Ok(written?)
+}
+
+/// Where a learned name is kept; see the step in `weir_state` that led here.
+fn name_key(name: &LearnedName) -> String {
+    let (kind, number) = match name.subject {
+        Subject::Interface(index) => ("interface", index.into()),
+        Subject::Domain(domain) => ("domain", domain.into()),
+        Subject::Application(application) => ("application", application),
+    };
+    format!("{}/{kind}/{number}", name.exporter)
 }
 
 /// The journal of one upstream's client.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use weir_attack_event::{AttackEvent, AttackId, DrillDown, Findings, MitigationReport};
 use weir_baseline::Baselines;
 use weir_detector::{
-    Detector, DetectorOutput, LinkLevel, Mute, Overridden, Override, OverrideError, Saved,
+    Detector, DetectorOutput, LinkLevel, ModelCounters, ModelVerdict, Mute, Overridden, Override,
+    OverrideError, Saved,
 };
 use weir_dots_export::{
     ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
@@ -109,6 +110,17 @@ impl Judge {
     /// Takes in the answer to a drill-down.
     pub(crate) fn handle_findings(&mut self, findings: Findings) {
         self.detector.handle_findings(findings);
+    }
+
+    /// Takes in what the active model says.
+    pub(crate) fn handle_model(&mut self, now: Timestamp, verdict: &ModelVerdict) {
+        self.now = self.now.max(now);
+        self.detector.handle_verdict(self.now, verdict);
+    }
+
+    /// What became of the model's words.
+    pub(crate) fn model_counters(&self) -> ModelCounters {
+        self.detector.model_counters()
     }
 
     /// Takes in what an upstream's client says.

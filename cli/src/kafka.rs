@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
+use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId, MitigationReport};
 use weir_flow_record::{FlowBatch, Timestamp};
-use weir_kafka::{FlowPublisher, Kind, Notes};
+use weir_kafka::{FlowPublisher, Kind, Notes, Publisher};
 
 use crate::attacks::Label;
 use crate::views::Views;
@@ -21,7 +22,12 @@ const QUEUE: usize = 512;
 /// Longest wait for a batch.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What brokers get to take what is queued when the daemon ends.
-pub(crate) const LAST_PATIENCE: Duration = Duration::from_secs(5);
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits for brokers to take what is queued; what they do not take is dropped, and counted.
+pub(crate) fn finish(publisher: Publisher) {
+    publisher.finish(LAST_PATIENCE);
+}
 
 /// The way to the thread that publishes flow records.
 pub(crate) struct FlowThread {
@@ -33,7 +39,7 @@ pub(crate) struct FlowThread {
 impl FlowThread {
     /// Starts the thread; it hands on each batch that it is done with.
     pub(crate) fn start(
-        flows: FlowPublisher,
+        flows: (FlowPublisher, Option<Anonymiser>),
         views: Arc<Views>,
         hand_on: impl Fn(u16, FlowBatch) + Send + 'static,
     ) -> anyhow::Result<Self> {
@@ -70,7 +76,7 @@ impl FlowThread {
 }
 
 fn run(
-    mut flows: FlowPublisher,
+    (mut flows, mut anonymiser): (FlowPublisher, Option<Anonymiser>),
     queue: &Receiver<(u16, FlowBatch)>,
     hand_on: impl Fn(u16, FlowBatch),
 ) {
@@ -80,7 +86,10 @@ fn run(
             due.saturating_duration_since(Instant::now()).min(PATIENCE)
         });
         match queue.recv_timeout(patience) {
-            Ok((shard, batch)) => {
+            Ok((shard, mut batch)) => {
+                if let Some(anonymiser) = &mut anonymiser {
+                    anonymiser.handle_batch(&mut batch);
+                }
                 flows.handle_batch(Instant::now(), &batch);
                 hand_on(shard, batch);
             }

@@ -31,6 +31,7 @@ mod run;
 mod sample;
 mod score;
 mod standby;
+mod state;
 mod store;
 mod suggest;
 mod upstreams;
@@ -99,6 +100,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Dots(command) => dots::run(command),
         Command::Train(arguments) => learn::train(&arguments),
         Command::Evaluate(arguments) => learn::evaluate(&arguments),
+        Command::State(command) => state::run(&command),
         Command::Models(command) => learn::models(command),
     }
 }

@@ -20,8 +20,8 @@ use crate::arguments::{ReplayArguments, ReplayAs};
 use crate::baseline;
 use crate::config::{self, Settings};
 use crate::evidence::ReplayedEvidence;
-use crate::judge::{Judge, Sum, Verdict, Watcher};
-use crate::learn::Shadow;
+use crate::judge::{self, Judge, Sum, Verdict};
+use crate::learn::{self, Watcher};
 use crate::progress::Progress;
 
 /// Runs the command.
@@ -51,11 +51,18 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
         None => Baselines::new(settings.baseline.clone()),
     };
     let mut replay = Replay::new(&settings, &mut events, bodies, baselines);
-    if let (Some(model), Some(verdicts)) = (&arguments.model, &arguments.shadow) {
-        let file = File::create(verdicts)
-            .with_context(|| format!("cannot write {}", verdicts.display()))?;
-        let out = Box::new(BufWriter::new(file));
-        replay.shadow = Some(Shadow::open(model, &settings, out)?);
+    if let Some(name) = &arguments.model {
+        let out: Box<dyn Write + Send> = match &arguments.shadow {
+            Some(path) => {
+                let file = File::create(path)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+                Box::new(BufWriter::new(file))
+            }
+            None => Box::new(io::sink()),
+        };
+        let mut watcher = Watcher::new(learn::find_model(name, &settings)?, &settings, out);
+        watcher.act(arguments.shadow.is_none());
+        replay.model = Some(watcher);
     }
     replay.evidence = evidence;
     replay.run_all(&arguments.files, arguments.read_as)?;
@@ -67,14 +74,17 @@ pub(crate) fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
     events.flush().context("cannot write the events")
 }
 
-/// The event lines of a replay.
+/// The event lines of a replay, with a model that acts, if there is one.
 pub(crate) fn events_of(
     settings: &Settings,
     files: &[PathBuf],
+    model: Option<Watcher>,
     events: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let baselines = Baselines::new(settings.baseline.clone());
-    Replay::new(settings, events, None, baselines).run_all(files, None)
+    let mut replay = Replay::new(settings, events, None, baselines);
+    replay.model = model;
+    replay.run_all(files, None)
 }
 
 /// The pipeline and what it writes.
@@ -87,8 +97,8 @@ struct Replay<'w> {
     bodies: Option<Bodies>,
     evidence: Option<ReplayedEvidence>,
     attacks: u64,
-    /// A model that looks on.
-    shadow: Option<Shadow>,
+    /// A model that acts, or looks on.
+    model: Option<Watcher>,
 }
 
 impl<'w> Replay<'w> {
@@ -116,7 +126,7 @@ impl<'w> Replay<'w> {
             bodies,
             evidence: None,
             attacks: 0,
-            shadow: None,
+            model: None,
         }
     }
 
@@ -196,7 +206,7 @@ impl<'w> Replay<'w> {
         if let Some(evidence) = &mut self.evidence {
             evidence.finish(self.judge.now());
         }
-        self.shadow.as_mut().map_or(Ok(()), Shadow::finish)
+        self.model.as_mut().map_or(Ok(()), Watcher::finish)
     }
 
     fn next_timer(&self) -> Option<Timestamp> {
@@ -211,6 +221,9 @@ impl<'w> Replay<'w> {
         for shard in &mut self.shards {
             shard.handle_timeout(ReceivedAt(now));
         }
+        if let Some(model) = &mut self.model {
+            model.handle_time(now.nanos())?;
+        }
         self.drain()?;
         self.judge.handle_timeout(now);
         self.drain()
@@ -224,13 +237,16 @@ impl<'w> Replay<'w> {
                 if let Some(evidence) = &mut self.evidence {
                     evidence.handle_batch(self.judge.now(), &batch);
                 }
-                if let Some(shadow) = &mut self.shadow {
-                    shadow.handle_batch(&batch)?;
+                if let Some(model) = &mut self.model {
+                    model.handle_batch(&batch)?;
                 }
                 shard.recycle(batch);
             }
             while shard.poll_change().is_some() {}
             summaries.extend(std::iter::from_fn(|| shard.poll_summary()));
+        }
+        while let Some((now, verdict)) = self.model.as_mut().and_then(Watcher::poll_verdict) {
+            self.judge.handle_model(now, &verdict);
         }
         for summary in summaries {
             self.judge.handle_summary(summary);
@@ -260,8 +276,8 @@ impl<'w> Replay<'w> {
                     self.judge.handle_findings(findings);
                 }
                 // Without collectors all watchers are shards.
-                Verdict::Watch(Watcher::Collector(_), _) => {}
-                Verdict::Watch(Watcher::Shard(number), list) => {
+                Verdict::Watch(judge::Watcher::Collector(_), _) => {}
+                Verdict::Watch(judge::Watcher::Shard(number), list) => {
                     if let Some(shard) = self.shards.get_mut(usize::from(number)) {
                         shard.handle_watch(&list);
                     }

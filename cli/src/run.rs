@@ -91,7 +91,11 @@ pub(crate) fn run(path: &Path, role: Role) -> anyhow::Result<()> {
         }
     }
     // The other one of a pair gets what is left, and takes over at once.
+    let publishing = kept.and_then(Kept::close);
     drop(pair);
+    if let Some(publishing) = publishing {
+        let _ = publishing.join();
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -56,8 +56,9 @@ pub(crate) async fn wait(
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     let address = listener.local_addr()?;
     tracing::info!(%address, admin = %socket.display(), "HTTP interface; waiting for the turn to work");
+    let state = Arc::clone(pair.state());
     tokio::select! {
-        served = http::serve_waiting(listener, admin, Arc::clone(views)) => {
+        served = http::serve_waiting(listener, admin, Arc::clone(views), state) => {
             served.context("the HTTP interface ended")?;
             bail!("the HTTP interface ended")
         }

@@ -12,7 +12,7 @@ use weir_baseline::BaselineCounters;
 use weir_collector::{
     Coverage, MirrorCounters, SocketView, StreamCounters, TrustCounters, TrustView,
 };
-use weir_detector::{LinkLevel, Mute};
+use weir_detector::{LinkLevel, ModelCounters, Mute};
 use weir_dots_export::ExporterCounters;
 use weir_dots_proto::body::PreOrOngoingMitigation;
 use weir_dots_server::{MitigatorFigures, TransportFigures, TransportView};
@@ -23,6 +23,7 @@ use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
 use weir_standby::{StandbyView, Viewer};
 
 use crate::daemon::{ClusterView, Headers, SamplerView};
+use crate::learn::WatchersView;
 use crate::naming::InterfaceRow;
 
 /// Closed attacks that are remembered for the API.
@@ -55,6 +56,7 @@ pub(crate) struct Views {
     /// Of a detector: what each of its partitions shows.
     parts: Mutex<Vec<Arc<Self>>>,
     cluster: Arc<ClusterView>,
+    models: Mutex<(WatchersView, ModelCounters)>,
     /// Of one of a pair.
     standby: Mutex<Option<Viewer>>,
     pub(crate) counters: Counters,
@@ -104,6 +106,8 @@ pub(crate) struct Counters {
     pub(crate) evidence_lost_events: AtomicU64,
     /// Series that the detector had no room for.
     pub(crate) refused_series: AtomicU64,
+    /// A model's verdicts that found no room in the queue before the detector.
+    pub(crate) lost_verdicts: AtomicU64,
 }
 
 /// IPFIX over TCP and TLS.
@@ -466,6 +470,21 @@ impl Views {
         let mut links = lock(&self.links).clone();
         links.extend(self.parts().iter().flat_map(|part| part.links()));
         links
+    }
+
+    /// What models do.
+    pub(crate) fn set_watchers(&self, view: WatchersView) {
+        lock(&self.models).0 = view;
+    }
+
+    /// What became of the active model's words.
+    pub(crate) fn set_model_words(&self, counters: ModelCounters) {
+        lock(&self.models).1 = counters;
+    }
+
+    /// What models do, and what becomes of it.
+    pub(crate) fn models(&self) -> (WatchersView, ModelCounters) {
+        *lock(&self.models)
     }
 
     /// Replaces the figures of the baselines.

@@ -32,7 +32,7 @@ pub struct ModelsConfig {
     pub max_events_per_hour: usize,
     /// How long it must have seen nothing before an attack is over that it raised.
     pub clear_for: Period,
-    /// Hosts that a model watches at once; idle ones make room. Each takes about 16 KiB.
+    /// Hosts that a model watches at once; idle ones make room. Each takes 32 KiB at most.
     pub targets: usize,
 }
 
@@ -91,7 +91,9 @@ pub struct ModelVerdict {
     pub model: Arc<str>,
     /// What it calls the attack.
     pub name: AttackName,
-    /// How sure it is, calibrated: 0 to 1.
+    /// How sure it is that it is an attack, calibrated: 0 to 1.
+    pub attack: f64,
+    /// How sure it is that it is this one.
     pub confidence: f64,
     /// The first second of it.
     pub start: i64,
@@ -109,7 +111,7 @@ impl ModelVerdict {
             "model {} takes it for {} ({:.0} % sure){separator}{}",
             self.model,
             self.name,
-            self.confidence * 100.0,
+            self.attack * 100.0,
             self.reasons.join(", "),
         ))
     }

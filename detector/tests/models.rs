@@ -35,6 +35,7 @@ fn verdict(last: u8, name: &str, start: i64, newest: i64) -> ModelVerdict {
         target: host(last).host(),
         model: "0123456789abcdef".into(),
         name: AttackName::of(name),
+        attack: 0.97,
         confidence: 0.97,
         start: START + start,
         last: START + newest,

@@ -247,6 +247,7 @@ impl Lessons {
             windows: Windows::new(Limits {
                 max_targets: self.settings.max_targets,
                 settle: 2,
+                longest_settle: 2,
                 every_target: true,
             }),
             one_in,

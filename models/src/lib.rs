@@ -70,7 +70,7 @@ pub use forest::{Forest, ForestError, ForestParams, MAX_CLASSES, Probabilities};
 pub use lessons::{LessonCounters, LessonSettings, Lessons, Source};
 pub use model::{Model, Verdict};
 pub use samples::{NORMAL, Sample, Samples};
-pub use sentry::{Alarm, Sentry};
+pub use sentry::{Alarm, Phase, Sentry};
 pub use split::{Fold, SplitBy, split};
 pub use train::{TrainError, TrainSettings, train};
 pub use trust::{Agreement, agreements};

@@ -5,11 +5,8 @@ use weir_flow_record::{Address, FlowBatch};
 
 use crate::drift::Drift;
 use crate::explain::Reason;
-use crate::features::{Limits, Window, Windows, schema};
+use crate::features::{LONGEST_SETTLE, Limits, Window, Windows, schema};
 use crate::model::Model;
-
-/// The probability of an attack from which a window counts against its target.
-const LIKELY: f32 = 0.9;
 
 /// Windows that must count within [`RECENT`] seconds before an alarm is raised: one odd second is no attack.
 const NEEDED: usize = 3;
@@ -19,6 +16,9 @@ const RECENT: i64 = 10;
 
 /// Seconds without such a window after which an alarm ends.
 const QUIET: i64 = 60;
+
+/// Seconds after which an alarm that goes on is told again.
+const AGAIN: i64 = 10;
 
 /// Windows after which features are compared with those of training.
 const COMPARED: u64 = 20_000;
@@ -39,6 +39,8 @@ pub struct Sentry {
     windows: Windows,
     suspects: BTreeMap<Address, Suspect>,
     alarms: VecDeque<Alarm>,
+    /// The probability of an attack from which a window counts against its target.
+    likely: f32,
     drift: Drift,
     judged: u64,
     changed: Option<Vec<(String, f32)>>,
@@ -51,16 +53,31 @@ pub struct Alarm {
     pub target: Address,
     /// What it is, in the model's classes.
     pub class: String,
-    /// The mean probability of that class over its windows.
+    /// The mean probability of an attack of any kind over its windows.
+    pub attack: f32,
+    /// The mean probability of its kind over its windows.
     pub confidence: f32,
     /// The first second of it.
     pub start: i64,
     /// The second after which it was first told.
     pub detected: i64,
-    /// Its last second, once it is over.
-    pub end: Option<i64>,
+    /// The newest second that counts.
+    pub last: i64,
+    /// Whether it begins, goes on or is over.
+    pub phase: Phase,
     /// What it rests on, strongest first.
     pub reasons: Vec<Reason>,
+}
+
+/// How an alarm stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// It is told for the first time.
+    Begins,
+    /// There were further seconds that count; told every ten seconds at most.
+    GoesOn,
+    /// There were none for a minute.
+    Over,
 }
 
 #[derive(Debug, Default)]
@@ -69,13 +86,17 @@ struct Suspect {
     recent: VecDeque<(i64, usize, f32)>,
     told: Option<Alarm>,
     last: i64,
-    sum: f32,
+    /// When it was told last.
+    told_at: i64,
+    attacks: f32,
+    confidences: f32,
     count: u32,
 }
 
 impl Sentry {
-    /// A sentry that watches nobody yet; `targets` at most.
-    pub fn new(model: Model, targets: usize) -> Self {
+    /// A sentry that watches nobody yet; `targets` at most. Windows count against a target from `likely` on, the probability of an
+    /// attack.
+    pub fn new(model: Model, targets: usize, likely: f32) -> Self {
         Self {
             drift: model.drift(),
             judged: 0,
@@ -83,10 +104,12 @@ impl Sentry {
             model,
             windows: Windows::new(Limits {
                 max_targets: targets,
+                longest_settle: LONGEST_SETTLE,
                 ..Limits::default()
             }),
             suspects: BTreeMap::new(),
             alarms: VecDeque::new(),
+            likely,
         }
     }
 
@@ -98,6 +121,16 @@ impl Sentry {
     /// Whether it watches a target.
     pub fn is_watched(&self, target: Address) -> bool {
         self.windows.is_watched(target)
+    }
+
+    /// Targets watched, and those that found no room.
+    pub fn watched(&self) -> (usize, u64) {
+        (self.windows.targets(), self.windows.counters().refused)
+    }
+
+    /// Windows judged.
+    pub fn judged(&self) -> u64 {
+        self.windows.counters().windows
     }
 
     /// The model that judges.
@@ -165,12 +198,13 @@ impl Sentry {
                 self.compare();
             }
         }
-        if verdict.attack < LIKELY || verdict.class == 0 {
+        if verdict.attack < self.likely || verdict.class == 0 {
             return;
         }
         let suspect = self.suspects.entry(window.target).or_default();
         suspect.last = window.second;
-        suspect.sum += verdict.confidence;
+        suspect.attacks += verdict.attack;
+        suspect.confidences += verdict.confidence;
         suspect.count += 1;
         suspect
             .recent
@@ -182,23 +216,42 @@ impl Sentry {
         {
             suspect.recent.pop_front();
         }
-        if suspect.told.is_some() || suspect.recent.len() < NEEDED {
+        let wait = match suspect.told {
+            Some(_) => window.second < suspect.told_at + AGAIN,
+            None => suspect.recent.len() < NEEDED,
+        };
+        if wait {
             return;
         }
-        let class = suspect.likeliest();
-        let alarm = Alarm {
-            target: window.target,
-            class: self.model.class(class).to_owned(),
-            confidence: suspect.sum / suspect.count as f32,
-            start: suspect
-                .recent
-                .front()
-                .map_or(window.second, |(second, ..)| *second),
-            detected: window.second,
-            end: None,
-            reasons: self.model.explain(&window.features, REASONS),
+        let class = self.model.class(suspect.likeliest());
+        let mut alarm = match suspect.told.take() {
+            Some(told) if told.class == class => told,
+            Some(told) => Alarm {
+                class: class.to_owned(),
+                reasons: self.model.explain(&window.features, REASONS),
+                ..told
+            },
+            None => Alarm {
+                target: window.target,
+                class: class.to_owned(),
+                attack: 0.0,
+                confidence: 0.0,
+                start: suspect
+                    .recent
+                    .front()
+                    .map_or(window.second, |(second, ..)| *second),
+                detected: window.second,
+                last: window.second,
+                phase: Phase::Begins,
+                reasons: self.model.explain(&window.features, REASONS),
+            },
         };
-        suspect.told = Some(alarm.clone());
+        suspect.rate(&mut alarm);
+        suspect.told_at = window.second;
+        suspect.told = Some(Alarm {
+            phase: Phase::GoesOn,
+            ..alarm.clone()
+        });
         self.alarms.push_back(alarm);
     }
 
@@ -209,8 +262,8 @@ impl Sentry {
                 return true;
             }
             if let Some(mut alarm) = suspect.told.take() {
-                alarm.end = Some(suspect.last + 1);
-                alarm.confidence = suspect.sum / suspect.count as f32;
+                suspect.rate(&mut alarm);
+                alarm.phase = Phase::Over;
                 alarms.push_back(alarm);
             }
             false
@@ -219,6 +272,13 @@ impl Sentry {
 }
 
 impl Suspect {
+    /// Brings an alarm's figures up to date.
+    fn rate(&self, alarm: &mut Alarm) {
+        alarm.last = self.last;
+        alarm.attack = self.attacks / self.count as f32;
+        alarm.confidence = self.confidences / self.count as f32;
+    }
+
     /// The class with most confidence in the seconds that count; the first of equals.
     fn likeliest(&self) -> usize {
         let mut sums: BTreeMap<usize, f32> = BTreeMap::new();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_anonymise::{AnonymiseConfig, AnonymiseSettings, Anonymiser};
 use weir_baseline::{BaselineConfig, BaselineSettings, BaselineZone};
 use weir_collector::{
     CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
@@ -44,6 +45,7 @@ pub(crate) struct Config {
     aggregation: AggregationConfig,
     store: StoreConfig,
     evidence: EvidenceConfig,
+    anonymise: AnonymiseConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
     models: ModelsConfig,
@@ -148,6 +150,8 @@ pub(crate) struct Settings {
     pub(crate) store: StoreSettings,
     /// `None` = flows of attacks are not kept.
     pub(crate) evidence: Option<EvidenceSettings>,
+    /// What becomes of addresses in records that are stored or published; `None` = nothing.
+    pub(crate) anonymise: Option<AnonymiseSettings>,
     /// Files, not read yet.
     pub(crate) enrichment: EnrichmentConfig,
     pub(crate) detector: DetectorSettings,
@@ -243,6 +247,9 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
+    if let Some(Err(error)) = settings.anonymise.as_ref().map(Anonymiser::new) {
+        lines.push(format!("anonymise: {error}"));
+    }
     if let Some(kafka) = &settings.kafka
         && let Err(error) = kafka.check_files()
     {
@@ -294,6 +301,7 @@ fn parse(
         aggregation: document.take("aggregation"),
         store: document.take("store"),
         evidence: document.take("evidence"),
+        anonymise: document.take("anonymise"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
         models: document.take("models"),
@@ -367,6 +375,7 @@ impl Config {
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
         absolute(&mut self.evidence.dir);
+        self.anonymise.resolve(folder);
         self.kafka.resolve(folder);
         self.upstreams
             .iter_mut()
@@ -415,6 +424,11 @@ impl Config {
         let evidence = noted(
             document,
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
+        );
+        let anonymise = self.anonymise.check();
+        let anonymise = noted(
+            document,
+            anonymise.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
         let kafka = noted(
             document,
@@ -466,6 +480,7 @@ impl Config {
             },
             store: store?,
             evidence: evidence?,
+            anonymise: anonymise?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
             export: {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use weir_attack_event::{AttackEvent, AttackId, EventKind, Findings};
 use weir_collector::wall_clock;
-use weir_detector::{Overridden, Override, OverrideError, Saved};
+use weir_detector::{ModelVerdict, Overridden, Override, OverrideError, Saved};
 use weir_dots_export::{ClientCommand, ClientNotice, Decision, telemetry_body};
 use weir_dots_server::{Observation, ReportedBaselines};
 use weir_flow_aggregate::{WatchList, WindowSummary};
@@ -34,6 +34,8 @@ pub(crate) enum Input {
     Arrival(Box<Arrival>),
     Findings(Box<Findings>),
     Notice(ClientNotice),
+    /// What the active model says, and when.
+    Model(Timestamp, Box<ModelVerdict>),
     /// An operator's word, and where the answer goes: whether anything came of it.
     Operator(Order, tokio::sync::oneshot::Sender<bool>),
     /// An operator's word on attacks, and where the answer goes.
@@ -162,6 +164,10 @@ impl JudgeThread {
             }
             Input::Arrival(arrival) => self.handle_arrival(*arrival),
             Input::Findings(findings) => self.judge.handle_findings(*findings),
+            Input::Model(now, verdict) => {
+                self.judge.handle_model(now, &verdict);
+                self.views.set_model_words(self.judge.model_counters());
+            }
             Input::Notice(notice) => {
                 let now = self.now();
                 if let ClientNotice::Granted(report) | ClientNotice::Status(report) = &notice {

@@ -21,6 +21,7 @@ mod window;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc, watch};
+use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
 use weir_dots_export::ClientNotice;
@@ -62,7 +64,7 @@ use crate::http;
 use crate::journal::Journal;
 use crate::judge::{Sum, Watcher};
 use crate::kafka::{self, Announcer};
-use crate::learn;
+use crate::learn::Watchers;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
 use crate::upstreams;
@@ -96,6 +98,7 @@ pub(crate) struct Kept {
     samplers: Vec<Sampler>,
     state: Arc<State>,
     state_dir: PathBuf,
+    publishing: Option<JoinHandle<()>>,
 }
 
 impl Kept {
@@ -106,7 +109,13 @@ impl Kept {
             samplers: Vec::new(),
             state,
             state_dir: state_dir.to_owned(),
+            publishing: None,
         }
+    }
+
+    /// Closes all of it, but for the thread in which Kafka still takes what was queued.
+    pub(crate) fn close(self) -> Option<JoinHandle<()>> {
+        self.publishing
     }
 }
 
@@ -310,9 +319,15 @@ impl Daemon {
         let window = spawn("weir-window", {
             let limit = settings.store.recent_window;
             let store = parquet
-                .map(|parquet| StoreWriter::start(parquet, Arc::clone(&views), spares.clone()))
+                .map(|parquet| {
+                    let anonymiser = anonymiser(settings)?;
+                    StoreWriter::start(parquet, anonymiser, Arc::clone(&views), spares.clone())
+                })
                 .transpose()?;
             let flows = publisher.as_ref().and_then(Publisher::flows);
+            let flows = flows
+                .map(|flows| anyhow::Ok((flows, anonymiser(settings)?)))
+                .transpose()?;
             let outlet = Outlet::start(flows, store, spares, &views)?;
             let open: BTreeSet<AttackId> = open.into_iter().collect();
             let evidence = settings.evidence.as_ref();
@@ -321,10 +336,10 @@ impl Daemon {
                 .transpose()?;
             let window = RecentWindow::new(limit);
             let views = Arc::clone(&views);
-            let shadows = learn::of_daemon(settings)?;
+            let models = Watchers::of_daemon(settings)?;
             move || {
                 let outside = (&*naming, &*views);
-                window::run(window, &asks, &input, outside, (outlet, evidence, shadows));
+                window::run(window, &asks, &input, outside, (outlet, evidence, models));
             }
         })?;
         let judge = if let Some(cluster) = &settings.cluster {
@@ -385,9 +400,10 @@ impl Daemon {
         }
         let _ = self.judge.join();
         let _ = self.window.join();
-        if let Some(publisher) = self.publisher {
-            publisher.finish(kafka::LAST_PATIENCE);
-        }
+        // A daemon that follows at once does not wait for brokers, which may be gone.
+        let publishing = self
+            .publisher
+            .and_then(|publisher| spawn("weir-last", move || kafka::finish(publisher)).ok());
         let shards: Vec<(Receiver, Vec<Sampler>)> = Result::ok(shards)?;
         let (receivers, samplers): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
         Some(Kept {
@@ -395,6 +411,7 @@ impl Daemon {
             samplers: samplers.into_iter().flatten().collect(),
             state: self.state,
             state_dir: self.state_dir,
+            publishing,
         })
     }
 }
@@ -468,8 +485,14 @@ fn log_sockets(receivers: &[Receiver], wanted: u64) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// What makes addresses anonymous, where they are to be; one for each thread that lets records out.
+fn anonymiser(settings: &Settings) -> Result<Option<Anonymiser>, weir_anonymise::KeyError> {
+    settings.anonymise.as_ref().map(Anonymiser::new).transpose()
+}
+
 fn open_events(path: &Path) -> anyhow::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(path);
     file.with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -12,7 +12,7 @@ use weir_flow_store::RecentWindow;
 use super::judge::Input;
 use super::outlet::Outlet;
 use crate::evidence::EvidenceKeeper;
-use crate::learn::{self, Shadow};
+use crate::learn::Watchers;
 use crate::naming::Naming;
 use crate::views::Views;
 
@@ -41,9 +41,10 @@ pub(super) fn run(
     asks: &Receiver<Ask>,
     input: &SyncSender<Input>,
     (naming, views): (&Naming, &Views),
-    (outlet, mut evidence, mut shadows): (Outlet, Option<EvidenceKeeper>, Vec<Shadow>),
+    (outlet, mut evidence, mut models): (Outlet, Option<EvidenceKeeper>, Watchers),
 ) {
     let mut overlap = Overlap::default();
+    views.set_watchers(models.view());
     'serve: while let Ok(first) = asks.recv() {
         for ask in std::iter::once(first).chain(asks.try_iter()) {
             match ask {
@@ -53,7 +54,15 @@ pub(super) fn run(
                         evidence.handle_batch(&batch);
                     }
                     overlap.handle_batch(&batch);
-                    learn::show(&mut shadows, &batch);
+                    models.handle_batch(&batch);
+                    while let Some((now, verdict)) = models.poll_verdict() {
+                        // What is lost is said again in ten seconds.
+                        let said = Input::Model(now, Box::new(verdict));
+                        if input.try_send(said).is_err() {
+                            let lost = &views.counters.lost_verdicts;
+                            lost.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }
@@ -76,6 +85,9 @@ pub(super) fn run(
                     }
                 }
             }
+        }
+        if let Some(view) = models.look() {
+            views.set_watchers(view);
         }
         std::thread::sleep(PAUSE);
     }

@@ -234,7 +234,7 @@ impl Classes {
 }
 
 /// Whether a file begins as pcap or pcapng.
-fn looks_captured(path: &Path) -> anyhow::Result<bool> {
+pub(super) fn looks_captured(path: &Path) -> anyhow::Result<bool> {
     use std::io::Read;
     let mut magic = [0; 4];
     let read = File::open(path)?.read(&mut magic)?;

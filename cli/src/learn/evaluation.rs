@@ -2,12 +2,16 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde::Serialize;
+use weir_flow_record::ColumnSet;
 use weir_models::{
-    Evaluation, LessonCounters, LessonSettings, Model, Samples, SplitBy, evaluate, split, train,
+    Evaluation, LessonCounters, LessonSettings, Model, ModelId, Samples, SplitBy, evaluate, split,
+    train,
 };
 
 use super::arguments::{Classes, EvaluateArguments, Split};
+use super::events::{self, Trial, can_be_replayed};
 use super::{Artefact, data, read_model};
+use crate::config;
 
 /// What is printed: the design's keys, and how they came about.
 #[derive(Serialize)]
@@ -15,7 +19,16 @@ struct Report<'a> {
     model: &'a str,
     #[serde(flatten)]
     evaluation: Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Events>,
     counters: LessonCounters,
+}
+
+/// How the pipeline tells the data's attacks.
+#[derive(Serialize)]
+struct Events {
+    with_model: events::Figures,
+    without: events::Figures,
 }
 
 /// What is printed of a split: each part, and the means over them.
@@ -49,6 +62,7 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
                 &Report {
                     model: &id.0,
                     evaluation,
+                    events: replayed(arguments, (&model, &id))?,
                     counters: taught.counters,
                 },
             )?;
@@ -77,6 +91,29 @@ pub(crate) fn run(arguments: &EvaluateArguments) -> anyhow::Result<()> {
     }
     out.write_all(b"\n")?;
     Ok(())
+}
+
+/// The score of events, where it is asked for.
+fn replayed(
+    arguments: &EvaluateArguments,
+    model: (&Model, &ModelId),
+) -> anyhow::Result<Option<Events>> {
+    let Some(labels) = arguments.data.labels.as_ref().filter(|_| arguments.replay) else {
+        return Ok(None);
+    };
+    anyhow::ensure!(
+        can_be_replayed(&arguments.data.data),
+        "only captures of exports and stored flows can be replayed"
+    );
+    let trial = [Trial {
+        settings: config::load(&arguments.config.config, ColumnSet::NONE)?,
+        files: arguments.data.data.clone(),
+        labels: labels.clone(),
+    }];
+    Ok(Some(Events {
+        with_model: events::run_all(&trial, Some(model))?,
+        without: events::run_all(&trial, None)?,
+    }))
 }
 
 /// Learns from one side of each division and tells the other.

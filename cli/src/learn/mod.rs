@@ -4,10 +4,13 @@ mod arguments;
 mod card;
 mod data;
 mod evaluation;
+mod events;
 mod gate;
 mod registry;
-mod shadow;
 mod training;
+mod watcher;
+mod watchers;
+mod zones;
 
 use std::fs;
 use std::path::Path;
@@ -15,17 +18,29 @@ use std::path::Path;
 use anyhow::Context;
 use weir_models::{Model, ModelId};
 
+use crate::config::Settings;
+
 pub(crate) use arguments::{EvaluateArguments, ModelsCommand, TrainArguments};
 pub(crate) use evaluation::run as evaluate;
 pub(crate) use registry::run as models;
-pub(crate) use shadow::{Shadow, of_daemon, show};
 pub(crate) use training::run as train;
+pub(crate) use watcher::Watcher;
+pub(crate) use watchers::{Watchers, WatchersView};
 
 /// An artefact as it was read; copies keep its octets, and so its id.
 struct Artefact {
     model: Model,
     id: ModelId,
     octets: Vec<u8>,
+}
+
+/// A model's file, the id of one taken up (or the beginning of one), or `active`.
+pub(crate) fn find_model(name: &str, settings: &Settings) -> anyhow::Result<(Model, ModelId)> {
+    let Artefact { model, id, .. } = match Path::new(name).is_file() {
+        true => read_model(Path::new(name))?,
+        false => registry::find(&settings.state_dir, name)?,
+    };
+    Ok((model, id))
 }
 
 /// Reads an artefact.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -67,8 +67,28 @@ struct Audit<'a> {
     comparison: Option<&'a Comparison>,
 }
 
-/// The files of the models that a daemon is to run: the active one first, then those in shadow; not those retired.
-pub(super) fn watching(state_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// A model that a daemon is to run.
+pub(super) struct Watching {
+    pub(super) id: String,
+    pub(super) path: PathBuf,
+    /// Whether it is the active one.
+    pub(super) acts: bool,
+}
+
+/// The model of an id taken up, of the beginning of one, or the active one.
+pub(super) fn find(state_dir: &Path, name: &str) -> anyhow::Result<Artefact> {
+    let folder = state_dir.join(FOLDER);
+    anyhow::ensure!(folder.is_dir(), "there is no model `{name}`");
+    let registry = Registry::at(folder)?;
+    match (name, &registry.index.active) {
+        ("active", Some(active)) => read_model(&registry.path(active)),
+        ("active", None) => anyhow::bail!("no model is active"),
+        _ => registry.find(name),
+    }
+}
+
+/// The models that a daemon is to run: the active one first, then those in shadow; not those retired.
+pub(super) fn watching(state_dir: &Path) -> anyhow::Result<Vec<Watching>> {
     let folder = state_dir.join(FOLDER);
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -77,7 +97,12 @@ pub(super) fn watching(state_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut ids = registry.ids()?;
     ids.retain(|id| registry.state(id) != "retired");
     ids.sort_by_key(|id| registry.state(id) != "active");
-    Ok(ids.iter().map(|id| registry.path(id)).collect())
+    let watching = ids.into_iter().map(|id| Watching {
+        path: registry.path(&id),
+        acts: registry.state(&id) == "active",
+        id,
+    });
+    Ok(watching.collect())
 }
 
 /// The folder of models.
@@ -90,7 +115,9 @@ impl Registry {
     fn open(arguments: &crate::arguments::ConfigArgument) -> anyhow::Result<Self> {
         let settings = config::load(&arguments.config, ColumnSet::NONE)?;
         let folder = settings.state_dir.join(FOLDER);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut maker = fs::DirBuilder::new();
+        let made = maker.recursive(true).mode(0o700).create(&folder);
+        made.with_context(|| format!("cannot make {}", folder.display()))?;
         Self::at(folder)
     }
 
@@ -261,12 +288,16 @@ fn promote(arguments: &PromoteArguments) -> anyhow::Result<()> {
         "{id} is active already"
     );
     let held = match &active {
-        Some(active) => Some(read_model(&registry.path(active))?.model),
+        Some(active) => Some(read_model(&registry.path(active))?),
         None => None,
     };
-    let comparison = match arguments.on.is_empty() {
+    let comparison = match arguments.on.is_empty() && arguments.scenarios.is_empty() {
         true => None,
-        false => Some(gate::compare(&artefact.model, held.as_ref(), arguments)?),
+        false => {
+            let held = held.as_ref().map(|held| (&held.model, &held.id));
+            let candidate = (&artefact.model, &artefact.id);
+            Some(gate::compare(candidate, held, arguments)?)
+        }
     };
     if let Some(comparison) = &comparison {
         eprintln!("{}", comparison.sentence());

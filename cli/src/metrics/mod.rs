@@ -7,6 +7,7 @@ mod evidence;
 mod exporters;
 mod kafka;
 mod links;
+mod models;
 mod packets;
 mod sources;
 mod standby;
@@ -55,6 +56,7 @@ impl Collector for Scrape {
         baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
         cluster::encode(&mut encoder, &self.0.cluster())?;
+        models::encode(&mut encoder, &self.0)?;
         let behind = &self.0.counters.kafka_behind_rows;
         let behind = behind.load(Ordering::Relaxed);
         kafka::encode(&mut encoder, self.0.kafka().as_ref(), behind)?;

@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &CheckArguments) -> anyhow::Result<()> {
         .detector_with(|zone| with_proposals(zone, &proposals, &settings))
         .map_err(anyhow::Error::msg)?;
     let mut raised = Raised::default();
-    replay::events_of(&settings, &arguments.from, &mut raised)?;
+    replay::events_of(&settings, &arguments.from, None, &mut raised)?;
     let report = Report {
         arguments,
         settings: &settings,

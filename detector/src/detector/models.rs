@@ -19,7 +19,8 @@ impl Detector {
     /// Poll [`poll_output`](Self::poll_output) afterwards.
     pub fn handle_verdict(&mut self, now: Timestamp, verdict: &ModelVerdict) {
         self.handle_now(now);
-        let sure = verdict.confidence >= self.settings.models.least_confidence;
+        // Half a millionth off for models that compute in single precision.
+        let sure = verdict.attack + 5e-7 >= self.settings.models.least_confidence;
         let Some(zone) = zone_of(&self.settings.zones, &verdict.target).filter(|_| sure) else {
             return;
         };

@@ -5,8 +5,17 @@ use super::describe::{describe, log_ratio};
 use super::schema::{PER_WINDOW, WINDOW_SECONDS};
 use super::slot::{Slot, Traffic};
 
-/// Seconds kept of a target: the longest window, what a window waits for late records, and one in the making.
-pub(crate) const KEPT: usize = 16;
+/// Seconds kept of a target: the longest window, what a window waits for late records ([`LONGEST_SETTLE`]), and two in the making.
+pub(crate) const KEPT: usize = 12 + LONGEST_SETTLE as usize;
+
+/// Seconds that a window waits at most for records which come late.
+pub(crate) const LONGEST_SETTLE: u8 = 20;
+
+/// Places of the table that finds a second's slot: a power of two above [`KEPT`].
+const PLACES: usize = 64;
+
+/// No slot.
+const NONE: u8 = u8::MAX;
 
 /// A record's packets and octets are spread over its time, but over no more than this: older seconds are judged already.
 const SPREAD_NANOS: i64 = 10_000_000_000;
@@ -24,6 +33,8 @@ const LEVEL_STEP: f32 = 1.0 / 300.0;
 pub(crate) struct Target {
     /// Slots with the seconds they hold, in no order; at most [`KEPT`].
     slots: Vec<(i64, Slot)>,
+    /// Where the slot of a second is, by its lowest bits; checked against the second that the slot holds.
+    places: [u8; PLACES],
     level: Level,
     sampling_rate: u32,
     pub(crate) newest: i64,
@@ -41,6 +52,7 @@ impl Target {
     pub(crate) fn new() -> Self {
         Self {
             slots: Vec::new(),
+            places: [NONE; PLACES],
             level: Level::default(),
             sampling_rate: 0,
             newest: i64::MIN,
@@ -50,6 +62,7 @@ impl Target {
     /// Forgets everything but the memory, for another target.
     pub(crate) fn clear(&mut self) {
         self.slots.clear();
+        self.places = [NONE; PLACES];
         self.level = Level::default();
         self.sampling_rate = 0;
         self.newest = i64::MIN;
@@ -109,7 +122,7 @@ impl Target {
         if second < oldest {
             return None;
         }
-        if let Some(at) = self.slots.iter().position(|(held, _)| *held == second) {
+        if let Some(at) = self.at(second) {
             return self.slots.get_mut(at).map(|(_, slot)| slot);
         }
         let at = match self.slots.iter().position(|(held, _)| *held < oldest) {
@@ -119,10 +132,22 @@ impl Target {
                 self.slots.len() - 1
             }
         };
+        if let (Some(place), Ok(at)) = (self.places.get_mut(place(second)), u8::try_from(at)) {
+            *place = at;
+        }
         let (held, slot) = self.slots.get_mut(at)?;
         *held = second;
         *slot = Slot::EMPTY;
         Some(slot)
+    }
+
+    /// Where the slot of a second is, if it is held.
+    fn at(&self, second: i64) -> Option<usize> {
+        let at = usize::from(*self.places.get(place(second))?);
+        self.slots
+            .get(at)
+            .is_some_and(|(held, _)| *held == second)
+            .then_some(at)
     }
 
     /// The features of the windows that end with `second`, and learns the level from them. To be called once a second.
@@ -169,7 +194,7 @@ impl Target {
         let first = second - seconds as i64;
         // Sums of floats depend on their order, and the order in memory on the past: oldest first.
         for wanted in first + 1..=second {
-            if let Some((_, slot)) = self.slots.iter().find(|(held, _)| *held == wanted) {
+            if let Some((_, slot)) = self.at(wanted).and_then(|at| self.slots.get(at)) {
                 sum.add(slot);
             }
         }
@@ -178,10 +203,13 @@ impl Target {
 
     /// Whether any record ended in that second.
     pub(crate) fn is_active(&self, second: i64) -> bool {
-        self.slots
-            .iter()
-            .any(|(held, slot)| *held == second && slot.records > 0)
+        let slot = self.at(second).and_then(|at| self.slots.get(at));
+        slot.is_some_and(|(_, slot)| slot.records > 0)
     }
+}
+
+fn place(second: i64) -> usize {
+    second.rem_euclid(PLACES as i64) as usize
 }
 
 impl Level {

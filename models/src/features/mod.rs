@@ -11,11 +11,13 @@
 
 mod accumulator;
 mod describe;
+mod lateness;
 mod schema;
 mod slot;
 mod thinning;
 mod windows;
 
+pub(crate) use accumulator::LONGEST_SETTLE;
 pub use schema::{CONTEXT, FEATURES, Feature, SCHEMA_VERSION, schema, schema_hash};
 pub use thinning::Thinner;
 pub(crate) use windows::sane;

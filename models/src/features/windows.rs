@@ -1,9 +1,10 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use weir_flow_record::{Address, ColumnSet, FlowBatch, FragmentKind, Row};
+use weir_flow_record::{Address, ColumnSet, DatagramInfo, FlowBatch, FragmentKind, Row};
 
 use super::FeatureVector;
-use super::accumulator::{KEPT, Target};
+use super::accumulator::{KEPT, LONGEST_SETTLE, Target};
+use super::lateness::Lateness;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -12,10 +13,12 @@ const LATEST: i64 = 4_000_000_000 * NANOS;
 /// Bounds of [`Windows`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Targets at most; a full one takes 16 KB.
+    /// Targets at most; a full one takes 32 KB.
     pub max_targets: usize,
-    /// Seconds that a window waits for records which come late, 0 to 5.
+    /// Seconds that a window waits for records which come late, 0 to 20.
     pub settle: u8,
+    /// The same at most, where batches show that many records come late: routers tell of a flow only when it has paused for a while.
+    pub longest_settle: u8,
     /// Whether every destination becomes a target (training), or only those named by [`Windows::watch`] (live).
     pub every_target: bool,
 }
@@ -25,6 +28,7 @@ impl Default for Limits {
         Self {
             max_targets: 4096,
             settle: 2,
+            longest_settle: 2,
             every_target: false,
         }
     }
@@ -46,7 +50,7 @@ pub struct Window {
 pub struct Counters {
     /// Windows given.
     pub windows: u64,
-    /// Records for targets beyond [`Limits::max_targets`].
+    /// Times that a target found no room, by [`Limits::max_targets`].
     pub refused: u64,
     /// Records that ended in a second described already.
     pub late: u64,
@@ -64,7 +68,11 @@ pub struct Windows {
     due: BTreeSet<(i64, Address)>,
     ready: VecDeque<(i64, Address)>,
     described: i64,
+    /// The newest second of a record, and that in which idle targets last made room.
+    newest: i64,
+    swept: i64,
     spare: Vec<Target>,
+    lateness: Lateness,
     counters: Counters,
 }
 
@@ -73,14 +81,18 @@ impl Windows {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits: Limits {
-                settle: limits.settle.min(5),
+                settle: limits.settle.min(LONGEST_SETTLE),
+                longest_settle: limits.longest_settle.min(LONGEST_SETTLE),
                 ..limits
             },
             targets: HashMap::new(),
             due: BTreeSet::new(),
             ready: VecDeque::new(),
             described: i64::MIN,
+            newest: i64::MIN,
+            swept: i64::MIN,
             spare: Vec::new(),
+            lateness: Lateness::default(),
             counters: Counters::default(),
         }
     }
@@ -90,10 +102,13 @@ impl Windows {
         if self.targets.contains_key(&target) {
             return true;
         }
-        if self.targets.len() >= self.limits.max_targets {
+        // Looking for idle ones costs, and a scan would ask for it with every record.
+        if self.targets.len() >= self.limits.max_targets && self.newest > self.swept {
+            self.swept = self.newest;
             self.forget_idle();
         }
         if self.targets.len() >= self.limits.max_targets {
+            self.counters.refused += 1;
             return false;
         }
         let fresh = self.spare.pop().unwrap_or_else(Target::new);
@@ -119,6 +134,7 @@ impl Windows {
     pub fn handle_row(&mut self, row: &Row, flags_known: bool) {
         let row = &sane(row);
         let second = row.flow_end.div_euclid(NANOS);
+        self.newest = self.newest.max(second);
         if let Some(target) = self.targets.get_mut(&row.source_address) {
             target.add_out(row);
         }
@@ -137,14 +153,25 @@ impl Windows {
     /// All records of a batch, with times as the pipeline computes them: the age from the exporter's clock, the time itself
     /// from ours.
     pub fn handle_batch(&mut self, batch: &FlowBatch) {
-        for (row, flags_known) in event_rows(batch) {
-            self.handle_row(&row, flags_known);
+        for datagram in &batch.datagrams {
+            for (row, flags_known) in rows_of(batch, datagram) {
+                self.lateness
+                    .add(datagram.received_at.nanos(), row.flow_end);
+                self.handle_row(&row, flags_known);
+            }
         }
     }
 
     /// The data's time has come to `now` (ns): windows that end before `now − settle` become ready.
     pub fn handle_time(&mut self, now: i64) {
-        let until = now.clamp(0, LATEST).div_euclid(NANOS) - 1 - i64::from(self.limits.settle);
+        let second = now.clamp(0, LATEST).div_euclid(NANOS);
+        let settle = match self.limits.longest_settle {
+            longest if longest > self.limits.settle => {
+                self.lateness.settle(second, self.limits.settle, longest)
+            }
+            _ => self.limits.settle,
+        };
+        let until = second - 1 - i64::from(settle);
         while let Some(first) = self.due.first().copied() {
             if first.0 > until {
                 break;
@@ -179,6 +206,11 @@ impl Windows {
         None
     }
 
+    /// How many targets there are.
+    pub fn targets(&self) -> usize {
+        self.targets.len()
+    }
+
     /// What was counted.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -186,7 +218,6 @@ impl Windows {
 
     fn target(&mut self, address: Address) -> Option<&mut Target> {
         if self.limits.every_target && !self.watch(address) {
-            self.counters.refused += 1;
             return None;
         }
         self.targets.get_mut(&address)
@@ -194,10 +225,7 @@ impl Windows {
 
     /// Targets without traffic for longer than a window make room.
     fn forget_idle(&mut self) {
-        let newest = self.targets.values().map(|one| one.newest).max();
-        let Some(limit) = newest.map(|newest| newest.saturating_sub(4 * KEPT as i64)) else {
-            return;
-        };
+        let limit = self.newest.saturating_sub(4 * KEPT as i64);
         let spare = &mut self.spare;
         self.targets.retain(|_, target| {
             let keep = target.newest >= limit;
@@ -223,14 +251,18 @@ pub(crate) fn sane(row: &Row) -> Row {
 
 /// All records of a batch with event times, and whether their TCP flags are known.
 pub fn event_rows(batch: &FlowBatch) -> impl Iterator<Item = (Row, bool)> {
-    batch.datagrams.iter().flat_map(move |datagram| {
-        let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
-        let (received, exported) = (datagram.received_at.nanos(), datagram.export_time.nanos());
-        let rows = datagram.rows.start as usize..datagram.rows.end as usize;
-        rows.filter_map(move |index| {
-            Some((event_row(batch, index, received, exported)?, flags_known))
-        })
-    })
+    let datagrams = batch.datagrams.iter();
+    datagrams.flat_map(move |datagram| rows_of(batch, datagram))
+}
+
+fn rows_of<'b>(
+    batch: &'b FlowBatch,
+    datagram: &DatagramInfo,
+) -> impl Iterator<Item = (Row, bool)> + use<'b> {
+    let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
+    let (received, exported) = (datagram.received_at.nanos(), datagram.export_time.nanos());
+    let rows = datagram.rows.start as usize..datagram.rows.end as usize;
+    rows.filter_map(move |index| Some((event_row(batch, index, received, exported)?, flags_known)))
 }
 
 /// A record of a batch with event times.

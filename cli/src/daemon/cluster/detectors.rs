@@ -114,6 +114,6 @@ impl Detectors {
                 let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
             }
         });
-        self.publisher.finish(kafka::LAST_PATIENCE);
+        kafka::finish(self.publisher);
     }
 }
