@@ -14,8 +14,8 @@ use weir_dots_export::{
 };
 use weir_dots_proto::Cuid;
 use weir_dots_server::{
-    BoundServer, DotsServerSettings, Mitigator, Observation, ReportedBaselines, TransportView,
-    start_mitigators,
+    BoundServer, DotsServerSettings, Mitigator, Observation, Report, ReportedBaselines,
+    TransportView, start_mitigators,
 };
 use weir_state::State;
 
@@ -167,6 +167,17 @@ fn launch(
     })
 }
 
+/// What our DOTS server hears of the daemon, and the daemon of it.
+#[derive(Default)]
+pub(crate) struct Ears {
+    /// Attacks that the daemon sees.
+    pub(crate) observations: Option<mpsc::Receiver<Observation>>,
+    /// Baselines that clients report.
+    pub(crate) reported: Option<mpsc::Sender<ReportedBaselines>>,
+    /// What clients say of attacks.
+    pub(crate) labels: Option<mpsc::Sender<Report>>,
+}
+
 /// Starts the embedded DOTS server, which tells its clients of `observations` where they ask for it, and hands on the baselines
 /// that they report. What filters are the back
 /// ends of its configuration, and `own`. Call within a runtime.
@@ -175,10 +186,7 @@ pub(crate) fn start_server(
     own: Option<Box<dyn Mitigator>>,
     data: Option<DataServer>,
     state: Arc<State>,
-    (observations, reported): (
-        Option<mpsc::Receiver<Observation>>,
-        Option<mpsc::Sender<ReportedBaselines>>,
-    ),
+    ears: Ears,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(JoinHandle<()>, Arc<TransportView>)> {
     let mitigator = start_mitigators(&settings.mitigators, own)?;
@@ -187,11 +195,14 @@ pub(crate) fn start_server(
         server = server.with_data_channel(data_channel::signalled(data));
     }
     let mut server = server.with_state(state)?;
-    if let Some(observations) = observations {
+    if let Some(observations) = ears.observations {
         server = server.with_observations(observations);
     }
-    if let Some(reported) = reported {
+    if let Some(reported) = ears.reported {
         server = server.with_reports(reported);
+    }
+    if let Some(labels) = ears.labels {
+        server = server.with_labels(labels);
     }
     for address in server.addresses() {
         tracing::info!(%address, "listening for DOTS");

@@ -6,6 +6,7 @@
 mod kafka;
 mod support;
 
+use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
@@ -126,10 +127,59 @@ fn a_daemon_publishes_flows_events_reports_and_labels() {
     assert!(
         labels
             .iter()
-            .all(|(key, label)| *key == attack && label["name"] == "udp-flood")
+            .all(|(key, label)| *key == attack && label["attack"] == "udp-flood")
     );
     assert!(labels[0].1["end"].is_null() && labels[1].1["end"].is_string());
     assert_eq!(daemon.terminate(), Some(0));
+}
+
+#[test]
+fn what_a_client_reports_over_dots_becomes_a_label() {
+    let Some(brokers) = Brokers::shared() else {
+        return;
+    };
+    // A provider, whose client reports what it detects.
+    let lab = Lab::new();
+    // A port that is free again.
+    let server = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let server = server.unwrap();
+    let config = std::fs::read_to_string(&lab.config).unwrap();
+    let own = config
+        .lines()
+        .find(|line| line.starts_with("server = "))
+        .unwrap();
+    let client = config.replace(own, &format!("server = \"{server}\""));
+    std::fs::write(&lab.config, client).unwrap();
+    let provider = lab.folder.path().join("provider.toml");
+    let settings = format!(
+        "state_dir = \"provider\"\n[http]\nlisten = \"127.0.0.1:0\"\n[collector]\nnetflow = []\nsflow = []\n\
+         [dots_server]\nlisten = [\"{server}\"]\nca = \"ca.pem\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+         [[dots_server.client]]\nname = \"weir-lab\"\nprefixes = [\"203.0.113.0/24\"]\n\
+         [kafka]\nbrokers = [\"{}\"]\n[kafka.topics]\nlabels = \"reported\"\n",
+        brokers.bootstrap
+    );
+    std::fs::write(&provider, settings).unwrap();
+    let provider = Daemon::start(&provider);
+    let mut exporter = Exporter::new(lab.collector);
+    let daemon = Daemon::start(&lab.config);
+    exporter.send_templates();
+    let flood = std::thread::spawn(move || {
+        for _ in 0..60 {
+            exporter.send_packets(&[TARGET], 30_000);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let (key, label) = topic(brokers, "reported", 1).remove(0);
+    flood.join().unwrap();
+    assert_eq!(
+        (key.as_str(), &label["id"]),
+        ("weir-lab/1", &"weir-lab/1".into())
+    );
+    assert_eq!(label["by"], "dots:weir-lab");
+    assert_eq!(label["targets"], serde_json::json!(["203.0.113.50/32"]));
+    assert!(label["attack"].as_str().unwrap().contains("udp"), "{label}");
+    assert_eq!(daemon.terminate(), Some(0));
+    assert_eq!(provider.terminate(), Some(0));
 }
 
 #[test]

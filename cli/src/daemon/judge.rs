@@ -20,6 +20,7 @@ use super::Story;
 use super::cluster::{Arrival, Owned};
 use super::teaching::{self, Teaching};
 use super::window::Ask;
+use crate::attacks::Said;
 use crate::audit::AuditLog;
 use crate::baseline::{self, BaselineOrder};
 use crate::journal::Journal;
@@ -326,7 +327,8 @@ impl JudgeThread {
         self.announcer.event(&event);
         if event.kind == EventKind::AttackEnd {
             match self.journal.end_label(&event) {
-                Ok(label) => label.iter().for_each(|label| self.announcer.label(label)),
+                Ok(Some(label)) => self.announcer.label(&Said::Operator(label)),
+                Ok(None) => {}
                 Err(error) => {
                     tracing::error!(%error, "a label does not know when its attack ended");
                 }

@@ -37,7 +37,7 @@ use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
 use weir_dots_export::ClientNotice;
-use weir_dots_server::{Mitigator, ReportedBaselines};
+use weir_dots_server::{Mitigator, Report, ReportedBaselines};
 use weir_ebpf::{Sampler, capability};
 use weir_enrichment::LearnedName;
 use weir_flow_aggregate::{Merger, WatchList};
@@ -56,6 +56,7 @@ use self::restored::Restored;
 use self::shard::ShardThread;
 use self::teaching::Teaching;
 use crate::admin::Admin;
+use crate::attacks::Said;
 use crate::audit::AuditLog;
 use crate::config::Settings;
 use crate::data_channel;
@@ -197,7 +198,10 @@ impl Daemon {
         views.set_evidence_folder(folder);
         let publisher = settings.kafka.as_ref().map(Publisher::start).transpose()?;
         views.set_kafka(publisher.as_ref().map(Publisher::figures));
-        let announcer = Announcer::new(publisher.as_ref().and_then(Publisher::notes));
+        let announcer = Announcer::new(
+            publisher.as_ref().and_then(Publisher::notes),
+            settings.detector.vendor_id,
+        );
 
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
@@ -255,13 +259,22 @@ impl Daemon {
             observer = Some(observed);
             let (report, reported) = mpsc::channel(QUEUE);
             tasks.push(tokio::spawn(pass_on(reported, input.clone())));
+            let labels = announcer.has_labels().then(|| {
+                let (label, labels) = mpsc::channel(QUEUE);
+                tasks.push(tokio::spawn(announce(labels, announcer.clone())));
+                label
+            });
             let data = runtime.block_on(data_channel::open_server(settings))?;
             let (task, view) = upstreams::start_server(
                 server,
                 hooks.mitigator,
                 data,
                 Arc::clone(&state),
-                (Some(observations), Some(report)),
+                upstreams::Ears {
+                    observations: Some(observations),
+                    reported: Some(report),
+                    labels,
+                },
                 stopped.clone(),
             )?;
             views.set_dots_server(view);
@@ -531,6 +544,13 @@ async fn pass_on(mut reported: mpsc::Receiver<ReportedBaselines>, input: SyncSen
         if input.try_send(Input::Reported(report)).is_err() {
             tracing::warn!("the judge is behind: a reported baseline is left out");
         }
+    }
+}
+
+/// Brings what clients of our DOTS server say of attacks to Kafka.
+async fn announce(mut labels: mpsc::Receiver<Report>, announcer: Announcer) {
+    while let Some(report) = labels.recv().await {
+        announcer.label(&Said::Client(report));
     }
 }
 

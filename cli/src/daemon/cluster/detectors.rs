@@ -57,7 +57,7 @@ impl Detectors {
         }
         let publisher = Publisher::start(&cluster.kafka)?;
         views.set_kafka(Some(publisher.figures()));
-        let announcer = Announcer::new(publisher.notes());
+        let announcer = Announcer::new(publisher.notes(), settings.detector.vendor_id);
         let common = Arc::new(Common {
             settings: settings.clone(),
             cluster: cluster.clone(),
