@@ -280,3 +280,49 @@ fn mistakes_in_the_table_are_told_with_their_lines() {
     );
     assert!(status == Some(78) && told.contains(&words), "{told}");
 }
+
+#[test]
+fn published_and_stored_records_have_the_same_anonymous_addresses() {
+    let Some(brokers) = Brokers::shared() else {
+        return;
+    };
+    let lab = lab(&format!(
+        "[anonymise]\nmethod = \"crypto-pan\"\nkey_file = \"anonymise.key\"\n[store]\nparquet_dir = \"store\"\n\
+         [kafka]\nbrokers = [\"{}\"]\nflow_format = \"json\"\n[kafka.topics]\nflows = \"anonymous\"\n\
+         [kafka.tls]\nca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        brokers.tls,
+        brokers.file("ca.pem").display(),
+        brokers.file("client.pem").display(),
+        brokers.file("client.key").display(),
+    ));
+    let key_file = lab.folder.path().join("anonymise.key");
+    std::fs::write(&key_file, [9; 32]).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&key_file, mode).unwrap();
+    let mut exporter = Exporter::new(lab.collector);
+    let daemon = Daemon::start(&lab.config);
+    exporter.send_templates();
+    send(&mut exporter, 1..101);
+    let published = topic(brokers, "anonymous", 100);
+    assert_eq!(daemon.terminate(), Some(0));
+
+    let settings = weir_anonymise::AnonymiseSettings {
+        method: weir_anonymise::Method::CryptoPan { key_file },
+        keep: Vec::new(),
+    };
+    let mut anonymiser = weir_anonymise::Anonymiser::new(&settings).unwrap();
+    let target = anonymiser.address(TARGET);
+    assert_ne!(target, TARGET);
+    let told = published.iter().map(|(_, record)| &record["dst_addr"]);
+    assert_eq!(
+        told.filter(|told| **told == target.to_string()).count(),
+        100
+    );
+    // Neither forgotten nor done twice on the way to the files.
+    let store = lab.folder.path().join("store");
+    let mut stored = Vec::new();
+    for batch in weir_flow_store::FlowReader::open(&[store]).unwrap() {
+        stored.extend(batch.unwrap().destination_address);
+    }
+    assert_eq!(stored, [target; 100]);
+}
