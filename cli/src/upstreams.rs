@@ -39,20 +39,22 @@ pub(crate) struct Started {
     pub(crate) data: Option<data_channel::Kept>,
 }
 
-/// Starts the clients of all upstreams, in the order of the configuration. Call within a runtime.
+/// Starts the clients of all upstreams, in the order of the configuration, each with a cuid of its own that ends with `suffix`.
+/// Call within a runtime.
 pub(crate) fn start(
     settings: &Settings,
     journal: &Arc<Journal>,
     notices: &mpsc::Sender<ClientNotice>,
     stopped: &watch::Receiver<bool>,
     normal: &[BaselineReport],
+    suffix: &str,
 ) -> anyhow::Result<Vec<Started>> {
     settings
         .export
         .upstreams()
         .iter()
         .map(|upstream| {
-            let mut started = launch(upstream, journal, notices, stopped)?;
+            let mut started = launch(upstream, journal, notices, stopped, suffix)?;
             started.data =
                 data_channel::start_client(settings, upstream, &started.cuid, &started.commands)?;
             // An empty queue has room.
@@ -118,7 +120,7 @@ pub(crate) fn start_one(
             .first()
             .context("the configuration has no [[upstream]]")?,
     };
-    launch(upstream, journal, notices, stopped)
+    launch(upstream, journal, notices, stopped, "")
 }
 
 fn launch(
@@ -126,12 +128,14 @@ fn launch(
     journal: &Arc<Journal>,
     notices: &mpsc::Sender<ClientNotice>,
     stopped: &watch::Receiver<bool>,
+    suffix: &str,
 ) -> anyhow::Result<Started> {
     let name = Arc::clone(&upstream.name);
     let credentials = upstream
         .open_credentials()
         .with_context(|| format!("upstream `{name}`"))?;
     let cuid = Cuid::from_hash_input(credentials.spki_sha256());
+    let cuid = Cuid::new(&format!("{}{suffix}", cuid.as_str())).context("cuid")?;
     let seed = weir_collector::wall_clock().unsigned_abs();
     let mut parameters = ClientParameters::new(Arc::clone(&name), cuid, seed);
     parameters.wish = upstream.session;

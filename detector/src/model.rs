@@ -24,6 +24,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelsConfig {
+    /// Whether the model that ships with Weir watches, in shadow.
+    pub default: bool,
     /// Whether it raises attacks of its own. If not, it only names those that limits found.
     pub raise: bool,
     /// What it is less sure of is not heard: 0.5 to 1.
@@ -39,6 +41,7 @@ pub struct ModelsConfig {
 impl Default for ModelsConfig {
     fn default() -> Self {
         Self {
+            default: true,
             raise: true,
             least_confidence: 0.9,
             max_events_per_hour: 20,
