@@ -216,9 +216,9 @@ impl Sentry {
         suspect.note(window.second, verdict.class, verdict.confidence);
         let wait = match suspect.told {
             Some(_) => window.second < suspect.told_at + AGAIN,
-            None => !suspect.is_enough(),
+            None => false,
         };
-        if wait {
+        if wait || !suspect.is_enough() {
             return;
         }
         let class = self.model.class(suspect.likeliest());
