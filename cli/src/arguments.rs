@@ -27,7 +27,11 @@ pub(crate) enum Command {
     /// Runs the daemon: collects flow exports, detects attacks, asks for mitigation.
     ///
     /// SIGHUP reloads the configuration (a bad one is refused and the old one kept), SIGTERM drains and saves.
-    Run(ConfigArgument),
+    ///
+    /// More than one machine: some run `--role collect`, to which exporters send, others `--role detect`, which share the zones;
+    /// between them is Kafka ([kafka] and [cluster] in the configuration). Zones move when a detector goes or comes, with their
+    /// open attacks and mitigations.
+    Run(RunArguments),
     /// Checks a configuration and says every mistake with its line.
     Check(CheckArguments),
     /// Decodes export datagrams in pcap or pcapng files to flow records on standard output.
@@ -69,6 +73,9 @@ pub(crate) enum Command {
     /// Asks the running daemon; without one it reads the state file.
     #[command(subcommand)]
     Baseline(BaselineCommand),
+    /// What survives a restart: shows it, backs it up, restores it.
+    #[command(subcommand)]
+    State(StateCommand),
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
@@ -90,6 +97,53 @@ pub(crate) struct ConfigArgument {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/weir/weir.toml")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum StateCommand {
+    /// Lists the stages with their versions and rows; of the running daemon, else of its file.
+    Show(StateShowArguments),
+    /// Writes all of the state to a new file, also while the daemon runs.
+    Backup(StateBackupArguments),
+    /// Puts a backup in the place of the state. The daemon must be stopped; what was there is kept beside it.
+    ///
+    /// A backup of an older weir is brought to today's form; a damaged one, or one of a newer weir, is refused. Of a pair, stop
+    /// both, restore one and start it first: the other follows it.
+    Restore(StateRestoreArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StateShowArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StateBackupArguments {
+    /// Where to; a file that is there is not replaced.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StateRestoreArguments {
+    /// What `weir state backup` wrote, or a state file.
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// What this process does of the work.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) role: crate::config::cluster::Role,
 }
 
 #[derive(Args, Debug)]
@@ -149,6 +203,18 @@ pub(crate) struct DecodeArguments {
     /// configuration know, and AS numbers where the exporter states none; to ndjson and csv.
     #[arg(long, value_name = "CONFIG", conflicts_with_all = ["summary", "all_fields"])]
     pub(crate) enrich: Option<PathBuf>,
+    /// Makes the addresses in records anonymous with this key of Crypto-PAn, a file of 32 octets that nobody but its owner may
+    /// read: two addresses of one network stay of one network, and with the same key each address always becomes the same.
+    /// MAC addresses are left out.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["summary", "all_fields", "enrich"])]
+    pub(crate) anonymise: Option<PathBuf>,
+    /// Makes the addresses in records anonymous: of IPv4 and IPv6 addresses, only so many bits stay. MAC addresses are left
+    /// out.
+    #[arg(long, value_name = "V4,V6", value_delimiter = ',', num_args = 1, conflicts_with_all = ["summary", "all_fields", "enrich", "anonymise"])]
+    pub(crate) truncate: Vec<u8>,
+    /// Addresses in this prefix stay as they are, such as one's own; can be repeated.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) keep: Vec<IpNet>,
     /// Prints one JSON object of figures for each file instead of records.
     #[arg(long, conflicts_with_all = ["all_fields", "format"])]
     pub(crate) summary: bool,

@@ -23,6 +23,7 @@ use crate::baseline;
 use crate::daemon::Order;
 use crate::metrics;
 use crate::overview::Overview;
+use crate::state;
 use crate::views::Views;
 
 /// Packets whose headers are given for an attack, at most.
@@ -155,6 +156,7 @@ pub(crate) async fn serve_admin(
 ) {
     let router = public(Arc::clone(&views))
         .merge(confidential(views))
+        .merge(state::routes(Arc::clone(admin.journal().state())))
         .merge(acting(admin));
     if let Err(error) = axum::serve(listener, router)
         .with_graceful_shutdown(stopped(shutdown))
@@ -169,9 +171,11 @@ pub(crate) async fn serve_waiting(
     listener: TcpListener,
     admin: UnixListener,
     views: Arc<Views>,
+    state: Arc<weir_state::State>,
 ) -> std::io::Result<()> {
     let shown = axum::serve(listener, public(Arc::clone(&views)));
-    let ruled = public(Arc::clone(&views)).fallback(move || {
+    let ruled = public(Arc::clone(&views)).merge(state::routes(state));
+    let ruled = ruled.fallback(move || {
         let active = views.standby().map(|pair| pair.peer).unwrap_or_default();
         let why = format!("this daemon is not the active one of its pair: ask `{active}`");
         async move { (StatusCode::CONFLICT, why) }

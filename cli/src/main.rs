@@ -31,6 +31,7 @@ mod run;
 mod sample;
 mod score;
 mod standby;
+mod state;
 mod store;
 mod suggest;
 mod upstreams;
@@ -85,7 +86,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     }
     match command {
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Run(arguments) => run::run(&arguments.config),
+        Command::Run(arguments) => run::run(&arguments.config.config, arguments.role),
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
@@ -99,6 +100,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Dots(command) => dots::run(command),
         Command::Train(arguments) => learn::train(&arguments),
         Command::Evaluate(arguments) => learn::evaluate(&arguments),
+        Command::State(command) => state::run(&command),
         Command::Models(command) => learn::models(command),
     }
 }

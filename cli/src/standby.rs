@@ -10,6 +10,7 @@ use weir_standby::{Pair, Turn};
 use weir_state::State;
 
 use crate::config::Settings;
+use crate::config::cluster::Role;
 use crate::daemon::Kept;
 use crate::http;
 use crate::run::{Next, Signals, signalled};
@@ -55,12 +56,13 @@ pub(crate) async fn wait(
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     let address = listener.local_addr()?;
     tracing::info!(%address, admin = %socket.display(), "HTTP interface; waiting for the turn to work");
+    let state = Arc::clone(pair.state());
     tokio::select! {
-        served = http::serve_waiting(listener, admin, Arc::clone(views)) => {
+        served = http::serve_waiting(listener, admin, Arc::clone(views), state) => {
             served.context("the HTTP interface ended")?;
             bail!("the HTTP interface ended")
         }
-        next = signalled(signals, path, views) => Ok(Some(next)),
+        next = signalled(signals, (path, Role::All), views) => Ok(Some(next)),
         turn = pair.turned(Turn::Wait) => match turn {
             Turn::Work => Ok(None),
             Turn::Wait | Turn::Stop => bail!("the pair's thread has ended"),

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
+use weir_anonymise::Anonymiser;
 use weir_collector::wall_clock;
 use weir_flow_record::{FlowBatch, Timestamp};
 use weir_flow_store::{ParquetSettings, ParquetStore};
@@ -32,9 +33,17 @@ pub(crate) fn open(settings: &ParquetSettings) -> anyhow::Result<ParquetStore> {
     Ok(store)
 }
 
+/// A batch on its way.
+struct Handed {
+    shard: u16,
+    batch: FlowBatch,
+    /// Whether what should be has been done with its addresses.
+    is_anonymous: bool,
+}
+
 /// The way to the thread, which one writer for all shards runs on.
 pub(crate) struct StoreWriter {
-    batches: SyncSender<(u16, FlowBatch)>,
+    batches: SyncSender<Handed>,
     thread: JoinHandle<()>,
     views: Arc<Views>,
 }
@@ -43,6 +52,7 @@ impl StoreWriter {
     /// Starts the thread; batches that it is done with go back to their shard's `spares`.
     pub(crate) fn start(
         store: ParquetStore,
+        anonymiser: Option<Anonymiser>,
         views: Arc<Views>,
         spares: Vec<SyncSender<FlowBatch>>,
     ) -> anyhow::Result<Self> {
@@ -52,7 +62,7 @@ impl StoreWriter {
             .name("weir-store".to_owned())
             .spawn({
                 let views = Arc::clone(&views);
-                move || run(store, &queue, &spares, &views)
+                move || run((store, anonymiser), &queue, &spares, &views)
             })
             .context("cannot start a thread")?;
         Ok(Self {
@@ -62,11 +72,23 @@ impl StoreWriter {
         })
     }
 
-    /// Hands a shard's batch over; gives it back where the thread has fallen behind, with its rows counted as dropped.
-    pub(crate) fn store(&self, shard: u16, batch: FlowBatch) -> Option<FlowBatch> {
-        match self.batches.try_send((shard, batch)) {
+    /// Hands a shard's batch over, which may be anonymous already; gives it back where the thread has fallen behind, with its
+    /// rows counted as dropped.
+    pub(crate) fn store(
+        &self,
+        shard: u16,
+        batch: FlowBatch,
+        is_anonymous: bool,
+    ) -> Option<FlowBatch> {
+        let handed = Handed {
+            shard,
+            batch,
+            is_anonymous,
+        };
+        match self.batches.try_send(handed) {
             Ok(()) => None,
-            Err(TrySendError::Full((_, batch)) | TrySendError::Disconnected((_, batch))) => {
+            Err(TrySendError::Full(handed) | TrySendError::Disconnected(handed)) => {
+                let batch = handed.batch;
                 let rows = batch.len() as u64;
                 let dropped = &self.views.counters.store_queue_full_rows;
                 dropped.fetch_add(rows, Ordering::Relaxed);
@@ -83,8 +105,8 @@ impl StoreWriter {
 }
 
 fn run(
-    mut store: ParquetStore,
-    queue: &Receiver<(u16, FlowBatch)>,
+    (mut store, mut anonymiser): (ParquetStore, Option<Anonymiser>),
+    queue: &Receiver<Handed>,
     spares: &[SyncSender<FlowBatch>],
     views: &Views,
 ) {
@@ -92,7 +114,11 @@ fn run(
         let received = queue.recv_timeout(patience(&store));
         let now = Timestamp::from_nanos(wall_clock());
         match received {
-            Ok((shard, batch)) => {
+            Ok(mut handed) => {
+                if let Some(anonymiser) = anonymiser.as_mut().filter(|_| !handed.is_anonymous) {
+                    anonymiser.handle_batch(&mut handed.batch);
+                }
+                let Handed { shard, batch, .. } = handed;
                 store.handle_batch(now, &batch);
                 // A full channel only means that the shard has spares enough.
                 if let Some(spares) = spares.get(usize::from(shard)) {

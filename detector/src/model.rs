@@ -24,6 +24,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelsConfig {
+    /// Whether the model that ships with Weir watches, in shadow.
+    pub default: bool,
     /// Whether it raises attacks of its own. If not, it only names those that limits found.
     pub raise: bool,
     /// For how long it must have seen an attack before it raises one: traffic of one moment is in its sight for ten seconds.
@@ -41,6 +43,7 @@ pub struct ModelsConfig {
 impl Default for ModelsConfig {
     fn default() -> Self {
         Self {
+            default: true,
             raise: true,
             raise_after: Period(Duration::from_secs(12)),
             least_confidence: 0.9,

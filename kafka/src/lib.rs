@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod counters;
 mod flows;
+pub mod fuzzing;
 mod producer;
 mod publisher;
 mod telling;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{StartError, producer_config};
 use crate::config::KafkaSettings;
@@ -73,6 +73,11 @@ impl Publisher {
             .transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let wanted = wanted(settings);
+        if !wanted.is_empty() {
+            let names: Vec<&str> = wanted.iter().map(|topic| topic.name.as_str()).collect();
+            let brokers = settings.config().brokers.join(",");
+            tracing::info!(brokers, topics = names.join(","), "publishing to Kafka");
+        }
         let topics = (!wanted.is_empty())
             .then(|| {
                 let (settings, stop) = (settings.clone(), Arc::clone(&stop));
@@ -123,8 +128,9 @@ impl Publisher {
     pub fn finish(self, patience: Duration) {
         self.stop.store(true, Ordering::Relaxed);
         let notes = self.notes.map(|notes| notes.producer);
+        let end = Instant::now() + patience;
         for producer in notes.iter().chain(&self.flows) {
-            producer.finish(patience);
+            producer.finish(end.saturating_duration_since(Instant::now()));
         }
         if let Some(topics) = self.topics {
             topics.thread().unpark();

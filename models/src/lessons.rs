@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use weir_flow_record::{Address, Row};
 
 use crate::features::{Counters, Limits, Thinner, Window, Windows, sane};
@@ -27,6 +29,8 @@ pub struct LessonSettings {
     pub max_targets: usize,
     /// Every second pass sees one direction only, as an exporter on one link does.
     pub one_way: bool,
+    /// Of windows of peace one in so many is kept, by chance: there are always enough. Probabilities count for it.
+    pub peace_one_in: u32,
     /// The share, in percent, of a window's records, packets or octets that an attack needs to be the window's label: a wrong
     /// label among many right ones makes no attack.
     pub least_percent: u8,
@@ -42,6 +46,7 @@ impl Default for LessonSettings {
             max_records: 4_000_000,
             max_targets: 65_536,
             one_way: true,
+            peace_one_in: 1,
             least_percent: 20,
             seed: 1,
         }
@@ -253,6 +258,15 @@ impl Lessons {
             one_in,
             one_way: self.settings.one_way && number % 2 == 1,
             least_percent: self.settings.least_percent,
+            peace: self
+                .settings
+                .peace_one_in
+                .checked_sub(1)
+                .filter(|others| *others > 0)
+                .map(|others| {
+                    let seed = self.settings.seed ^ (number as u64) << 32;
+                    (ChaCha8Rng::seed_from_u64(seed), others + 1)
+                }),
             seen: HashMap::new(),
             swept: i64::MIN,
             attacked: HashMap::new(),
@@ -268,6 +282,8 @@ struct Lane {
     one_in: u32,
     one_way: bool,
     least_percent: u8,
+    /// Which windows of peace are kept: one in so many.
+    peace: Option<(ChaCha8Rng, u32)>,
     /// All records by target and second.
     seen: HashMap<Address, VecDeque<(i64, Sums)>>,
     /// When idle targets were last swept out of `seen`.
@@ -386,6 +402,11 @@ impl Lane {
             if attack == 0 && last.is_some_and(|last| (last - window.second).abs() <= LABEL_SECONDS)
             {
                 counters.involved += 1;
+                continue;
+            }
+            let left_out =
+                |(random, one_in): &mut (ChaCha8Rng, u32)| random.random_range(0..*one_in) > 0;
+            if attack == 0 && self.peace.as_mut().is_some_and(left_out) {
                 continue;
             }
             samples.push(&Sample {

@@ -97,7 +97,8 @@ pub fn train(
     let forest = match grower(settings.trees).grow(&lesson) {
         Ok(grown) => {
             let strangers = strangers::leave_out(samples, &grower(settings.stranger_trees));
-            calibration = calibrate(samples, &grown.unseen, &strangers);
+            let peace_weight = settings.lessons.peace_one_in.max(1) as f32;
+            calibration = calibrate(samples, &grown.unseen, peace_weight, &strangers);
             let votes = grown.unseen.iter().step_by(samples.classes().len().max(1));
             let peace = votes
                 .enumerate()
@@ -150,13 +151,18 @@ const STRANGE: f32 = 0.25;
 /// The probability of an attack from votes of trees that had not seen the minute. Every window counts alike: weights are for
 /// hearing rare classes, and would promise more attacks than there are. Some of the attacks count as they look to who never learned
 /// their family: what is half like an attack is more likely a new kind of it than peace.
-fn calibrate(samples: &Samples, unseen: &[f32], strangers: &[Stranger]) -> Calibration {
+fn calibrate(
+    samples: &Samples,
+    unseen: &[f32],
+    peace_weight: f32,
+    strangers: &[Stranger],
+) -> Calibration {
     let classes = samples.classes().len();
     let strange = if strangers.is_empty() { 0.0 } else { STRANGE };
     let votes = unseen.iter().step_by(classes.max(1)).enumerate();
     let mut rows: Vec<(f32, bool, f32)> = votes
         .map(|(row, peace)| match samples.label(row) {
-            0 => (1.0 - peace, false, 1.0),
+            0 => (1.0 - peace, false, peace_weight),
             _ => (1.0 - peace, true, 1.0 - strange),
         })
         .collect();

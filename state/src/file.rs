@@ -10,12 +10,15 @@ use redb::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Batch, Mirror, Snapshot, Stage, StateError};
+use crate::migrate::{Unmoved, migrate};
+use crate::{Batch, Mirror, Snapshot, Stage, StageView, StateError, backup};
 
 /// The file's name in the state directory.
 pub const FILE_NAME: &str = "weir.redb";
 /// Where a new file is prepared: under its own name it appears only once it is whole.
 const NEW_FILE_NAME: &str = "weir.redb.new";
+/// What a file is copied to before its rows are brought to a newer form.
+const OLDER_FILE_NAME: &str = "weir.redb.older";
 /// Per stage's table, the version of its rows.
 const VERSIONS: TableDefinition<'static, &'static str, u32> = TableDefinition::new("versions");
 
@@ -43,11 +46,7 @@ impl State {
     /// Opens `weir.redb` in `dir`. Makes the directory (mode 0700) and the file (0600) where they are missing; a file
     /// that another process has open, that is damaged or that a newer program wrote is refused and left as it is.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|error| StateError::io(dir, error))?;
+        make_dir(dir)?;
         let path = dir.join(FILE_NAME);
         let exists = path
             .try_exists()
@@ -55,6 +54,12 @@ impl State {
         if !exists {
             create(dir, &path)?;
         }
+        Self::open_existing(dir)
+    }
+
+    /// The same where there must be a file already.
+    pub fn open_existing(dir: &Path) -> Result<Self, StateError> {
+        let path = dir.join(FILE_NAME);
         let mut database =
             Database::open(&path).map_err(|error| StateError::opening(&path, error))?;
         // Pages carry checksums, but only this reads them all; the file is small. What a crash left half done is
@@ -67,7 +72,11 @@ impl State {
             path,
             feed: Mutex::default(),
         };
-        state.check_versions()?;
+        let older = state.older_stages()?;
+        if older.iter().any(|(_, version)| version.is_some()) {
+            state.keep_older()?;
+        }
+        state.migrate(&older)?;
         Ok(state)
     }
 
@@ -216,6 +225,30 @@ impl State {
         Ok(Snapshot::new(transaction, feed.commits))
     }
 
+    /// What each stage has.
+    pub fn stages(&self) -> Result<Vec<StageView>, StateError> {
+        let view = |stage| {
+            let (mut rows, mut octets) = (0, 0);
+            self.for_each(stage, |key, value| {
+                rows += 1;
+                octets += (key.len() + value.len()) as u64;
+            })?;
+            Ok(StageView {
+                stage: stage.table(),
+                version: stage.version(),
+                rows,
+                octets,
+            })
+        };
+        Stage::ALL.into_iter().map(view).collect()
+    }
+
+    /// Writes all rows, as they are at this moment, to a new file that [`restore`](crate::restore) takes back. A file that
+    /// is there is not replaced.
+    pub fn back_up(&self, path: &Path) -> Result<(), StateError> {
+        backup::write(path, self.snapshot()?)
+    }
+
     fn feed(&self) -> MutexGuard<'_, Feed> {
         // What it guards is whole at every point where a panic could leave it.
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
@@ -265,28 +298,53 @@ impl State {
         self.write(&batch)
     }
 
-    /// Refuses tables of a newer form; gives those without a version the one that this program writes.
-    fn check_versions(&self) -> Result<(), StateError> {
+    /// Refuses tables of a newer form; gives those of an older one with their version, and those without any.
+    fn older_stages(&self) -> Result<Vec<(Stage, Option<u32>)>, StateError> {
         let transaction = self.database.begin_read()?;
-        let mut missing = Vec::new();
-        match transaction.open_table(VERSIONS) {
-            Ok(versions) => {
-                for stage in Stage::ALL {
-                    match versions.get(stage.table())? {
-                        Some(version) => self.check_version(stage, version.value())?,
-                        None => missing.push(stage),
-                    }
-                }
+        let versions = match transaction.open_table(VERSIONS) {
+            Ok(versions) => versions,
+            Err(TableError::TableDoesNotExist(_)) => {
+                return Ok(Stage::ALL.map(|stage| (stage, None)).to_vec());
             }
-            Err(TableError::TableDoesNotExist(_)) => missing.extend(Stage::ALL),
             Err(error) => return Err(error.into()),
+        };
+        let mut older = Vec::new();
+        for stage in Stage::ALL {
+            let found = versions.get(stage.table())?.map(|version| version.value());
+            if let Some(found) = found {
+                self.check_version(stage, found)?;
+            }
+            if found != Some(stage.version()) {
+                older.push((stage, found));
+            }
         }
-        if missing.is_empty() {
+        Ok(older)
+    }
+
+    /// Brings older rows to today's form, all in one transaction; tables without a version are new.
+    fn migrate(&self, older: &[(Stage, Option<u32>)]) -> Result<(), StateError> {
+        if older.is_empty() {
             return Ok(());
         }
         let transaction = self.database.begin_write()?;
-        write_versions(&transaction, &missing)?;
+        for (stage, version) in older {
+            let Some(version) = version else { continue };
+            migrate(&transaction, *stage, *version).map_err(|unmoved| match unmoved {
+                Unmoved::State(error) => error,
+                Unmoved::Row(reason) => StateError::damaged(
+                    &self.path,
+                    format_args!("table `{}`, version {version}: {reason}", stage.table()),
+                ),
+            })?;
+        }
+        write_versions(&transaction, older.iter().map(|(stage, _)| *stage))?;
         Ok(transaction.commit()?)
+    }
+
+    /// Keeps the file as an older program left it: that one could not read it any more.
+    fn keep_older(&self) -> Result<(), StateError> {
+        let older = self.path.with_file_name(OLDER_FILE_NAME);
+        copy(&self.path, &older).map_err(|error| StateError::io(&older, error))
     }
 
     fn check_version(&self, stage: Stage, found: u32) -> Result<(), StateError> {
@@ -304,6 +362,12 @@ impl State {
             _ => Ok(()),
         }
     }
+}
+
+pub(crate) fn make_dir(dir: &Path) -> Result<(), StateError> {
+    let mut maker = DirBuilder::new();
+    let made = maker.recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| StateError::io(dir, error))
 }
 
 /// Prepares a file beside its place and links it there once it is whole: a kill in between leaves no broken state file.
@@ -330,6 +394,16 @@ fn create(dir: &Path, path: &Path) -> Result<(), StateError> {
     }
 }
 
+/// Copies a file to one that its owner alone may read, durably; one that is there is replaced.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut target = options.open(to)?;
+    io::copy(&mut source, &mut target)?;
+    target.sync_all()
+}
+
 fn prepare(new: &Path) -> Result<Database, StateError> {
     let file = OpenOptions::new()
         .read(true)
@@ -344,7 +418,7 @@ fn prepare(new: &Path) -> Result<Database, StateError> {
         .map_err(|error| StateError::opening(new, error))
 }
 
-fn insert(transaction: &WriteTransaction, batch: &Batch) -> Result<(), StateError> {
+pub(crate) fn insert(transaction: &WriteTransaction, batch: &Batch) -> Result<(), StateError> {
     for change in batch.changes() {
         let mut table = transaction.open_table(change.stage.rows())?;
         match change.value {
@@ -355,7 +429,10 @@ fn insert(transaction: &WriteTransaction, batch: &Batch) -> Result<(), StateErro
     Ok(())
 }
 
-fn write_versions(transaction: &WriteTransaction, stages: &[Stage]) -> Result<(), StateError> {
+pub(crate) fn write_versions(
+    transaction: &WriteTransaction,
+    stages: impl IntoIterator<Item = Stage>,
+) -> Result<(), StateError> {
     let mut versions = transaction.open_table(VERSIONS)?;
     for stage in stages {
         versions.insert(stage.table(), stage.version())?;

@@ -23,13 +23,16 @@
 //!
 //! Another machine can follow: [`State::set_mirror`] hands it each commit, [`State::snapshot`] what was there before.
 
+mod backup;
 mod batch;
 mod error;
 mod file;
+mod migrate;
 mod mirror;
 mod snapshot;
 mod stage;
 
+pub use backup::{StageView, restore};
 pub use batch::{Batch, BatchError, Change};
 pub use error::StateError;
 pub use file::{Entry, FILE_NAME, State};

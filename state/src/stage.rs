@@ -85,12 +85,12 @@ impl Stage {
     }
 
     /// The version of the rows' form that this program writes, at least 1. Who changes the form of a stage's rows
-    /// raises its number and reads the older form too.
+    /// raises its number, and adds a step to `migrate.rs` or reads the older form too.
     pub const fn version(self) -> u32 {
         match self {
+            Self::Names => 2,
             Self::Templates
             | Self::SamplingRates
-            | Self::Names
             | Self::Attacks
             | Self::Mitigations
             | Self::Sequences

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, a table per stage, each defined in its stage's crate.
 
+pub(crate) mod cluster;
 mod document;
 mod sampler;
 
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weir_anonymise::{AnonymiseConfig, AnonymiseSettings, Anonymiser};
 use weir_baseline::{BaselineConfig, BaselineSettings, BaselineZone};
 use weir_collector::{
     CollectorConfig, CollectorSettings, ExporterConfig, MirrorConfig, MirrorSettings, ShardSettings,
@@ -29,6 +31,7 @@ use weir_kafka::{KafkaConfig, KafkaSettings};
 use weir_standby::{StandbyConfig, StandbySettings};
 
 use crate::{data_channel, filters};
+use cluster::{ClusterConfig, ClusterSettings, Role};
 use document::{Document, Mistake, Overrides, overrides};
 use sampler::PacketSamplerConfig;
 
@@ -42,12 +45,14 @@ pub(crate) struct Config {
     aggregation: AggregationConfig,
     store: StoreConfig,
     evidence: EvidenceConfig,
+    anonymise: AnonymiseConfig,
     enrichment: EnrichmentConfig,
     detector: DetectorConfig,
     models: ModelsConfig,
     baseline: BaselineConfig,
     events: EventsConfig,
     kafka: KafkaConfig,
+    cluster: ClusterConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
@@ -145,6 +150,8 @@ pub(crate) struct Settings {
     pub(crate) store: StoreSettings,
     /// `None` = flows of attacks are not kept.
     pub(crate) evidence: Option<EvidenceSettings>,
+    /// What becomes of addresses in records that are stored or published; `None` = nothing.
+    pub(crate) anonymise: Option<AnonymiseSettings>,
     /// Files, not read yet.
     pub(crate) enrichment: EnrichmentConfig,
     pub(crate) detector: DetectorSettings,
@@ -159,6 +166,11 @@ pub(crate) struct Settings {
     pub(crate) events: Option<PathBuf>,
     /// `None` = no Kafka.
     pub(crate) kafka: Option<KafkaSettings>,
+    /// What this process does.
+    pub(crate) role: Role,
+    /// With whom; `None` with the role `all`.
+    pub(crate) cluster: Option<ClusterSettings>,
+    cluster_table: ClusterConfig,
     /// What is accepted and has no effect yet.
     pub(crate) warnings: Vec<String>,
 }
@@ -178,7 +190,7 @@ pub(crate) enum ConfigError {
 impl Settings {
     /// What the shard of a number is built of.
     pub(crate) fn shard(&self, number: u16) -> ShardSettings {
-        let shards = self.collector.shards;
+        let shards = self.shards_in_all();
         ShardSettings {
             collector: self.collector.clone(),
             aggregate: AggregateSettings {
@@ -235,6 +247,9 @@ pub(crate) fn check_files(settings: &Settings) -> Result<(), ConfigError> {
             lines.push(format!("dots_server: {error}"));
         }
     }
+    if let Some(Err(error)) = settings.anonymise.as_ref().map(Anonymiser::new) {
+        lines.push(format!("anonymise: {error}"));
+    }
     if let Some(kafka) = &settings.kafka
         && let Err(error) = kafka.check_files()
     {
@@ -286,12 +301,14 @@ fn parse(
         aggregation: document.take("aggregation"),
         store: document.take("store"),
         evidence: document.take("evidence"),
+        anonymise: document.take("anonymise"),
         enrichment: document.take("enrichment"),
         detector: document.take("detector"),
         models: document.take("models"),
         baseline: document.take("baseline"),
         events: document.take("events"),
         kafka: document.take("kafka"),
+        cluster: document.take("cluster"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
         samplers: document.take_array("packet_sampler").unwrap_or_default(),
@@ -358,6 +375,7 @@ impl Config {
         absolute(&mut self.enrichment.networks);
         absolute(&mut self.store.parquet_dir);
         absolute(&mut self.evidence.dir);
+        self.anonymise.resolve(folder);
         self.kafka.resolve(folder);
         self.upstreams
             .iter_mut()
@@ -407,6 +425,11 @@ impl Config {
             document,
             evidence.map_err(|error| vec![("evidence".to_owned(), error.to_string())]),
         );
+        let anonymise = self.anonymise.check();
+        let anonymise = noted(
+            document,
+            anonymise.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
+        );
         let kafka = noted(
             document,
             self.kafka
@@ -433,6 +456,7 @@ impl Config {
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
+        let cluster = noted(document, self.cluster.check());
         let prepared = noted(document, self.check_prepared_filters());
         let standby = self.standby.as_ref().map(StandbyConfig::check).transpose();
         let standby = noted(
@@ -456,6 +480,7 @@ impl Config {
             },
             store: store?,
             evidence: evidence?,
+            anonymise: anonymise?,
             enrichment: self.enrichment.clone(),
             detector: detector?,
             export: {
@@ -468,6 +493,12 @@ impl Config {
             standby: standby?,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             kafka: kafka?,
+            role: Role::All,
+            cluster: None,
+            cluster_table: {
+                cluster?;
+                self.cluster.clone()
+            },
             warnings: Vec::new(),
         })
     }

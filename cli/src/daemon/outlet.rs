@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use weir_anonymise::Anonymiser;
 use weir_flow_record::FlowBatch;
 use weir_kafka::FlowPublisher;
 
@@ -24,9 +25,9 @@ struct Rest {
 }
 
 impl Outlet {
-    /// Starts the thread that publishes `flows`; batches end at their shard's `spares`.
+    /// Starts the thread that publishes `flows`, anonymous where that is wished; batches end at their shard's `spares`.
     pub(super) fn start(
-        flows: Option<FlowPublisher>,
+        flows: Option<(FlowPublisher, Option<Anonymiser>)>,
         store: Option<StoreWriter>,
         spares: Vec<SyncSender<FlowBatch>>,
         views: &Arc<Views>,
@@ -36,7 +37,7 @@ impl Outlet {
             .map(|flows| {
                 let rest = Arc::clone(&rest);
                 FlowThread::start(flows, Arc::clone(views), move |shard, batch| {
-                    rest.take(shard, batch);
+                    rest.take(shard, batch, true);
                 })
             })
             .transpose()?;
@@ -50,7 +51,7 @@ impl Outlet {
             None => Some(batch),
         };
         if let Some(batch) = left {
-            self.rest.take(shard, batch);
+            self.rest.take(shard, batch, false);
         }
     }
 
@@ -67,9 +68,10 @@ impl Outlet {
 }
 
 impl Rest {
-    fn take(&self, shard: u16, batch: FlowBatch) {
+    /// `is_anonymous` says whether what should be has been done with its addresses.
+    fn take(&self, shard: u16, batch: FlowBatch, is_anonymous: bool) {
         let left = match &self.store {
-            Some(store) => store.store(shard, batch),
+            Some(store) => store.store(shard, batch, is_anonymous),
             None => Some(batch),
         };
         // A full channel only means that the shard has spares enough.

@@ -7,9 +7,10 @@ mod summary;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use weir_anonymise::{AnonymiseConfig, Anonymiser};
 use weir_collector::{Capture, DecoderLimits, Decoders};
 use weir_flow_record::{ColumnSet, FlowBatch};
 
@@ -36,6 +37,7 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
     };
     let progress = Progress::of_files("decode", &arguments.files);
     let mut records = Records::new(arguments.format, enriched(arguments)?)?;
+    let mut anonymiser = anonymiser(arguments)?;
     let mut octets = 0;
     for path in &arguments.files {
         let mut capture = Capture::open(path)?;
@@ -45,7 +47,8 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
         } else if arguments.all_fields {
             write_all_fields(&mut capture, &mut out, &mut tell)
         } else {
-            write_records(&mut capture, &mut records, &mut out, &mut tell)
+            let records = (&mut records, anonymiser.as_mut());
+            write_records(&mut capture, records, &mut out, &mut tell)
         };
         match done {
             // Whoever reads has seen enough, as with `| head`.
@@ -70,6 +73,31 @@ pub(crate) fn run(arguments: &DecodeArguments) -> anyhow::Result<()> {
     }
 }
 
+/// What makes addresses anonymous, where that is asked for.
+fn anonymiser(arguments: &DecodeArguments) -> anyhow::Result<Option<Anonymiser>> {
+    let (method, key_file) = match (&arguments.anonymise, arguments.truncate.is_empty()) {
+        (Some(key), _) => ("crypto-pan", key.clone()),
+        (None, false) => ("truncate", PathBuf::new()),
+        (None, true) if arguments.keep.is_empty() => return Ok(None),
+        (None, true) => anyhow::bail!("--keep goes with --anonymise or --truncate"),
+    };
+    let config = AnonymiseConfig {
+        method: method.to_owned(),
+        key_file,
+        truncate: match arguments.truncate[..] {
+            [v4, v6] => [v4, v6],
+            [] => AnonymiseConfig::default().truncate,
+            _ => anyhow::bail!("--truncate takes two numbers, such as 24,48"),
+        },
+        keep: arguments.keep.clone(),
+    };
+    let settings = config.check().map_err(|faults| {
+        let faults = faults.into_iter().map(|fault| fault.message);
+        anyhow::anyhow!(faults.collect::<Vec<_>>().join("; "))
+    })?;
+    Ok(settings.as_ref().map(Anonymiser::new).transpose()?)
+}
+
 /// What the configuration knows of names and networks, where one is given.
 fn enriched(arguments: &DecodeArguments) -> anyhow::Result<Option<Enriched>> {
     let Some(path) = &arguments.enrich else {
@@ -88,7 +116,7 @@ fn enriched(arguments: &DecodeArguments) -> anyhow::Result<Option<Enriched>> {
 
 fn write_records(
     capture: &mut Capture,
-    records: &mut Records,
+    (records, mut anonymiser): (&mut Records, Option<&mut Anonymiser>),
     out: &mut impl Write,
     tell: &mut impl FnMut(&Capture),
 ) -> io::Result<()> {
@@ -99,6 +127,9 @@ fn write_records(
         decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
         while let Some(statement) = decoders.poll_name() {
             records.handle_name(&statement);
+        }
+        if let Some(anonymiser) = &mut anonymiser {
+            anonymiser.handle_batch(&mut batch);
         }
         records.write(&batch, out)?;
         tell(capture);

@@ -72,6 +72,9 @@ pub(crate) struct TrainArguments {
     /// not seen the minute, thinned windows among them, so the whole forest makes fewer.
     #[arg(long, value_name = "PERCENT", default_value_t = 1.2)]
     pub(crate) false_alarms: f32,
+    /// Keeps one in so many windows of peace, by chance, where there are many.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) peace_one_in: u32,
     /// The share of a target's records, packets or octets within ten seconds that an attack needs to be their label, in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(..=100))]
     pub(crate) least_share: u8,
@@ -169,7 +172,7 @@ pub(crate) struct ListArguments {
 pub(crate) struct ShowArguments {
     #[command(flatten)]
     pub(crate) config: ConfigArgument,
-    /// A model's file, or the id of one taken up; the active one by default.
+    /// A model's file, the id of one taken up, or `default` for the one that ships with Weir; the active one by default.
     #[arg(value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// Prints the whole card as JSON.

@@ -7,6 +7,7 @@ mod evaluation;
 mod events;
 mod gate;
 mod registry;
+mod shipped;
 mod training;
 mod watcher;
 mod watchers;
@@ -34,10 +35,11 @@ struct Artefact {
     octets: Vec<u8>,
 }
 
-/// A model's file, the id of one taken up (or the beginning of one), or `active`.
+/// A model's file, the id of one taken up (or the beginning of one), `active`, or `default`.
 pub(crate) fn find_model(name: &str, settings: &Settings) -> anyhow::Result<(Model, ModelId)> {
     let Artefact { model, id, .. } = match Path::new(name).is_file() {
         true => read_model(Path::new(name))?,
+        false if name == shipped::NAME => shipped::artefact()?,
         false => registry::find(&settings.state_dir, name)?,
     };
     Ok((model, id))

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,7 +13,7 @@ use super::arguments::{
     AddArguments, ListArguments, ModelsCommand, PromoteArguments, RollbackArguments, ShowArguments,
 };
 use super::gate::{self, Comparison};
-use super::{Artefact, card, read_model, training};
+use super::{Artefact, card, read_model, shipped, training};
 use crate::config;
 
 /// The folder in the state directory.
@@ -43,6 +43,8 @@ struct Index {
     active: Option<String>,
     /// Active ones before, the last one last.
     before: Vec<String>,
+    /// The one that shipped with the program, when it was put here.
+    shipped: Option<String>,
 }
 
 /// One line of `list`.
@@ -87,6 +89,42 @@ pub(super) fn find(state_dir: &Path, name: &str) -> anyhow::Result<Artefact> {
     }
 }
 
+/// Puts the model that ships with the program into the folder, in shadow, once: where an operator has deleted it, it stays away. One
+/// that shipped before gives way, unless it is or was active. `wanted` false takes it away.
+pub(super) fn ship(state_dir: &Path, wanted: bool) -> anyhow::Result<()> {
+    let folder = state_dir.join(FOLDER);
+    if !wanted && !folder.is_dir() {
+        return Ok(());
+    }
+    let mut registry = Registry::make(folder)?;
+    let artefact = shipped::artefact()?;
+    let id = artefact.id.0.clone();
+    let now = wanted.then_some(&id);
+    if registry.index.shipped.as_ref() == now {
+        return Ok(());
+    }
+    let before = registry.index.shipped.take();
+    if let Some(before) = before.filter(|before| registry.state(before) == "shadow") {
+        match fs::remove_file(registry.path(&before)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    if wanted {
+        registry.audit(&Audit {
+            time: jiff::Timestamp::now(),
+            action: "ship",
+            model: &id,
+            replaces: None,
+            forced: false,
+            comparison: None,
+        })?;
+        registry.take_up(&artefact)?;
+        registry.index.shipped = Some(id);
+    }
+    registry.save()
+}
+
 /// The models that a daemon is to run: the active one first, then those in shadow; not those retired.
 pub(super) fn watching(state_dir: &Path) -> anyhow::Result<Vec<Watching>> {
     let folder = state_dir.join(FOLDER);
@@ -114,8 +152,14 @@ struct Registry {
 impl Registry {
     fn open(arguments: &crate::arguments::ConfigArgument) -> anyhow::Result<Self> {
         let settings = config::load(&arguments.config, ColumnSet::NONE)?;
-        let folder = settings.state_dir.join(FOLDER);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Self::make(settings.state_dir.join(FOLDER))
+    }
+
+    /// In a folder, which is made if it is missing.
+    fn make(folder: PathBuf) -> anyhow::Result<Self> {
+        let mut maker = fs::DirBuilder::new();
+        let made = maker.recursive(true).mode(0o700).create(&folder);
+        made.with_context(|| format!("cannot make {}", folder.display()))?;
         Self::at(folder)
     }
 
@@ -135,6 +179,9 @@ impl Registry {
 
     /// The model of an id taken up (or the beginning of one), or of a file.
     fn find(&self, name: &str) -> anyhow::Result<Artefact> {
+        if name == shipped::NAME {
+            return shipped::artefact();
+        }
         let ids = self.ids()?;
         let known: Vec<&String> = ids.iter().filter(|id| id.starts_with(name)).collect();
         match known.as_slice() {
@@ -239,6 +286,7 @@ fn show(arguments: &ShowArguments) -> anyhow::Result<()> {
         .filter(|name| Path::new(name).is_file());
     let (Artefact { model, id, .. }, state) = match file {
         Some(file) => (read_model(Path::new(file))?, None),
+        None if arguments.model.as_deref() == Some(shipped::NAME) => (shipped::artefact()?, None),
         None => {
             let registry = Registry::open(&arguments.config)?;
             let name = arguments.model.clone().or(registry.index.active.clone());

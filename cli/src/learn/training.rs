@@ -19,6 +19,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<()> {
         thinning: arguments.thin.clone(),
         seed: arguments.seed,
         least_percent: arguments.least_share,
+        peace_one_in: arguments.peace_one_in,
         ..LessonSettings::default()
     };
     let mut taught = data::read_trusting(

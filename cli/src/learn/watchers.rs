@@ -51,6 +51,7 @@ impl Watchers {
             wanted: Vec::new(),
             looked: Instant::now(),
         };
+        registry::ship(&settings.state_dir, settings.detector.models.default)?;
         watchers.take_up()?;
         Ok(watchers)
     }

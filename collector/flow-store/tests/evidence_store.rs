@@ -55,6 +55,7 @@ fn event_of(kind: EventKind, name: &str, target: &str, second: i64) -> AttackEve
         traffic: Traffic::default(),
         baseline: None,
         why: Vec::new(),
+        model: None,
         findings: None,
         coverage: Coverage(1.0),
         degraded: false,

@@ -49,6 +49,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::fuzzing::fuzz_block;
 
     fn exporter() -> (Address, ObservationDomainId) {
         (
@@ -255,18 +256,9 @@ mod tests {
                 let at = at.index(block.len());
                 block[at] = value;
             }
-            if let Ok(read) = read(&block) {
-                prop_assert!(read.len() <= MAX_ROWS);
-                prop_assert_eq!(read.source_address.len(), read.len());
-                let told: u32 = read.datagrams.iter().map(|d| d.rows.len() as u32).sum();
-                prop_assert_eq!(told as usize, read.len());
-                // What was accepted can be written again.
-                let mut again = Vec::new();
-                encode(&read, &mut again);
-                assert_equal(&self::read(&again).unwrap(), &read);
-            }
-            let _ = self::read(&noise);
-            let _ = self::read(&[b"WEIR\x01".as_slice(), &noise].concat());
+            fuzz_block(&block);
+            fuzz_block(&noise);
+            fuzz_block(&[b"WEIR\x01".as_slice(), &noise].concat());
         }
     }
 }

@@ -110,6 +110,7 @@ impl Pair {
             epoch,
             incoming,
             pending: None,
+            is_cut_off: false,
             stranger: None,
             turn: say_turn,
             stopped,
@@ -259,6 +260,8 @@ struct Side {
     incoming: mpsc::Receiver<Stream>,
     /// A call that ended the connection before it.
     pending: Option<Stream>,
+    /// Whether the witness did not answer either.
+    is_cut_off: bool,
     /// Why the last call came to nothing, if somebody else answered.
     stranger: Option<String>,
     turn: watch::Sender<Turn>,
@@ -286,12 +289,18 @@ impl Side {
             3 * self.settings.lease
         };
         let mut until = Some(Instant::now() + patience);
+        let mut handed_over = false;
         loop {
-            match self.look_for_peer(until).await {
+            let found = self.look_for_peer(until).await;
+            match found {
                 Found::Stopped => return,
+                Found::Nobody if !handed_over && !self.is_connected_to_anything().await => {
+                    until = Some(Instant::now() + self.settings.lease / 3);
+                }
                 Found::Nobody => {
                     tracing::warn!(peer = %self.settings.peer_name, "the peer is silent: taking over");
                     // Two more: an active that has lost its standby has one more.
+                    handed_over = false;
                     self.take_over(self.epoch.number + 2);
                     until = None;
                 }
@@ -303,6 +312,7 @@ impl Side {
                     until = None;
                 }
                 Found::Peer(stream, theirs, _) => {
+                    handed_over = false;
                     until = if self.role == Role::Active {
                         drop(stream);
                         if !self.step_down(&theirs.claim).await {
@@ -312,13 +322,36 @@ impl Side {
                     } else {
                         match self.follow(*stream, &theirs).await {
                             Ended::Stopped => return,
-                            Ended::Bye => Some(Instant::now()),
+                            Ended::Bye => {
+                                handed_over = true;
+                                Some(Instant::now())
+                            }
                             Ended::Lost(heard) => Some(heard + self.settings.lease),
                         }
                     };
                 }
             }
         }
+    }
+
+    /// Whether the witness answers, so that it is not this one that is cut off; without one that is taken for granted.
+    async fn is_connected_to_anything(&mut self) -> bool {
+        let Some(witness) = &self.settings.witness else {
+            return true;
+        };
+        let called = timeout(self.settings.lease / 3, TcpStream::connect(witness)).await;
+        let answers = match called {
+            Ok(Ok(_)) => true,
+            // Somebody is there to refuse.
+            Ok(Err(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
+            Err(_) => false,
+        };
+        if !answers && !self.is_cut_off {
+            tracing::error!(witness, "neither peer nor witness answer: not taking over");
+        }
+        self.is_cut_off = !answers;
+        self.shared.feed.set_cut_off(!answers);
+        answers
     }
 
     /// Calls the peer again and again, and takes its calls.

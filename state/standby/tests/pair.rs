@@ -88,6 +88,7 @@ fn config(
         priority: if name == "b" { 200 } else { 100 },
         lease: weir_flow_record::Period(LEASE),
         acknowledge: weir_flow_record::Period(Duration::from_millis(300)),
+        witness: String::new(),
     }
 }
 
@@ -269,6 +270,45 @@ fn who_is_not_the_peer_is_refused() {
     assert!(eventually(5 * LEASE, || a.pair.turn() == Turn::Work).is_some());
     a.state.put(Stage::Mitigations, b"1", b"scope").unwrap();
     assert_eq!(a.pair.view().alone_commits, 1);
+}
+
+#[test]
+fn one_that_is_cut_off_itself_does_not_take_over() {
+    let keys = keys();
+    let (one, other) = (free_address(), free_address());
+    let witness = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let with = |name, peer_name, peer, listen, witness: String| StandbyConfig {
+        witness,
+        ..config(keys.path(), name, peer_name, peer, listen)
+    };
+    // No resolver knows it: as if it were not to be reached.
+    let nobody = "witness.invalid:1".to_owned();
+    let somebody = witness.local_addr().unwrap().to_string();
+    let runtime = runtime();
+    let (to_a, to_b) = (Cable::new(&runtime, one), Cable::new(&runtime, other));
+    let b = End::start(with("b", "a", to_a.from, other, somebody));
+    let a = End::start(with("a", "b", to_b.from, one, nobody));
+    assert!(eventually(3 * LEASE, || b.pair.view().in_step).is_some());
+    b.state.put(Stage::Attacks, b"a", b"1").unwrap();
+    for cable in [&to_a, &to_b] {
+        cable.cut.store(true, Ordering::Relaxed);
+    }
+    assert!(eventually(5 * LEASE, || a.pair.view().cut_off).is_some());
+    assert_eq!((a.role(), a.pair.turn()), (Role::Standby, Turn::Wait));
+    b.state.put(Stage::Attacks, b"b", b"1").unwrap();
+    for cable in [&to_a, &to_b] {
+        cable.cut.store(false, Ordering::Relaxed);
+    }
+    // The one that went on working still does, and the other knows what it did.
+    assert!(eventually(5 * LEASE, || b.pair.view().in_step).is_some());
+    assert_eq!((b.pair.turn(), a.role()), (Turn::Work, Role::Standby));
+    assert!(eventually(LEASE, || !a.pair.view().cut_off).is_some());
+    assert_eq!(a.state.entries(Stage::Attacks).unwrap().len(), 2);
+    drop((a, b));
+    // A refusal is an answer.
+    let refusing = free_address().to_string();
+    let c = End::start(with("a", "b", free_address(), free_address(), refusing));
+    assert!(eventually(6 * LEASE, || c.pair.turn() == Turn::Work).is_some());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Collectors under test, each a process of its own with a receive buffer of 32 MiB.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(crate) enum Kind {
     Weir(u16),
     /// The same with one shard, writing Parquet.
     WeirParquet,
+    /// The same with one shard, publishing to Kafka in a form.
+    WeirKafka(&'static str),
     /// nfdump's collector: stores.
     Nfcapd,
     /// pmacct's collector: sums by destination host in memory.
@@ -36,7 +39,7 @@ impl ValueEnum for Kind {
             Self::Nfcapd => "nfcapd",
             Self::Nfacctd => "nfacctd",
             Self::Fastnetmon => "fastnetmon",
-            Self::Weir(_) | Self::WeirParquet => return None,
+            Self::Weir(_) | Self::WeirParquet | Self::WeirKafka(_) => return None,
         }))
     }
 }
@@ -50,6 +53,7 @@ impl fmt::Display for Kind {
                 if *shards == 1 { "" } else { "s" }
             ),
             Self::WeirParquet => f.write_str("weir, Parquet"),
+            Self::WeirKafka(format) => write!(f, "weir, Kafka, {format}"),
             Self::Nfcapd => f.write_str("nfcapd"),
             Self::Nfacctd => f.write_str("nfacctd"),
             Self::Fastnetmon => f.write_str("fastnetmon"),
@@ -62,12 +66,17 @@ pub(crate) struct Collector {
     child: Child,
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Collector {
-    /// Starts it on `cpus`.
-    pub(crate) fn start(kind: Kind, weir: &Path, cpus: &[String]) -> io::Result<Self> {
+    /// Starts it on `cpus`; `broker` is where Kafka is, for a kind that publishes.
+    pub(crate) fn start(
+        kind: Kind,
+        weir: &Path,
+        cpus: &[String],
+        broker: Option<&str>,
+    ) -> io::Result<Self> {
         let folder = if Path::new("/dev/shm").is_dir() {
             tempfile::tempdir_in("/dev/shm")?
         } else {
@@ -75,8 +84,19 @@ impl Collector {
         };
         let address = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
         let command = match kind {
-            Kind::Weir(shards) => run_weir(weir, folder.path(), address, shards, false)?,
-            Kind::WeirParquet => run_weir(weir, folder.path(), address, 1, true)?,
+            Kind::Weir(shards) => run_weir(weir, folder.path(), address, shards, "")?,
+            Kind::WeirParquet => {
+                let parquet = "[store]\nparquet_dir = \"parquet\"\n";
+                run_weir(weir, folder.path(), address, 1, parquet)?
+            }
+            Kind::WeirKafka(format) => {
+                let kafka = format!(
+                    "[kafka]\nbrokers = [\"{}\"]\nflow_format = \"{format}\"\npartitions = 4\n\
+                     [kafka.topics]\nflows = \"{format}\"\n",
+                    broker.unwrap_or_default()
+                );
+                run_weir(weir, folder.path(), address, 1, &kafka)?
+            }
             Kind::Nfcapd => run_nfcapd(folder.path(), address),
             Kind::Nfacctd => run_nfacctd(folder.path(), address)?,
             Kind::Fastnetmon => run_fastnetmon(folder.path(), address)?,
@@ -89,7 +109,7 @@ impl Collector {
         let collector = Self {
             child,
             address,
-            _folder: folder,
+            folder,
         };
         std::thread::sleep(Duration::from_secs(1));
         Ok(collector)
@@ -105,6 +125,35 @@ impl Collector {
         process::drops(self.address.port())
     }
 
+    /// The share of its records that Kafka has acknowledged; waits a little for the last of them.
+    pub(crate) fn published(&self) -> io::Result<f64> {
+        let mut share = 0.0;
+        for _ in 0..50 {
+            let text = self.metrics()?;
+            // The topic is the only one.
+            let sum = |name: &str| -> f64 {
+                let lines = text.lines().filter(|line| line.starts_with(name));
+                let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+                values.sum()
+            };
+            let all = sum("weir_kafka_records_total") + sum("weir_kafka_behind_records_total");
+            share = sum("weir_kafka_acknowledged_records_total") / all.max(1.0);
+            if share >= 1.0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(share)
+    }
+
+    fn metrics(&self) -> io::Result<String> {
+        let mut stream = UnixStream::connect(self.folder.path().join("state/weir.sock"))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
     /// Ends it.
     pub(crate) fn stop(mut self) {
         let _ = self.child.kill();
@@ -117,17 +166,15 @@ fn run_weir(
     folder: &Path,
     address: SocketAddr,
     shards: u16,
-    parquet: bool,
+    more: &str,
 ) -> io::Result<Command> {
-    let parquet_dir = if parquet { "parquet" } else { "" };
     let config = folder.join("weir.toml");
     std::fs::write(
         &config,
         format!(
             "state_dir = \"state\"\n[log]\nlevel = \"error\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
              [collector]\nnetflow = [\"{address}\"]\nsflow = []\nshards = {shards}\n\
-             [store]\nparquet_dir = \"{parquet_dir}\"\n\
-             [[zone]]\nname = \"targets\"\nprefixes = [\"10.0.0.0/8\"]\n"
+             {more}[[zone]]\nname = \"targets\"\nprefixes = [\"10.0.0.0/8\"]\n"
         ),
     )?;
     let mut command = Command::new(weir);

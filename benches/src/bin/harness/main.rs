@@ -7,12 +7,14 @@
 //!
 //! Only ratios within one run mean much: machines and their neighbours differ.
 
+mod broker;
 mod collector;
 mod sender;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use broker::Broker;
 use clap::Parser;
 use collector::{Collector, Kind};
 use sender::Sender;
@@ -43,6 +45,10 @@ struct Arguments {
     /// Also measures weir with Parquet output.
     #[arg(long)]
     parquet: bool,
+    /// Also measures weir with records published to a Kafka of its own, in blocks, as protobuf and as JSON. Rates should be
+    /// those that one broker on this machine takes: `--rate 100000`.
+    #[arg(long)]
+    kafka: bool,
     /// Also measures a peer on the same stream.
     #[arg(long, value_enum)]
     peer: Vec<Kind>,
@@ -60,8 +66,14 @@ fn default_weir() -> PathBuf {
     beside.unwrap_or_else(|| "weir".into())
 }
 
+/// Forms of flow records in Kafka.
+const FORMATS: [&str; 3] = ["blocks", "protobuf", "json"];
+
 /// One measurement.
 struct Figures {
+    /// Share of the records that Kafka has acknowledged; `None` where nothing is published.
+    published: Option<f64>,
+    broker_cpu: Duration,
     records: u64,
     lost: u64,
     cpu: Duration,
@@ -76,11 +88,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if arguments.parquet {
         kinds.push(Kind::WeirParquet);
     }
+    if arguments.kafka {
+        kinds.extend(FORMATS.map(Kind::WeirKafka));
+    }
     kinds.extend(&arguments.peer);
     eprintln!("making the stream");
     let traffic = Traffic::new(Format::Ipfix, Family::V4, 1_000_000);
     println!(
-        "{:<16} {:>12} {:>10} {:>16} {:>8}  records per CPU-second, loss, resident memory",
+        "{:<22} {:>12} {:>10} {:>16} {:>8}  records per CPU-second, loss, resident memory",
         "collector", "records/s", "loss %", "M rec/CPU-s", "MiB"
     );
     for rate in &arguments.rate {
@@ -90,12 +105,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let figures = measure(&arguments, *kind, *rate, &traffic, cpus)?;
                 let speed = figures.records as f64 / 1e6 / figures.cpu.as_secs_f64();
                 println!(
-                    "{:<16} {:>12} {:>10.3} {:>16.2} {:>8}",
+                    "{:<22} {:>12} {:>10.3} {:>16.2} {:>8}{}",
                     kind.to_string(),
                     rate,
                     figures.lost as f64 * 100.0 / (figures.records + figures.lost).max(1) as f64,
                     speed,
                     figures.resident >> 20,
+                    figures.of_kafka(),
                 );
                 best.push((*kind, speed));
             }
@@ -103,6 +119,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tell_medians(&kinds, &best, *rate);
     }
     Ok(())
+}
+
+impl Figures {
+    /// What Kafka acknowledged, and what that cost the broker.
+    fn of_kafka(&self) -> String {
+        let Some(published) = self.published else {
+            return String::new();
+        };
+        format!(
+            "  {:.2} % acknowledged, {:.2} µs of the broker's CPU a record",
+            published * 100.0,
+            self.broker_cpu.as_secs_f64() * 1e6 / self.records.max(1) as f64
+        )
+    }
 }
 
 fn tell_medians(kinds: &[Kind], speeds: &[(Kind, f64)], rate: u64) {
@@ -141,22 +171,31 @@ fn measure(
     traffic: &Traffic,
     cpus: usize,
 ) -> Result<Figures, Box<dyn std::error::Error>> {
-    let collector = Collector::start(kind, &arguments.weir, &cpus_of(arguments, kind, cpus))?;
+    let broker = matches!(kind, Kind::WeirKafka(_))
+        .then(Broker::start)
+        .transpose()?;
+    let address = broker.as_ref().map(|broker| broker.address.as_str());
+    let cpus = cpus_of(arguments, kind, cpus);
+    let collector = Collector::start(kind, &arguments.weir, &cpus, address)?;
     let mut sender = Sender::new(traffic, arguments.exporters, collector.address)?;
     sender.send_templates()?;
     std::thread::sleep(Duration::from_millis(200));
     sender.pin(arguments.sender_cpu)?;
     sender.run(rate, Duration::from_secs(3))?;
-    let before = Usage::of(collector.id())?;
+    let broker_cpu = || broker.as_ref().map_or(Ok(Duration::ZERO), Broker::cpu);
+    let (before, broker_before) = (Usage::of(collector.id())?, broker_cpu()?);
     let (sent, drops) = (sender.records(), collector.drops()?);
     sender.run(rate, Duration::from_secs(arguments.seconds))?;
-    let after = Usage::of(collector.id())?;
+    let (after, broker_after) = (Usage::of(collector.id())?, broker_cpu()?);
     // What the socket still holds is read, and neither counted nor lost.
     std::thread::sleep(Duration::from_millis(500));
     let lost = (collector.drops()? - drops) * RECORDS as u64;
     let sent = sender.records() - sent;
+    let published = broker.as_ref().map(|_| collector.published()).transpose()?;
     collector.stop();
     Ok(Figures {
+        published,
+        broker_cpu: broker_after.saturating_sub(broker_before),
         records: sent.saturating_sub(lost),
         lost,
         cpu: after.cpu.saturating_sub(before.cpu),

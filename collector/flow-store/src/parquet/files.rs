@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use weir_flow_record::Timestamp;
@@ -124,7 +125,7 @@ pub(crate) fn start_of(path: &Path) -> Option<i64> {
     text.parse::<Timestamp>().ok().map(Timestamp::nanos)
 }
 
-/// Makes the folders of a file, durably.
+/// Makes the folders of a file, durably; their owner alone may enter.
 pub(crate) fn make_folders(path: &Path) -> io::Result<()> {
     let Some(hour) = path.parent() else {
         return Ok(());
@@ -132,9 +133,16 @@ pub(crate) fn make_folders(path: &Path) -> io::Result<()> {
     if hour.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(hour)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(hour)?;
     // The hour's, the day's, the flows' and the store's own entry.
     hour.ancestors().skip(1).take(3).try_for_each(sync_folder)
+}
+
+/// Makes a file that its owner alone may read, or empties one that is there.
+pub(crate) fn create_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)
 }
 
 /// What a folder lists survives a crash from here on.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_flow_record::{DatagramInfo, FlowBatch, Timestamp};
 
 use super::encode::{EncodeError, ParquetEncoder};
-use super::files::{Files, make_folders, part_of, path_of, sync_folder};
+use super::files::{Files, create_file, make_folders, part_of, path_of, sync_folder};
 
 const HOUR: i64 = 3_600_000_000_000;
 /// Rows of an hour may come so long after its end: batches of several shards arrive a little out of order.
@@ -277,7 +277,7 @@ impl ParquetStore {
         }
         self.seq += 1;
         make_folders(&path)?;
-        let file = File::create(part_of(&path))?;
+        let file = create_file(&part_of(&path))?;
         let hour_end = Timestamp::from_nanos((hour + 1).saturating_mul(HOUR)).plus(GRACE);
         let interval_end = now.plus(self.settings.interval);
         Ok(OpenFile {
