@@ -23,6 +23,8 @@ use crate::{Claim, Role, StandbySettings, StandbyView};
 const EPOCH: &[u8] = b"epoch";
 /// Handshakes at once.
 const HANDSHAKES: usize = 8;
+/// A connection that ends within this is not followed by another at once.
+const SHORT: Duration = Duration::from_millis(500);
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(2);
 
@@ -110,6 +112,8 @@ impl Pair {
             epoch,
             incoming,
             pending: None,
+            linked_at: None,
+            not_understood: None,
             is_cut_off: false,
             stranger: None,
             turn: say_turn,
@@ -130,6 +134,8 @@ impl Pair {
                     }
                     side.run().await;
                 });
+                // A name that is still being looked up is not waited for.
+                runtime.shutdown_background();
             })
             .map_err(StandbyError::Thread)?;
         Ok(Self {
@@ -260,6 +266,10 @@ struct Side {
     incoming: mpsc::Receiver<Stream>,
     /// A call that ended the connection before it.
     pending: Option<Stream>,
+    /// When the last connection began.
+    linked_at: Option<Instant>,
+    /// When a peer of another version was last heard.
+    not_understood: Option<Instant>,
     /// Whether the witness did not answer either.
     is_cut_off: bool,
     /// Why the last call came to nothing, if somebody else answered.
@@ -291,9 +301,17 @@ impl Side {
         let mut until = Some(Instant::now() + patience);
         let mut handed_over = false;
         loop {
+            // Whatever broke a connection at once breaks the next one too.
+            if self.linked_at.take().is_some_and(|at| at.elapsed() < SHORT) {
+                tokio::time::sleep(self.settings.lease / 6).await;
+            }
             let found = self.look_for_peer(until).await;
             match found {
                 Found::Stopped => return,
+                // It lives, but speaks another version of the protocol: two who work are worse than none in reserve.
+                Found::Nobody if self.heard_a_stranger() => {
+                    until = Some(Instant::now() + self.settings.lease);
+                }
                 Found::Nobody if !handed_over && !self.is_connected_to_anything().await => {
                     until = Some(Instant::now() + self.settings.lease / 3);
                 }
@@ -332,6 +350,12 @@ impl Side {
                 }
             }
         }
+    }
+
+    /// Whether a peer that is not understood was heard within the lease.
+    fn heard_a_stranger(&self) -> bool {
+        self.not_understood
+            .is_some_and(|at| at.elapsed() < self.settings.lease)
     }
 
     /// Whether the witness answers, so that it is not this one that is cut off; without one that is taken for granted.
@@ -439,6 +463,7 @@ impl Side {
         };
         match answer {
             Ok(Ok(Message::Hello(theirs))) if theirs.version != VERSION => {
+                self.not_understood = Some(Instant::now());
                 tracing::error!(
                     theirs = theirs.version,
                     ours = VERSION,
@@ -466,6 +491,7 @@ impl Side {
     }
 
     async fn lead(&mut self, stream: Stream, theirs: &Hello) -> Ended {
+        self.linked_at = Some(Instant::now());
         let later = self.epoch.number.max(theirs.claim.epoch).saturating_add(1);
         if self.role != Role::Active {
             self.take_over(later);
@@ -498,6 +524,7 @@ impl Side {
     }
 
     async fn follow(&mut self, stream: Stream, theirs: &Hello) -> Ended {
+        self.linked_at = Some(Instant::now());
         self.set_role(Role::Standby);
         tracing::info!(peer = %self.settings.peer_name, epoch = theirs.claim.epoch, "following the active");
         self.shared.feed.set_connected(true);

@@ -18,6 +18,7 @@ use weir_attack_event::{AttackId, Findings};
 use weir_collector::wall_clock;
 use weir_flow_aggregate::cluster::{Coalescer, Part};
 use weir_flow_aggregate::{Merger, WindowSummary};
+use weir_flow_record::ReceivedAt;
 use weir_kafka::{TopicError, consumer_config, producer_config, rdkafka};
 
 use super::bus::{Bus, Logged, log};
@@ -34,6 +35,8 @@ use crate::views::Views;
 
 /// Longest time for which summaries are gathered.
 const TICK: Duration = Duration::from_millis(100);
+/// Time without a tick after which there is no traffic.
+const IDLE: Duration = Duration::from_millis(500);
 /// How long a message may wait for a broker before it is told again, with what has come since.
 const DELIVERY: &str = "10000";
 /// Questions whose answers may be on their way.
@@ -80,6 +83,8 @@ pub(in crate::daemon) fn publish(
         cluster: cluster.clone(),
         gathered: 0,
         since: Instant::now(),
+        ticked: Instant::now(),
+        settle: i64::try_from(settings.aggregation.settle.0.as_secs()).unwrap_or(i64::MAX),
         can_publish: false,
         questions,
         watches,
@@ -171,6 +176,10 @@ struct Publisher {
     /// Summaries since the last time that all were published.
     gathered: usize,
     since: Instant,
+    /// When a shard ticked last.
+    ticked: Instant,
+    /// Seconds after which a second is settled.
+    settle: i64,
     /// Detectors answer a collector's first message, so orders are heard before it.
     can_publish: bool,
     questions: SyncSender<Ask>,
@@ -202,6 +211,9 @@ impl Publisher {
             while let Some((shard, list)) = self.merger.poll_watch() {
                 (self.watches)(Watcher::Shard(shard), list);
             }
+            if self.ticked.elapsed() >= IDLE {
+                self.handle_idle();
+            }
             if self.gathered >= self.shards || (self.gathered > 0 && self.since.elapsed() >= TICK) {
                 self.publish();
             }
@@ -212,7 +224,19 @@ impl Publisher {
         self.bus.flush();
     }
 
+    /// Without traffic no shard ticks, and all that there was is told: time passes all the same.
+    fn handle_idle(&mut self) {
+        self.ticked = Instant::now();
+        let now = ReceivedAt::from_nanos(wall_clock());
+        let settled = now.0.second() - self.settle;
+        for coalescer in &mut self.coalescers {
+            coalescer.handle_idle(now, settled);
+        }
+        self.publish();
+    }
+
     fn handle_summary(&mut self, summary: WindowSummary) {
+        self.ticked = Instant::now();
         if self.gathered == 0 {
             self.since = Instant::now();
         }

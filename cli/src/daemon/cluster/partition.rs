@@ -322,7 +322,7 @@ impl Pump {
         let is_over =
             |pump: &Self| pump.stop.load(Ordering::Relaxed) || pump.lost.load(Ordering::Acquire);
         while !is_over(&self) {
-            let patience = if self.inquiry.is_waiting() { 5 } else { 20 };
+            let patience = if self.inquiry.is_waiting() { 5 } else { 50 };
             // The consumer's borrow ends with what is made of the message.
             let input = match self.consumer.poll(Duration::from_millis(patience)) {
                 Some(Ok(message)) if message.topic() == summaries => self.arrival(&message),
