@@ -217,7 +217,7 @@ impl Registry {
     }
 
     fn take_up(&self, artefact: &Artefact) -> anyhow::Result<()> {
-        training::write(&self.path(&artefact.id.0), &artefact.octets)
+        training::write(&self.path(&artefact.id.0), &artefact.octets, 0o600)
     }
 
     /// Changes the index as it is now, not as it was read: a daemon that starts and a command may both do so.
@@ -235,7 +235,7 @@ impl Registry {
         self.index = Self::at(self.folder.clone())?.index;
         change(&mut self.index)?;
         let text = serde_json::to_vec_pretty(&self.index)?;
-        training::write(&self.folder.join(INDEX), &text)
+        training::write(&self.folder.join(INDEX), &text, 0o600)
     }
 
     /// The line is written before the deed: what is not told is not done.
