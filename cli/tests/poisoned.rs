@@ -155,7 +155,7 @@ impl Lab {
             "-o",
             model,
             "--trees",
-            "12",
+            "8",
             "--thin",
             "1",
         ];
