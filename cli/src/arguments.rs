@@ -27,7 +27,11 @@ pub(crate) enum Command {
     /// Runs the daemon: collects flow exports, detects attacks, asks for mitigation.
     ///
     /// SIGHUP reloads the configuration (a bad one is refused and the old one kept), SIGTERM drains and saves.
-    Run(ConfigArgument),
+    ///
+    /// More than one machine: some run `--role collect`, to which exporters send, others `--role detect`, which share the zones;
+    /// between them is Kafka ([kafka] and [cluster] in the configuration). Zones move when a detector goes or comes, with their
+    /// open attacks and mitigations.
+    Run(RunArguments),
     /// Checks a configuration and says every mistake with its line.
     Check(CheckArguments),
     /// Decodes export datagrams in pcap or pcapng files to flow records on standard output.
@@ -133,6 +137,15 @@ pub(crate) struct StateRestoreArguments {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) config: ConfigArgument,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgument,
+    /// What this process does of the work.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) role: crate::config::cluster::Role,
 }
 
 #[derive(Args, Debug)]

@@ -87,7 +87,7 @@ fn serve(arguments: &arguments::ConfigArgument) -> anyhow::Result<()> {
         None,
         data,
         Arc::new(State::open(&settings.state_dir)?),
-        (None, None),
+        upstreams::Ears::default(),
         stopped,
     )?;
     runtime.block_on(async {

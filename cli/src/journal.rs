@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_baseline::SavedRow;
 use weir_collector::DecoderState;
 use weir_detector::Saved;
 use weir_dots_export::StateChange as ClientChange;
 use weir_enrichment::{LearnedName, Subject};
+use weir_flow_record::Timestamp;
 use weir_state::{Batch, Stage, State};
 
 use crate::attacks::{Label, Said};
 
 /// Row of the stop switch.
 const HOLD: &[u8] = b"hold";
+/// Row of how far a partition is judged.
+const POSITION: &[u8] = b"summaries";
 /// Changes that wait to be written.
 const QUEUE: usize = 16_384;
 
@@ -26,6 +30,17 @@ enum Learned {
     Baseline(SavedRow),
     /// All before it is to be written, and then told.
     Flush(SyncSender<()>),
+}
+
+/// How far the summaries of a partition are judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Offset of the first message that is not judged.
+    pub(crate) offset: i64,
+    /// Offset from which on messages tell of seconds that are still looked at.
+    pub(crate) rewind: i64,
+    /// Time of the newest tick.
+    pub(crate) time: Timestamp,
 }
 
 /// Reads and writes what survives.
@@ -117,9 +132,21 @@ impl Journal {
         self.read(Stage::Attacks)
     }
 
-    /// Keeps what the detector knows; durable when it returns.
-    pub(crate) fn keep_attacks(&self, rows: &[Saved]) -> anyhow::Result<()> {
+    /// How far an earlier owner of a partition has judged.
+    pub(crate) fn position(&self) -> anyhow::Result<Option<Position>> {
+        Ok(self.state.get_json(Stage::Sequences, POSITION)?)
+    }
+
+    /// Keeps what the detector knows, and up to where it has judged in the same transaction; durable when it returns.
+    pub(crate) fn keep_attacks(
+        &self,
+        rows: &[Saved],
+        position: Option<&Position>,
+    ) -> anyhow::Result<()> {
         let mut batch = Batch::new();
+        if let Some(position) = position {
+            batch.put_json(Stage::Sequences, POSITION, position)?;
+        }
         for row in rows {
             let key = row.key();
             if row.is_removal() {

@@ -11,15 +11,31 @@ use weir_detector::{
 use weir_dots_export::{
     ClientCommand, ClientNotice, Decision, Exporter, ExporterCounters, Standing,
 };
+use weir_flow_aggregate::cluster::{Admission, CollectorCounters, CollectorMerger, Part};
 use weir_flow_aggregate::{Merger, WatchList, WindowSummary};
 use weir_flow_record::Timestamp;
 
 /// Detector and export policy. After each `handle_*`, [`poll_verdict`](Self::poll_verdict) until it is empty.
 pub(crate) struct Judge {
-    merger: Merger,
+    merger: Sum,
     detector: Detector,
     exporter: Exporter,
     now: Timestamp,
+}
+
+/// What adds up what is told of the same targets.
+pub(crate) enum Sum {
+    /// Shards of this process.
+    Shards(Box<Merger>),
+    /// Collectors, which publish.
+    Collectors(Box<CollectorMerger>),
+}
+
+/// Who is to watch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Watcher {
+    Shard(u16),
+    Collector(Arc<str>),
 }
 
 /// What follows from what was seen.
@@ -28,8 +44,8 @@ pub(crate) enum Verdict {
     Persist(Box<Saved>),
     /// To be told.
     Event(Box<AttackEvent>),
-    /// For a shard.
-    Watch(u16, WatchList),
+    /// For a shard, or a collector.
+    Watch(Watcher, WatchList),
     /// For the recent window.
     DrillDown(DrillDown),
     /// For the audit log.
@@ -40,7 +56,7 @@ pub(crate) enum Verdict {
 
 impl Judge {
     /// A judge without open attacks.
-    pub(crate) fn new(merger: Merger, detector: Detector, exporter: Exporter) -> Self {
+    pub(crate) fn new(merger: Sum, detector: Detector, exporter: Exporter) -> Self {
         Self {
             merger,
             detector,
@@ -56,10 +72,38 @@ impl Judge {
 
     /// Takes in a shard's tick.
     pub(crate) fn handle_summary(&mut self, summary: WindowSummary) {
-        self.merger.handle_summary(summary);
-        while let Some(summary) = self.merger.poll_summary() {
+        let Sum::Shards(merger) = &mut self.merger else {
+            return;
+        };
+        merger.handle_summary(summary);
+        while let Some(summary) = merger.poll_summary() {
             self.now = self.now.max(summary.time());
             self.detector.handle_window(&summary);
+        }
+    }
+
+    /// Takes in what a collector says. What an earlier owner of its zones has judged (`is_past`) starts and ends nothing.
+    pub(crate) fn handle_part(&mut self, part: Part, is_past: bool) -> Admission {
+        let Sum::Collectors(merger) = &mut self.merger else {
+            return Admission::Refused;
+        };
+        let admission = merger.handle_part(part);
+        while let Some(summary) = merger.poll_summary() {
+            self.now = self.now.max(summary.time());
+            if is_past {
+                self.detector.handle_past(&summary);
+            } else {
+                self.detector.handle_window(&summary);
+            }
+        }
+        admission
+    }
+
+    /// What became of collectors' parts.
+    pub(crate) fn collector_counters(&self) -> Option<CollectorCounters> {
+        match &self.merger {
+            Sum::Shards(_) => None,
+            Sum::Collectors(merger) => Some(merger.counters()),
         }
     }
 
@@ -172,11 +216,22 @@ impl Judge {
                 }
                 DetectorOutput::DrillDown(question) => return Some(Verdict::DrillDown(question)),
                 DetectorOutput::Persist(row) => return Some(Verdict::Persist(row)),
-                DetectorOutput::Watch(list) => self.merger.handle_watch(&list),
+                DetectorOutput::Watch(list) => match &mut self.merger {
+                    Sum::Shards(merger) => merger.handle_watch(&list),
+                    Sum::Collectors(merger) => merger.handle_watch(&list),
+                },
             }
         }
-        if let Some((shard, list)) = self.merger.poll_watch() {
-            return Some(Verdict::Watch(shard, list));
+        let watch = match &mut self.merger {
+            Sum::Shards(merger) => merger
+                .poll_watch()
+                .map(|(shard, list)| (Watcher::Shard(shard), list)),
+            Sum::Collectors(merger) => merger
+                .poll_watch()
+                .map(|(collector, list)| (Watcher::Collector(collector), list)),
+        };
+        if let Some((watcher, list)) = watch {
+            return Some(Verdict::Watch(watcher, list));
         }
         if let Some(decision) = self.exporter.poll_decision() {
             return Some(Verdict::Decision(Box::new(decision)));

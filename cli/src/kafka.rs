@@ -14,7 +14,7 @@ use weir_attack_event::{AttackEvent, AttackId, MitigationReport};
 use weir_flow_record::{FlowBatch, Timestamp};
 use weir_kafka::{FlowPublisher, Kind, Notes, Publisher};
 
-use crate::attacks::Label;
+use crate::attacks::Said;
 use crate::views::Views;
 
 /// Batches that wait for the thread: half a second at a million records a second, at most 100 MB.
@@ -101,8 +101,12 @@ fn run(
 }
 
 /// Tells Kafka what becomes of attacks, as JSON under the attack's name.
-#[derive(Clone, Default)]
-pub(crate) struct Announcer(Option<Notes>);
+#[derive(Clone)]
+pub(crate) struct Announcer {
+    notes: Option<Notes>,
+    /// Whose numbers of attacks are ours.
+    vendor_id: u32,
+}
 
 /// A mitigation report, which does not tell its attack and its time where it is part of an event.
 #[derive(Serialize)]
@@ -115,13 +119,20 @@ struct Reported<'r> {
 
 impl Announcer {
     /// To whatever topics there are.
-    pub(crate) fn new(notes: Option<Notes>) -> Self {
-        Self(notes)
+    pub(crate) fn new(notes: Option<Notes>, vendor_id: u32) -> Self {
+        Self { notes, vendor_id }
+    }
+
+    /// Whether there is a topic for labels.
+    pub(crate) fn has_labels(&self) -> bool {
+        self.notes
+            .as_ref()
+            .is_some_and(|notes| notes.has(Kind::Labels))
     }
 
     /// An attack's event, as it is in the events' file.
     pub(crate) fn event(&self, event: &AttackEvent) {
-        self.publish(Kind::Events, &event.id, event);
+        self.publish(Kind::Events, event.id.to_string(), event);
     }
 
     /// An upstream's word on a mitigation.
@@ -131,20 +142,21 @@ impl Announcer {
             attack: &report.attack,
             report,
         };
-        self.publish(Kind::Mitigations, &report.attack, &reported);
+        self.publish(Kind::Mitigations, report.attack.to_string(), &reported);
     }
 
-    /// An operator's word on what an attack was.
-    pub(crate) fn label(&self, label: &Label) {
-        self.publish(Kind::Labels, &label.attack, label);
+    /// What an operator or a client of our DOTS server says of an attack, in place of what was said under that name before.
+    pub(crate) fn label(&self, said: &Said) {
+        let told = said.told(self.vendor_id);
+        self.publish(Kind::Labels, told.id.clone(), &told);
     }
 
-    fn publish(&self, kind: Kind, attack: &AttackId, value: &impl Serialize) {
-        let Some(notes) = self.0.as_ref().filter(|notes| notes.has(kind)) else {
+    fn publish(&self, kind: Kind, key: String, value: &impl Serialize) {
+        let Some(notes) = self.notes.as_ref().filter(|notes| notes.has(kind)) else {
             return;
         };
         match serde_json::to_vec(value) {
-            Ok(value) => notes.publish(kind, &attack.to_string(), &value),
+            Ok(value) => notes.publish(kind, &key, &value),
             Err(error) => tracing::error!(%error, ?kind, "Kafka is not told"),
         }
     }

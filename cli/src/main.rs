@@ -86,7 +86,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
     }
     match command {
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Run(arguments) => run::run(&arguments.config),
+        Command::Run(arguments) => run::run(&arguments.config.config, arguments.role),
         Command::Check(arguments) => check(&arguments),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),

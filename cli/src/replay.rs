@@ -20,7 +20,7 @@ use crate::arguments::{ReplayArguments, ReplayAs};
 use crate::baseline;
 use crate::config::{self, Settings};
 use crate::evidence::ReplayedEvidence;
-use crate::judge::{Judge, Verdict};
+use crate::judge::{self, Judge, Sum, Verdict};
 use crate::learn::{self, Watcher};
 use crate::progress::Progress;
 
@@ -114,7 +114,10 @@ impl<'w> Replay<'w> {
                 .collect(),
             window: RecentWindow::new(settings.store.recent_window),
             judge: Judge::new(
-                Merger::new(settings.collector.shards, &settings.aggregation),
+                Sum::Shards(Box::new(Merger::new(
+                    settings.collector.shards,
+                    &settings.aggregation,
+                ))),
                 Detector::new(settings.detector.clone()).with_baselines(baselines),
                 Exporter::new(settings.export.clone()),
             ),
@@ -272,7 +275,9 @@ impl<'w> Replay<'w> {
                     let findings = self.window.drill_down(&question);
                     self.judge.handle_findings(findings);
                 }
-                Verdict::Watch(number, list) => {
+                // Without collectors all watchers are shards.
+                Verdict::Watch(judge::Watcher::Collector(_), _) => {}
+                Verdict::Watch(judge::Watcher::Shard(number), list) => {
                     if let Some(shard) = self.shards.get_mut(usize::from(number)) {
                         shard.handle_watch(&list);
                     }

@@ -6,26 +6,28 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weir_flow_record::ColumnSet;
 use weir_standby::{Pair, Turn};
 
-use crate::config::{self, Settings};
-use crate::daemon::{Daemon, Hooks, Kept};
+use crate::config::cluster::Role;
+use crate::config::{self, ConfigError, Settings};
+use crate::daemon::{Daemon, Detectors, Hooks, Kept};
 use crate::log;
 use crate::standby;
 use crate::views::Views;
 
 /// Runs until SIGTERM or SIGINT.
-pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
-    let mut settings = load(path)?;
+pub(crate) fn run(path: &Path, role: Role) -> anyhow::Result<()> {
+    let mut settings = load(path, role)?;
     if !settings.samplers.is_empty() {
         // No thread has them but while samplers are opened.
         weir_ebpf::capability::lower()?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // Clients of partitions wait for brokers when they keep something.
+        .worker_threads(if role == Role::Detect { 8 } else { 2 })
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
@@ -49,14 +51,10 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
                 Some(_) => break,
             }
         }
-        let started = Daemon::start(
-            runtime.handle(),
-            &settings,
-            Hooks::default(),
-            kept.take()
-                .or_else(|| Some(standby::kept(pair.as_ref()?, &settings))),
-            Arc::clone(&views),
-        );
+        let state = kept
+            .take()
+            .or_else(|| Some(standby::kept(pair.as_ref()?, &settings)));
+        let started = Running::start(runtime.handle(), &settings, state, &views);
         let daemon = match (started, before.take()) {
             (Ok(daemon), _) => daemon,
             (Err(error), None) => return Err(error),
@@ -67,7 +65,8 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
                 start_again(&runtime, &settings, &views, pair.as_ref())?
             }
         };
-        let next = runtime.block_on(wait(&mut signals, path, &views, pair.as_mut()));
+        let source = (path, role);
+        let next = runtime.block_on(wait(&mut signals, source, &views, pair.as_mut()));
         kept = daemon.stop(runtime.handle());
         match next {
             Next::Settings(new) => {
@@ -101,6 +100,39 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What runs, by its role.
+enum Running {
+    Daemon(Box<Daemon>),
+    Detectors(Box<Detectors>),
+}
+
+impl Running {
+    fn start(
+        runtime: &Handle,
+        settings: &Settings,
+        kept: Option<Kept>,
+        views: &Arc<Views>,
+    ) -> anyhow::Result<Self> {
+        if let (Role::Detect, Some(cluster)) = (settings.role, &settings.cluster) {
+            let detectors = Detectors::start(runtime, settings, cluster, views)?;
+            return Ok(Self::Detectors(Box::new(detectors)));
+        }
+        let (hooks, views) = (Hooks::default(), Arc::clone(views));
+        let daemon = Daemon::start(runtime, settings, hooks, kept, views)?;
+        Ok(Self::Daemon(Box::new(daemon)))
+    }
+
+    fn stop(self, runtime: &Handle) -> Option<Kept> {
+        match self {
+            Self::Daemon(daemon) => daemon.stop(runtime),
+            Self::Detectors(detectors) => {
+                detectors.stop(runtime);
+                None
+            }
+        }
+    }
+}
+
 fn new_views(pair: Option<&Pair>) -> Arc<Views> {
     let views = Views::default();
     if let Some(pair) = pair {
@@ -127,20 +159,22 @@ fn start_again(
     settings: &Settings,
     views: &Arc<Views>,
     pair: Option<&Pair>,
-) -> anyhow::Result<Daemon> {
+) -> anyhow::Result<Running> {
     let give_up = Instant::now() + Duration::from_secs(10);
     loop {
-        let hooks = Hooks::default();
         let kept = pair.map(|pair| standby::kept(pair, settings));
-        match Daemon::start(runtime.handle(), settings, hooks, kept, Arc::clone(views)) {
+        match Running::start(runtime.handle(), settings, kept, views) {
             Err(_) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(100)),
             started => return started,
         }
     }
 }
 
-fn load(path: &Path) -> anyhow::Result<Settings> {
+fn load(path: &Path, role: Role) -> anyhow::Result<Settings> {
     let settings = config::load(path, ColumnSet::NONE)?;
+    let settings = settings
+        .for_role(role)
+        .map_err(|message| ConfigError::Mistakes(format!("{}: {message}", path.display())))?;
     config::check_files(&settings)?;
     log::start(&settings.log);
     for warning in &settings.warnings {
@@ -179,23 +213,32 @@ pub(crate) enum Next {
 
 /// Waits for the end, for a reload with a good configuration (a bad one is refused and the old one kept), or for what the other
 /// one of the pair makes necessary.
-async fn wait(signals: &mut Signals, path: &Path, views: &Views, pair: Option<&mut Pair>) -> Next {
+async fn wait(
+    signals: &mut Signals,
+    source: (&Path, Role),
+    views: &Views,
+    pair: Option<&mut Pair>,
+) -> Next {
     let Some(pair) = pair else {
-        return signalled(signals, path, views).await;
+        return signalled(signals, source, views).await;
     };
     tokio::select! {
-        next = signalled(signals, path, views) => next,
+        next = signalled(signals, source, views) => next,
         next = standby::working(pair) => next,
     }
 }
 
 /// Waits for a signal that has a consequence.
-pub(crate) async fn signalled(signals: &mut Signals, path: &Path, views: &Views) -> Next {
+pub(crate) async fn signalled(
+    signals: &mut Signals,
+    (path, role): (&Path, Role),
+    views: &Views,
+) -> Next {
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => return Next::End,
             _ = signals.interrupt.recv() => return Next::End,
-            _ = signals.reload.recv() => match load(path) {
+            _ = signals.reload.recv() => match load(path, role) {
                 Ok(settings) => return Next::Settings(Box::new(settings)),
                 Err(error) => refused(views, &error),
             },

@@ -10,6 +10,7 @@ use weir_standby::{Pair, Turn};
 use weir_state::State;
 
 use crate::config::Settings;
+use crate::config::cluster::Role;
 use crate::daemon::Kept;
 use crate::http;
 use crate::run::{Next, Signals, signalled};
@@ -61,7 +62,7 @@ pub(crate) async fn wait(
             served.context("the HTTP interface ended")?;
             bail!("the HTTP interface ended")
         }
-        next = signalled(signals, path, views) => Ok(Some(next)),
+        next = signalled(signals, (path, Role::All), views) => Ok(Some(next)),
         turn = pair.turned(Turn::Wait) => match turn {
             Turn::Work => Ok(None),
             Turn::Wait | Turn::Stop => bail!("the pair's thread has ended"),

@@ -15,6 +15,7 @@ use hyper::Method;
 use serde::{Deserialize, Serialize};
 use weir_collector::wall_clock;
 use weir_flow_record::ColumnSet;
+use weir_standby::StandbyView;
 use weir_state::{StageView, State, StateError, restore};
 
 use crate::admin;
@@ -64,7 +65,31 @@ fn show(arguments: &StateShowArguments) -> anyhow::Result<()> {
         } = stage;
         println!("{stage:<16} {version:>7} {rows:>10} {octets:>14}");
     }
+    if let Some(pair) = pair(&settings)? {
+        println!("{pair}");
+    }
     Ok(())
+}
+
+/// How the pair stands that the running daemon is one of.
+fn pair(settings: &Settings) -> anyhow::Result<Option<String>> {
+    let asked = admin::ask::<()>(&settings.state_dir, Method::GET, "/api/v1/standby", None);
+    let Some(octets) = runtime()?.block_on(asked)? else {
+        return Ok(None);
+    };
+    let pair: Option<StandbyView> = serde_json::from_slice(&octets)?;
+    Ok(pair.map(|pair| {
+        let step = match (pair.connected, pair.in_step) {
+            (_, true) => "in step",
+            (true, false) => "connected, not in step",
+            (false, _) => "not connected",
+        };
+        let (name, role, epoch) = (&pair.name, pair.role.name(), pair.epoch);
+        format!(
+            "`{name}` is {role}, epoch {epoch}; `{}` is {step}",
+            pair.peer
+        )
+    }))
 }
 
 fn back_up(arguments: &StateBackupArguments) -> anyhow::Result<()> {

@@ -14,8 +14,8 @@ use weir_dots_export::{
 };
 use weir_dots_proto::Cuid;
 use weir_dots_server::{
-    BoundServer, DotsServerSettings, Mitigator, Observation, ReportedBaselines, TransportView,
-    start_mitigators,
+    BoundServer, DotsServerSettings, Mitigator, Observation, Report, ReportedBaselines,
+    TransportView, start_mitigators,
 };
 use weir_state::State;
 
@@ -39,20 +39,22 @@ pub(crate) struct Started {
     pub(crate) data: Option<data_channel::Kept>,
 }
 
-/// Starts the clients of all upstreams, in the order of the configuration. Call within a runtime.
+/// Starts the clients of all upstreams, in the order of the configuration, each with a cuid of its own that ends with `suffix`.
+/// Call within a runtime.
 pub(crate) fn start(
     settings: &Settings,
     journal: &Arc<Journal>,
     notices: &mpsc::Sender<ClientNotice>,
     stopped: &watch::Receiver<bool>,
     normal: &[BaselineReport],
+    suffix: &str,
 ) -> anyhow::Result<Vec<Started>> {
     settings
         .export
         .upstreams()
         .iter()
         .map(|upstream| {
-            let mut started = launch(upstream, journal, notices, stopped)?;
+            let mut started = launch(upstream, journal, notices, stopped, suffix)?;
             started.data =
                 data_channel::start_client(settings, upstream, &started.cuid, &started.commands)?;
             // An empty queue has room.
@@ -118,7 +120,7 @@ pub(crate) fn start_one(
             .first()
             .context("the configuration has no [[upstream]]")?,
     };
-    launch(upstream, journal, notices, stopped)
+    launch(upstream, journal, notices, stopped, "")
 }
 
 fn launch(
@@ -126,12 +128,14 @@ fn launch(
     journal: &Arc<Journal>,
     notices: &mpsc::Sender<ClientNotice>,
     stopped: &watch::Receiver<bool>,
+    suffix: &str,
 ) -> anyhow::Result<Started> {
     let name = Arc::clone(&upstream.name);
     let credentials = upstream
         .open_credentials()
         .with_context(|| format!("upstream `{name}`"))?;
     let cuid = Cuid::from_hash_input(credentials.spki_sha256());
+    let cuid = Cuid::new(&format!("{}{suffix}", cuid.as_str())).context("cuid")?;
     let seed = weir_collector::wall_clock().unsigned_abs();
     let mut parameters = ClientParameters::new(Arc::clone(&name), cuid, seed);
     parameters.wish = upstream.session;
@@ -163,6 +167,17 @@ fn launch(
     })
 }
 
+/// What our DOTS server hears of the daemon, and the daemon of it.
+#[derive(Default)]
+pub(crate) struct Ears {
+    /// Attacks that the daemon sees.
+    pub(crate) observations: Option<mpsc::Receiver<Observation>>,
+    /// Baselines that clients report.
+    pub(crate) reported: Option<mpsc::Sender<ReportedBaselines>>,
+    /// What clients say of attacks.
+    pub(crate) labels: Option<mpsc::Sender<Report>>,
+}
+
 /// Starts the embedded DOTS server, which tells its clients of `observations` where they ask for it, and hands on the baselines
 /// that they report. What filters are the back
 /// ends of its configuration, and `own`. Call within a runtime.
@@ -171,10 +186,7 @@ pub(crate) fn start_server(
     own: Option<Box<dyn Mitigator>>,
     data: Option<DataServer>,
     state: Arc<State>,
-    (observations, reported): (
-        Option<mpsc::Receiver<Observation>>,
-        Option<mpsc::Sender<ReportedBaselines>>,
-    ),
+    ears: Ears,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<(JoinHandle<()>, Arc<TransportView>)> {
     let mitigator = start_mitigators(&settings.mitigators, own)?;
@@ -183,11 +195,14 @@ pub(crate) fn start_server(
         server = server.with_data_channel(data_channel::signalled(data));
     }
     let mut server = server.with_state(state)?;
-    if let Some(observations) = observations {
+    if let Some(observations) = ears.observations {
         server = server.with_observations(observations);
     }
-    if let Some(reported) = reported {
+    if let Some(reported) = ears.reported {
         server = server.with_reports(reported);
+    }
+    if let Some(labels) = ears.labels {
+        server = server.with_labels(labels);
     }
     for address in server.addresses() {
         tracing::info!(%address, "listening for DOTS");

@@ -22,7 +22,7 @@ use weir_flow_record::{Address, ExporterView, ReceivedAt, Timestamp};
 use weir_flow_store::{DropReason, EvidenceCounters, StoreCounters};
 use weir_standby::{StandbyView, Viewer};
 
-use crate::daemon::{Headers, SamplerView};
+use crate::daemon::{ClusterView, Headers, SamplerView};
 use crate::learn::WatchersView;
 use crate::naming::InterfaceRow;
 
@@ -53,6 +53,9 @@ pub(crate) struct Views {
     evidence_folder: Mutex<Option<PathBuf>>,
     kafka: Mutex<Option<weir_kafka::Figures>>,
     mutes: Mutex<Vec<Mute>>,
+    /// Of a detector: what each of its partitions shows.
+    parts: Mutex<Vec<Arc<Self>>>,
+    cluster: Arc<ClusterView>,
     models: Mutex<(WatchersView, ModelCounters)>,
     /// Of one of a pair.
     standby: Mutex<Option<Viewer>>,
@@ -226,6 +229,25 @@ pub(crate) struct Totals {
 }
 
 impl Views {
+    /// From now on shows what a partition does, too.
+    pub(crate) fn add_part(&self, part: &Arc<Self>) {
+        lock(&self.parts).push(Arc::clone(part));
+    }
+
+    /// Shows what a partition does no longer.
+    pub(crate) fn remove_part(&self, part: &Arc<Self>) {
+        lock(&self.parts).retain(|known| !Arc::ptr_eq(known, part));
+    }
+
+    fn parts(&self) -> Vec<Arc<Self>> {
+        lock(&self.parts).clone()
+    }
+
+    /// What a member of a cluster shows of it.
+    pub(crate) fn cluster(&self) -> Arc<ClusterView> {
+        Arc::clone(&self.cluster)
+    }
+
     /// Forgets all shards, and makes room for `count` new ones.
     pub(crate) fn set_shards(&self, count: usize) {
         *lock(&self.shards) = vec![ShardView::default(); count];
@@ -309,13 +331,20 @@ impl Views {
 
     /// Open attacks, then closed ones with the newest first: the latest event of each.
     pub(crate) fn attacks(&self) -> Vec<AttackEvent> {
-        let attacks = lock(&self.attacks);
-        attacks
-            .open
-            .values()
-            .chain(attacks.closed.iter().rev())
-            .cloned()
-            .collect()
+        let mut all: Vec<AttackEvent> = {
+            let attacks = lock(&self.attacks);
+            let closed = attacks.closed.iter().rev();
+            attacks.open.values().chain(closed).cloned().collect()
+        };
+        let parts = self.parts();
+        if !parts.is_empty() {
+            all.extend(parts.iter().flat_map(|part| part.attacks()));
+            all.sort_by_key(|event| {
+                let is_closed = event.kind == EventKind::AttackEnd;
+                (is_closed, std::cmp::Reverse(event.time))
+            });
+        }
+        all
     }
 
     /// Notes whether a session with an upstream stands.
@@ -325,10 +354,12 @@ impl Views {
 
     /// Upstreams, and whether their sessions stand.
     pub(crate) fn sessions(&self) -> Vec<(String, bool)> {
-        lock(&self.sessions)
-            .iter()
-            .map(|(name, up)| (name.clone(), *up))
-            .collect()
+        let mut sessions = lock(&self.sessions).clone();
+        // An upstream has a session with each partition: all must stand.
+        for (name, up) in self.parts().iter().flat_map(|part| part.sessions()) {
+            *sessions.entry(name).or_insert(true) &= up;
+        }
+        sessions.into_iter().collect()
     }
 
     /// Notes until when the certificate for an upstream is good.
@@ -401,14 +432,16 @@ impl Views {
 
     /// Whether a mitigation stands at an upstream.
     pub(crate) fn has_mitigation(&self, upstream: &str) -> bool {
-        let mitigations = lock(&self.mitigations);
-        let mut reports = mitigations.values();
+        let reports = self.mitigations();
+        let mut reports = reports.iter();
         reports.any(|report| *report.upstream == *upstream && report.status.is_active())
     }
 
     /// The newest word on each mitigation.
     pub(crate) fn mitigations(&self) -> Vec<MitigationReport> {
-        lock(&self.mitigations).values().cloned().collect()
+        let mut all: Vec<_> = lock(&self.mitigations).values().cloned().collect();
+        all.extend(self.parts().iter().flat_map(|part| part.mitigations()));
+        all
     }
 
     /// Replaces how the requests for attacks stand.
@@ -418,7 +451,13 @@ impl Views {
 
     /// How the requests for attacks stand.
     pub(crate) fn policy(&self) -> PolicyView {
-        lock(&self.policy).clone()
+        let mut policy = lock(&self.policy).clone();
+        for part in self.parts().iter().map(|part| part.policy()) {
+            policy.on_hold |= part.on_hold;
+            policy.standings.extend(part.standings);
+            policy.counters = policy.counters.plus(&part.counters);
+        }
+        policy
     }
 
     /// Replaces the figures of links.
@@ -428,7 +467,9 @@ impl Views {
 
     /// The newest second of each link.
     pub(crate) fn links(&self) -> Vec<LinkLevel> {
-        lock(&self.links).clone()
+        let mut links = lock(&self.links).clone();
+        links.extend(self.parts().iter().flat_map(|part| part.links()));
+        links
     }
 
     /// What models do.
@@ -453,7 +494,12 @@ impl Views {
 
     /// The figures of the baselines.
     pub(crate) fn baselines(&self) -> BaselineView {
-        *lock(&self.baselines)
+        let mut baselines = *lock(&self.baselines);
+        for part in self.parts().iter().map(|part| part.baselines()) {
+            baselines.targets += part.targets;
+            baselines.octets += part.octets;
+        }
+        baselines
     }
 
     /// Replaces the Parquet store's figures.
@@ -548,11 +594,18 @@ impl Views {
 
     /// Muted prefixes.
     pub(crate) fn mutes(&self) -> Vec<Mute> {
-        lock(&self.mutes).clone()
+        let mut mutes = lock(&self.mutes).clone();
+        mutes.extend(self.parts().iter().flat_map(|part| part.mutes()));
+        mutes
     }
 
     /// The newest event of an attack, by its name or the beginning of it where that names one alone.
     pub(crate) fn attack(&self, name: &str) -> Option<AttackEvent> {
+        let parts = self.parts();
+        let mut found = parts.iter().filter_map(|part| part.attack(name));
+        if let Some(event) = found.next() {
+            return Some(event).filter(|event| *event.id.0 == *name || found.next().is_none());
+        }
         let attacks = lock(&self.attacks);
         let all = || attacks.open.values().chain(attacks.closed.iter().rev());
         let exact = all().find(|event| *event.id.0 == *name);
@@ -567,14 +620,20 @@ impl Views {
     pub(crate) fn totals(&self) -> Totals {
         let attacks = lock(&self.attacks);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Totals {
+        let mut totals = Totals {
             open_attacks: attacks.open.len() as u64,
             attacks: attacks.started,
             events: attacks.events,
             lost_summaries: read(&self.counters.lost_summaries),
             lost_batches: read(&self.counters.lost_batches),
             reload_failures: read(&self.counters.reload_failures),
+        };
+        for part in self.parts().iter().map(|part| part.totals()) {
+            totals.open_attacks += part.open_attacks;
+            totals.attacks += part.attacks;
+            totals.events += part.events;
         }
+        totals
     }
 }
 

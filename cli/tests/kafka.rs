@@ -6,6 +6,7 @@
 mod kafka;
 mod support;
 
+use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
@@ -126,10 +127,59 @@ fn a_daemon_publishes_flows_events_reports_and_labels() {
     assert!(
         labels
             .iter()
-            .all(|(key, label)| *key == attack && label["name"] == "udp-flood")
+            .all(|(key, label)| *key == attack && label["attack"] == "udp-flood")
     );
     assert!(labels[0].1["end"].is_null() && labels[1].1["end"].is_string());
     assert_eq!(daemon.terminate(), Some(0));
+}
+
+#[test]
+fn what_a_client_reports_over_dots_becomes_a_label() {
+    let Some(brokers) = Brokers::shared() else {
+        return;
+    };
+    // A provider, whose client reports what it detects.
+    let lab = Lab::new();
+    // A port that is free again.
+    let server = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let server = server.unwrap();
+    let config = std::fs::read_to_string(&lab.config).unwrap();
+    let own = config
+        .lines()
+        .find(|line| line.starts_with("server = "))
+        .unwrap();
+    let client = config.replace(own, &format!("server = \"{server}\""));
+    std::fs::write(&lab.config, client).unwrap();
+    let provider = lab.folder.path().join("provider.toml");
+    let settings = format!(
+        "state_dir = \"provider\"\n[http]\nlisten = \"127.0.0.1:0\"\n[collector]\nnetflow = []\nsflow = []\n\
+         [dots_server]\nlisten = [\"{server}\"]\nca = \"ca.pem\"\ncertificate = \"server.pem\"\nkey = \"server.key\"\n\
+         [[dots_server.client]]\nname = \"weir-lab\"\nprefixes = [\"203.0.113.0/24\"]\n\
+         [kafka]\nbrokers = [\"{}\"]\n[kafka.topics]\nlabels = \"reported\"\n",
+        brokers.bootstrap
+    );
+    std::fs::write(&provider, settings).unwrap();
+    let provider = Daemon::start(&provider);
+    let mut exporter = Exporter::new(lab.collector);
+    let daemon = Daemon::start(&lab.config);
+    exporter.send_templates();
+    let flood = std::thread::spawn(move || {
+        for _ in 0..60 {
+            exporter.send_packets(&[TARGET], 30_000);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let (key, label) = topic(brokers, "reported", 1).remove(0);
+    flood.join().unwrap();
+    assert_eq!(
+        (key.as_str(), &label["id"]),
+        ("weir-lab/1", &"weir-lab/1".into())
+    );
+    assert_eq!(label["by"], "dots:weir-lab");
+    assert_eq!(label["targets"], serde_json::json!(["203.0.113.50/32"]));
+    assert!(label["attack"].as_str().unwrap().contains("udp"), "{label}");
+    assert_eq!(daemon.terminate(), Some(0));
+    assert_eq!(provider.terminate(), Some(0));
 }
 
 #[test]
@@ -229,4 +279,50 @@ fn mistakes_in_the_table_are_told_with_their_lines() {
         lab.folder.path().join("missing.pem").display()
     );
     assert!(status == Some(78) && told.contains(&words), "{told}");
+}
+
+#[test]
+fn published_and_stored_records_have_the_same_anonymous_addresses() {
+    let Some(brokers) = Brokers::shared() else {
+        return;
+    };
+    let lab = lab(&format!(
+        "[anonymise]\nmethod = \"crypto-pan\"\nkey_file = \"anonymise.key\"\n[store]\nparquet_dir = \"store\"\n\
+         [kafka]\nbrokers = [\"{}\"]\nflow_format = \"json\"\n[kafka.topics]\nflows = \"anonymous\"\n\
+         [kafka.tls]\nca = \"{}\"\ncertificate = \"{}\"\nkey = \"{}\"\n",
+        brokers.tls,
+        brokers.file("ca.pem").display(),
+        brokers.file("client.pem").display(),
+        brokers.file("client.key").display(),
+    ));
+    let key_file = lab.folder.path().join("anonymise.key");
+    std::fs::write(&key_file, [9; 32]).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&key_file, mode).unwrap();
+    let mut exporter = Exporter::new(lab.collector);
+    let daemon = Daemon::start(&lab.config);
+    exporter.send_templates();
+    send(&mut exporter, 1..101);
+    let published = topic(brokers, "anonymous", 100);
+    assert_eq!(daemon.terminate(), Some(0));
+
+    let settings = weir_anonymise::AnonymiseSettings {
+        method: weir_anonymise::Method::CryptoPan { key_file },
+        keep: Vec::new(),
+    };
+    let mut anonymiser = weir_anonymise::Anonymiser::new(&settings).unwrap();
+    let target = anonymiser.address(TARGET);
+    assert_ne!(target, TARGET);
+    let told = published.iter().map(|(_, record)| &record["dst_addr"]);
+    assert_eq!(
+        told.filter(|told| **told == target.to_string()).count(),
+        100
+    );
+    // Neither forgotten nor done twice on the way to the files.
+    let store = lab.folder.path().join("store");
+    let mut stored = Vec::new();
+    for batch in weir_flow_store::FlowReader::open(&[store]).unwrap() {
+        stored.extend(batch.unwrap().destination_address);
+    }
+    assert_eq!(stored, [target; 100]);
 }

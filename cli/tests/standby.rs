@@ -7,12 +7,13 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use support::{Daemon, Exporter, Lab, eventually};
+use support::{Daemon, Exporter, Lab, Random, eventually};
 use weir_dtls::lab::{Issue, issue};
 use weir_flow_record::Address;
 
@@ -191,6 +192,14 @@ fn the_standby_goes_on_where_the_active_was_killed() {
     assert!(eventually(Duration::from_secs(10), || a.is_active() && a.in_step()));
     assert_eq!(b.get("/healthz"), Some((200, "ok standby\n".to_owned())));
     assert_eq!(b.get("/healthz/active").unwrap().0, 503);
+    // An operator is told where to go.
+    let hold = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["dots", "hold", "--config"])
+        .arg(&b.config)
+        .output()
+        .unwrap();
+    assert_eq!(hold.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&hold.stderr).contains("ask `a`"));
 
     let traffic = Traffic::start(&[lab.collector]);
     traffic.attack(7);
@@ -363,4 +372,100 @@ fn a_daemon_with_a_wrong_certificate_is_never_followed() {
     imposter.kill();
     assert!(eventually(Duration::from_secs(15), || a.is_active()));
     assert_eq!(active.terminate(), Some(0));
+}
+
+#[test]
+fn kills_at_any_point_leave_one_mitigation_for_each_attack() {
+    let lab = Lab::new();
+    let (one, other) = (free_address(), free_address());
+    let members = [
+        Member::new(&lab, "a", lab.collector, other, one),
+        Member::new(&lab, "b", lab.collector, one, other),
+    ];
+    let mut random = Random(20_261_121);
+    let mut daemons = [
+        Some(Daemon::start(&members[0].config)),
+        Some(Daemon::start(&members[1].config)),
+    ];
+    let traffic = Traffic::start(&[lab.collector]);
+    let rounds = 6;
+    for round in 0..rounds {
+        let active = usize::from(round) % 2;
+        assert!(
+            eventually(Duration::from_secs(15), || members[active].in_step()),
+            "round {round}"
+        );
+        traffic.attack(10 + round);
+        // Detection takes about half a second here: most kills come close to the request.
+        std::thread::sleep(Duration::from_millis(250 + random.below(650)));
+        daemons[active].take().unwrap().kill();
+        let killed = Instant::now();
+        let next = 1 - active;
+        assert!(eventually(2 * TAKEOVER, || members[next].is_active()));
+        assert!(
+            killed.elapsed() <= TAKEOVER,
+            "round {round}: {:?}",
+            killed.elapsed()
+        );
+        daemons[active] = Some(Daemon::start(&members[active].config));
+        assert_eq!(
+            lab.ledger.lock().unwrap().doubles,
+            Vec::<String>::new(),
+            "round {round}"
+        );
+    }
+    let all = usize::from(rounds);
+    assert!(
+        eventually(Duration::from_secs(15), || held(&lab) == all),
+        "{}",
+        held(&lab)
+    );
+    let began = lab.ledger.lock().unwrap().began.len();
+    assert_eq!(began, all, "each attack was asked for once");
+    traffic.end();
+    assert!(
+        eventually(Duration::from_secs(20), || held(&lab) == 0),
+        "orphans"
+    );
+    assert_eq!(lab.ledger.lock().unwrap().doubles, Vec::<String>::new());
+}
+
+#[test]
+fn an_active_that_stood_still_does_not_act_on_what_it_believed() {
+    let lab = Lab::new();
+    let (one, other) = (free_address(), free_address());
+    let second = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let a = Member::new(&lab, "a", lab.collector, other, one);
+    let b = Member::new(&lab, "b", second, one, other);
+    let first = Daemon::start(&a.config);
+    let last = Daemon::start(&b.config);
+    assert!(eventually(Duration::from_secs(10), || a.is_active() && a.in_step()));
+    let traffic = Traffic::start(&[lab.collector, second]);
+    traffic.attack(7);
+    assert!(eventually(Duration::from_secs(10), || held(&lab) == 1));
+    first.signal(nix::sys::signal::Signal::SIGSTOP);
+    assert!(eventually(2 * TAKEOVER, || b.is_active()));
+    // An attack that begins meanwhile: the one that wakes up finds its datagrams in its sockets.
+    traffic.attack(8);
+    assert!(eventually(Duration::from_secs(10), || held(&lab) == 2));
+    let began = lab.ledger.lock().unwrap().began.len();
+    first.signal(nix::sys::signal::Signal::SIGCONT);
+    assert!(eventually(Duration::from_secs(10), || !a.is_active() && b.in_step()));
+    std::thread::sleep(Duration::from_secs(1));
+    {
+        let ledger = lab.ledger.lock().unwrap();
+        assert_eq!((ledger.began.len(), ledger.active.len()), (began, 2));
+        assert_eq!(ledger.doubles, Vec::<String>::new());
+    }
+    assert!(b.is_active());
+    traffic.end();
+    assert!(
+        eventually(Duration::from_secs(20), || held(&lab) == 0),
+        "an orphan"
+    );
+    assert_eq!(first.terminate(), Some(0));
+    assert_eq!(last.terminate(), Some(0));
 }

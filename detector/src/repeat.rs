@@ -41,6 +41,11 @@ impl Repeats {
         }
     }
 
+    /// Second in which the newest attack on a target ended that is over.
+    pub(crate) fn last_end(&self, key: &(TargetScope, TargetKey)) -> Option<i64> {
+        self.targets.get(key).map(|repeat| repeat.last_end)
+    }
+
     /// Notes that an attack ended; what is to be kept of it.
     pub(crate) fn handle_end(
         &mut self,

@@ -393,6 +393,57 @@ fn takeovers_at_any_time_open_no_attack_twice_and_lose_none() {
 }
 
 #[test]
+fn what_is_over_stays_so_when_its_seconds_are_told_again_to_the_next_owner() {
+    let mut cluster = Cluster::new(2, 1, 4);
+    let mut told = Vec::new();
+    traffic(|second, received, rows| {
+        if second == 60 && told.is_empty() {
+            told = cluster.events.clone();
+            assert_eq!(edges(&told).len(), 6, "all three are over");
+            cluster.take_over();
+            // A collector that has started again is asked to watch the host, and tells all of its history.
+            for owner in &mut cluster.owners {
+                let list = weir_flow_aggregate::WatchList {
+                    watch: vec![weir_flow_record::TargetKey {
+                        prefix: "10.1.0.3/32".parse().unwrap(),
+                        direction: weir_flow_record::Direction::In,
+                        zone: weir_flow_record::ZoneId(0),
+                    }],
+                    ..weir_flow_aggregate::WatchList::default()
+                };
+                let mut again = CollectorMerger::new(&AggregationConfig::default());
+                std::mem::swap(&mut again, &mut owner.merger);
+                owner.merger.handle_watch(&list);
+            }
+            for partition in 0..cluster.owners.len() {
+                for octets in cluster.log[partition].clone() {
+                    let mut decoded = Part::decode(&octets, &cluster.partitions).unwrap();
+                    // The time is now, the seconds are as they were.
+                    decoded.part.summary.now = ReceivedAt(received);
+                    decoded.part.summary.settled_until = received.second() - 5;
+                    let owner = &mut cluster.owners[partition];
+                    owner.merger.handle_part(decoded.part);
+                    while let Some(summary) = owner.merger.poll_summary() {
+                        owner.detector.handle_window(&summary);
+                    }
+                    cluster.drain(partition);
+                }
+            }
+        }
+        cluster.receive(received, rows);
+    });
+    cluster.run(at(1_000.0));
+    let hosts = |events: &[AttackEvent]| {
+        let edges = edges(events);
+        edges
+            .iter()
+            .filter(|e| e.target.prefix.prefix_len() == 32)
+            .count()
+    };
+    assert_eq!(hosts(&cluster.events), hosts(&told));
+}
+
+#[test]
 fn a_collector_that_starts_again_is_added_and_one_that_is_gone_stalls_nobody() {
     let partitions = Partitions::new(1, [(weir_flow_record::ZoneId(0), "alpha".into())]);
     let mut merger = CollectorMerger::new(&AggregationConfig::default());

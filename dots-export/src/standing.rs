@@ -121,6 +121,19 @@ pub struct ExporterCounters {
     pub lost_decisions: u64,
 }
 
+impl ExporterCounters {
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        Self {
+            refused_events: self.refused_events + other.refused_events,
+            superseded_telemetry: self.superseded_telemetry + other.superseded_telemetry,
+            fallbacks: self.fallbacks + other.fallbacks,
+            lost_decisions: self.lost_decisions + other.lost_decisions,
+        }
+    }
+}
+
 /// Why nobody may be asked for this scope, whoever it is.
 pub(crate) fn decline(
     policy: &PolicySettings,

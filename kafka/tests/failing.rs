@@ -14,7 +14,7 @@ use weir_flow_format::protobuf::FlowMessage;
 use weir_flow_record::{ByteSize, Period};
 use weir_kafka::{DropReason, KafkaConfig, KafkaSettings, Publisher, TopicsConfig};
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn settings(brokers: &Brokers, config: KafkaConfig) -> KafkaSettings {
     let config = KafkaConfig {

@@ -47,7 +47,7 @@ impl Default for TrainSettings {
             tried: 0.2,
             leaf_weight: 1.0,
             stranger_trees: 12,
-            false_alarms: 0.005,
+            false_alarms: 0.003,
             seed: 1,
             lessons: LessonSettings::default(),
         }

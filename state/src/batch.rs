@@ -1,5 +1,6 @@
 use serde::Serialize;
 
+use crate::migrate::{advance, is_like_todays};
 use crate::{Stage, StateError};
 
 /// Version of [`Batch::encode`]'s form.
@@ -47,7 +48,7 @@ pub enum BatchError {
         /// Where.
         offset: usize,
     },
-    /// Rows of a form that would be misread.
+    /// Rows of a form that is newer, or that cannot be brought to today's.
     #[error("a batch has rows of table `{table}` in version {found}, this program writes {known}")]
     RowVersion {
         /// The stage's table.
@@ -142,7 +143,7 @@ impl Batch {
         octets
     }
 
-    /// Reads what [`Batch::encode`] wrote. Takes memory for no more than the octets given.
+    /// Reads what [`Batch::encode`] wrote, of an older program too: its rows become today's. Takes memory for no more than the octets given.
     pub fn decode(octets: &[u8]) -> Result<Self, BatchError> {
         let mut input = Input { octets, offset: 0 };
         match input.octet()? {
@@ -151,14 +152,14 @@ impl Batch {
         }
         let mut batch = Self::new();
         while !input.is_empty() {
-            let stage = input.stage()?;
+            let (stage, version) = input.stage()?;
             let length = input.length()?;
             let key = input.take(length)?.to_vec();
             let value = match input.length()? {
                 0 => None,
                 length => Some(input.take(length - 1)?.to_vec()),
             };
-            batch.changes.push(Owned { stage, key, value });
+            batch.changes.push(todays(stage, version, key, value)?);
         }
         Ok(batch)
     }
@@ -178,6 +179,32 @@ fn put_length(octets: &mut Vec<u8>, mut length: usize) {
     octets.push(length as u8);
 }
 
+/// A change in today's form. Which row of today's an older key stands for, its value alone tells: a row that is to be
+/// forgotten has none, and whoever gets such a batch asks for a snapshot.
+fn todays(
+    stage: Stage,
+    version: u8,
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+) -> Result<Owned, BatchError> {
+    let (key, value) = match value {
+        Some(value) => advance(stage, version.into(), &key, &value)
+            .map(|(key, value)| (key, Some(value)))
+            .map_err(|_| row_version(stage, version))?,
+        None if is_like_todays(stage, version.into()) => (key, None),
+        None => return Err(row_version(stage, version)),
+    };
+    Ok(Owned { stage, key, value })
+}
+
+fn row_version(stage: Stage, found: u8) -> BatchError {
+    BatchError::RowVersion {
+        table: stage.table(),
+        found,
+        known: stage.version(),
+    }
+}
+
 struct Input<'a> {
     octets: &'a [u8],
     offset: usize,
@@ -195,19 +222,15 @@ impl<'a> Input<'a> {
         Ok(*octet)
     }
 
-    fn stage(&mut self) -> Result<Stage, BatchError> {
+    fn stage(&mut self) -> Result<(Stage, u8), BatchError> {
         let offset = self.offset;
         let code = self.octet()?;
         let stage = Stage::of_code(code).ok_or(BatchError::UnknownStage { code, offset })?;
         let found = self.octet()?;
-        if u32::from(found) != stage.version() {
-            return Err(BatchError::RowVersion {
-                table: stage.table(),
-                found,
-                known: stage.version(),
-            });
+        if found == 0 || u32::from(found) > stage.version() {
+            return Err(row_version(stage, found));
         }
-        Ok(stage)
+        Ok((stage, found))
     }
 
     fn length(&mut self) -> Result<usize, BatchError> {
@@ -287,6 +310,22 @@ mod tests {
             refused(b"\x01\x04\x01\xff\xff\xff\xff\xff\x01"),
             BatchError::Length { offset: 3 }
         );
+    }
+
+    #[test]
+    fn rows_of_an_older_program_become_todays() {
+        let row = br#"{"exporter":"192.0.2.1","interface":3,"name":"e"}"#;
+        let mut octets = b"\x01\x03\x01\x01k".to_vec();
+        octets.push(row.len() as u8 + 1);
+        octets.extend(row);
+        let mut batch = Batch::new();
+        batch.put(Stage::Names, b"192.0.2.1/interface/3", row);
+        assert_eq!(Batch::decode(&octets), Ok(batch));
+        // What is to be forgotten cannot be found.
+        let forgotten = Batch::decode(b"\x01\x03\x01\x01k\x00");
+        assert_eq!(forgotten, Err(row_version(Stage::Names, 1)));
+        let never = Batch::decode(b"\x01\x04\x00\x01k\x00");
+        assert_eq!(never, Err(row_version(Stage::Attacks, 0)));
     }
 
     proptest! {

@@ -42,24 +42,43 @@ pub(crate) fn migrate(
     stage: Stage,
     from: u32,
 ) -> Result<(), Unmoved> {
-    for version in from..stage.version() {
-        let step = STEPS
-            .iter()
-            .find(|step| step.stage == stage && step.from == version);
-        let Some(step) = step else { continue };
-        let mut table = transaction.open_table(stage.rows())?;
-        let mut moved: Vec<Entry> = Vec::new();
-        for row in table.iter()? {
-            let (key, value) = row?;
-            let entry = (step.row)(key.value(), value.value());
-            moved.push(entry.map_err(Unmoved::Row)?);
-        }
-        table.retain(|_, _| false)?;
-        for (key, value) in &moved {
-            table.insert(key.as_slice(), value.as_slice())?;
-        }
+    if is_like_todays(stage, from) {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(stage.rows())?;
+    let mut moved: Vec<Entry> = Vec::new();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let entry = advance(stage, from, key.value(), value.value());
+        moved.push(entry.map_err(Unmoved::Row)?);
+    }
+    table.retain(|_, _| false)?;
+    for (key, value) in &moved {
+        table.insert(key.as_slice(), value.as_slice())?;
     }
     Ok(())
+}
+
+/// Brings one row from a version to today's.
+pub(crate) fn advance(stage: Stage, from: u32, key: &[u8], value: &[u8]) -> Result<Entry, String> {
+    let mut entry = (key.to_vec(), value.to_vec());
+    for step in steps(stage, from) {
+        entry = (step.row)(&entry.0, &entry.1)?;
+    }
+    Ok(entry)
+}
+
+/// Whether rows of a version are read as they are.
+pub(crate) fn is_like_todays(stage: Stage, from: u32) -> bool {
+    steps(stage, from).next().is_none()
+}
+
+/// The steps from a version to today's, in order.
+fn steps(stage: Stage, from: u32) -> impl Iterator<Item = &'static Step> {
+    (from..stage.version()).filter_map(move |version| {
+        let is_wanted = |step: &&Step| step.stage == stage && step.from == version;
+        STEPS.iter().find(is_wanted)
+    })
 }
 
 /// Version 1 had the name of the variant in the key, as Rust's `Debug` writes it: `192.0.2.1/Interface(3)`. Version 2 has

@@ -15,7 +15,7 @@ use weir_detector::{Overridden, Override, OverrideError};
 use weir_flow_record::{Direction, Period, Timestamp, Vector};
 use weir_flow_store::Bundle;
 
-use super::{Label, Labelling};
+use super::{Label, Labelling, Said};
 use crate::admin::Admin;
 use crate::http::failed;
 
@@ -171,7 +171,7 @@ async fn label(State(admin): State<Arc<Admin>>, Json(wanted): Json<Labelling>) -
     let label = wanted.label(&event, Timestamp::from_nanos(wall_clock()));
     match keep(&admin, &label) {
         Ok(()) => {
-            admin.announcer().label(&label);
+            admin.announcer().label(&Said::Operator(label.clone()));
             tracing::info!(attack = %label.attack, label = label.name, by = label.by, "labelled");
             Json(label).into_response()
         }

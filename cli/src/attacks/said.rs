@@ -22,41 +22,85 @@ pub(crate) enum Said {
     Client(Report),
 }
 
+/// What somebody says, in the words that all use.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Told<'a> {
+    /// The attack's name, or the client's name and the number of its report.
+    pub(crate) id: String,
+    start: Timestamp,
+    /// `None` while it goes on.
+    end: Option<Timestamp>,
+    targets: &'a [IpNet],
+    /// What it is called; empty: it is none, or peace.
+    attack: String,
+    /// Prefixes that it comes from, where that is said.
+    sources: &'a [IpNet],
+    /// `operator:NAME` or `dots:CLIENT`.
+    by: String,
+    /// When it was last said.
+    said_at: Timestamp,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    note: &'a str,
+}
+
 impl Said {
-    /// Its lines: one for each target.
-    fn lines(&self, vendor_id: u32, now: Timestamp) -> Vec<Line<'_>> {
+    /// The same in the words that all use.
+    pub(crate) fn told(&self, vendor_id: u32) -> Told<'_> {
         match self {
-            Self::Operator(label) => vec![Line {
+            Self::Operator(label) => Told {
+                id: label.attack.to_string(),
                 start: label.start,
-                end: label.end.unwrap_or(now).max(label.start),
-                target: label.target,
+                end: label.end,
+                targets: std::slice::from_ref(&label.target),
                 attack: match label.name.as_str() {
                     FALSE_ALARM => String::new(),
                     name => name.to_owned(),
                 },
                 sources: &[],
                 by: format!("operator:{}", plain(&label.by)),
-            }],
+                said_at: label.at,
+                note: &label.note,
+            },
             Self::Client(report) => {
-                let time = |seconds: u64| {
-                    let latest = i64::MAX / SECOND;
-                    Timestamp::from_seconds(
-                        i64::try_from(seconds).map_or(latest, |at| at.min(latest)),
-                    )
-                };
                 let attack = report.attack.as_ref();
-                let line = |target: &IpNet| Line {
-                    start: time(report.start),
-                    end: time(report.until()),
-                    target: *target,
+                Told {
+                    id: format!("{}/{}", plain(&report.client), report.number),
+                    start: at(report.start),
+                    end: report.end.map(|end| at(end.max(report.start))),
+                    targets: &report.targets,
                     attack: attack.map_or_else(String::new, |attack| name(attack, vendor_id)),
                     sources: attack.map_or(&[], |attack| &attack.sources),
                     by: format!("dots:{}", plain(&report.client)),
-                };
-                report.targets.iter().map(line).collect()
+                    said_at: at(report.heard_at),
+                    note: "",
+                }
             }
         }
     }
+
+    /// Its lines: one for each target.
+    fn lines(&self, vendor_id: u32, now: Timestamp) -> Vec<Line<'_>> {
+        let told = self.told(vendor_id);
+        let end = match self {
+            Self::Operator(_) => told.end.unwrap_or(now).max(told.start),
+            Self::Client(report) => at(report.until()),
+        };
+        let line = |target: &IpNet| Line {
+            start: told.start,
+            end,
+            target: *target,
+            attack: told.attack.clone(),
+            sources: told.sources,
+            by: told.by.clone(),
+        };
+        told.targets.iter().map(line).collect()
+    }
+}
+
+/// A time in seconds since 1970; what lies beyond all clocks is the latest time.
+fn at(seconds: u64) -> Timestamp {
+    let latest = i64::MAX / SECOND;
+    Timestamp::from_seconds(i64::try_from(seconds).map_or(latest, |at| at.min(latest)))
 }
 
 struct Line<'a> {

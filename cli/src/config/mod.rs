@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, a table per stage, each defined in its stage's crate.
 
+pub(crate) mod cluster;
 mod document;
 mod sampler;
 
@@ -30,6 +31,7 @@ use weir_kafka::{KafkaConfig, KafkaSettings};
 use weir_standby::{StandbyConfig, StandbySettings};
 
 use crate::{data_channel, filters};
+use cluster::{ClusterConfig, ClusterSettings, Role};
 use document::{Document, Mistake, Overrides, overrides};
 use sampler::PacketSamplerConfig;
 
@@ -50,6 +52,7 @@ pub(crate) struct Config {
     baseline: BaselineConfig,
     events: EventsConfig,
     kafka: KafkaConfig,
+    cluster: ClusterConfig,
     #[serde(rename = "exporter", skip_serializing_if = "Vec::is_empty")]
     exporters: Vec<ExporterConfig>,
     #[serde(rename = "mirror", skip_serializing_if = "Vec::is_empty")]
@@ -163,6 +166,11 @@ pub(crate) struct Settings {
     pub(crate) events: Option<PathBuf>,
     /// `None` = no Kafka.
     pub(crate) kafka: Option<KafkaSettings>,
+    /// What this process does.
+    pub(crate) role: Role,
+    /// With whom; `None` with the role `all`.
+    pub(crate) cluster: Option<ClusterSettings>,
+    cluster_table: ClusterConfig,
     /// What is accepted and has no effect yet.
     pub(crate) warnings: Vec<String>,
 }
@@ -182,7 +190,7 @@ pub(crate) enum ConfigError {
 impl Settings {
     /// What the shard of a number is built of.
     pub(crate) fn shard(&self, number: u16) -> ShardSettings {
-        let shards = self.collector.shards;
+        let shards = self.shards_in_all();
         ShardSettings {
             collector: self.collector.clone(),
             aggregate: AggregateSettings {
@@ -300,6 +308,7 @@ fn parse(
         baseline: document.take("baseline"),
         events: document.take("events"),
         kafka: document.take("kafka"),
+        cluster: document.take("cluster"),
         exporters: document.take_array("exporter").unwrap_or_default(),
         mirrors: document.take_array("mirror").unwrap_or_default(),
         samplers: document.take_array("packet_sampler").unwrap_or_default(),
@@ -447,6 +456,7 @@ impl Config {
             document,
             export.map_err(|faults| pairs(faults, |f| (f.path, f.message))),
         );
+        let cluster = noted(document, self.cluster.check());
         let prepared = noted(document, self.check_prepared_filters());
         let standby = self.standby.as_ref().map(StandbyConfig::check).transpose();
         let standby = noted(
@@ -483,6 +493,12 @@ impl Config {
             standby: standby?,
             events: (!self.events.file.as_os_str().is_empty()).then(|| self.events.file.clone()),
             kafka: kafka?,
+            role: Role::All,
+            cluster: None,
+            cluster_table: {
+                cluster?;
+                self.cluster.clone()
+            },
             warnings: Vec::new(),
         })
     }

@@ -17,18 +17,22 @@ use weir_flow_aggregate::{WatchList, WindowSummary};
 use weir_flow_record::{Direction, Timestamp, ZoneId};
 
 use super::Story;
+use super::cluster::{Arrival, Owned};
 use super::teaching::{self, Teaching};
 use super::window::Ask;
+use crate::attacks::Said;
 use crate::audit::AuditLog;
 use crate::baseline::{self, BaselineOrder};
 use crate::journal::Journal;
-use crate::judge::{Judge, Verdict};
+use crate::judge::{Judge, Verdict, Watcher};
 use crate::kafka::Announcer;
 use crate::views::{PolicyView, Views};
 
 /// What the judge thread takes in.
 pub(crate) enum Input {
     Summary(Box<WindowSummary>),
+    /// What a collector published.
+    Arrival(Box<Arrival>),
     Findings(Box<Findings>),
     Notice(ClientNotice),
     /// What the active model says, and when.
@@ -64,8 +68,8 @@ pub(super) struct JudgeThread {
     pub(super) judge: Judge,
     pub(super) inputs: Receiver<Input>,
     pub(super) questions: SyncSender<Ask>,
-    /// To each shard.
-    pub(super) watches: Vec<Sender<WatchList>>,
+    /// To shards or collectors.
+    pub(super) watches: Watches,
     pub(super) commands: BTreeMap<Arc<str>, tokio::sync::mpsc::Sender<ClientCommand>>,
     pub(super) journal: Arc<Journal>,
     pub(super) views: Arc<Views>,
@@ -81,7 +85,12 @@ pub(super) struct JudgeThread {
     /// Whether flows of attacks are kept.
     pub(super) keeps_evidence: bool,
     pub(super) stop: Arc<AtomicBool>,
+    /// Where the judge owns a partition.
+    pub(super) owned: Option<Owned>,
 }
+
+/// Brings watch lists to who is to watch.
+pub(super) type Watches = Box<dyn Fn(Watcher, WatchList) + Send>;
 
 impl JudgeThread {
     /// Judges until nobody has anything to say any more.
@@ -93,15 +102,39 @@ impl JudgeThread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            let now = Timestamp::from_nanos(wall_clock());
+            let now = self.now();
             if self.judge.poll_timeout().is_some_and(|due| due <= now) {
                 self.judge.handle_timeout(now);
             }
             self.carry_out();
+            if self.is_lost() {
+                return;
+            }
             self.teach(now);
         }
+        self.keep_position();
         self.teaching
             .keep_all(self.judge.baselines_mut(), &self.journal);
+    }
+
+    /// The time that counts: that of the summaries where they come from afar.
+    fn now(&self) -> Timestamp {
+        let owned = self.owned.as_ref();
+        owned.map_or_else(|| Timestamp::from_nanos(wall_clock()), Owned::now)
+    }
+
+    /// Whether another one owns the partition by now, so that nothing more may come of it here.
+    fn is_lost(&self) -> bool {
+        self.owned.as_ref().is_some_and(Owned::is_lost)
+    }
+
+    /// Keeps how far it has judged.
+    fn keep_position(&self) {
+        if let Some(position) = self.owned.as_ref().and_then(Owned::position)
+            && let Err(error) = self.journal.keep_attacks(&[], Some(&position))
+        {
+            tracing::warn!(%error, "the next owner judges some seconds again");
+        }
     }
 
     /// Keeps, shows and tells what was learned.
@@ -115,7 +148,7 @@ impl JudgeThread {
     }
 
     fn patience(&self) -> Duration {
-        let now = Timestamp::from_nanos(wall_clock());
+        let now = self.now();
         let due = self
             .judge
             .poll_timeout()
@@ -130,13 +163,14 @@ impl JudgeThread {
                 self.judge.handle_summary(*summary);
                 self.views.set_links(self.judge.link_levels());
             }
+            Input::Arrival(arrival) => self.handle_arrival(*arrival),
             Input::Findings(findings) => self.judge.handle_findings(*findings),
             Input::Model(now, verdict) => {
                 self.judge.handle_model(now, &verdict);
                 self.views.set_model_words(self.judge.model_counters());
             }
             Input::Notice(notice) => {
-                let now = Timestamp::from_nanos(wall_clock());
+                let now = self.now();
                 if let ClientNotice::Granted(report) | ClientNotice::Status(report) = &notice {
                     self.announcer.mitigation(now, report);
                 }
@@ -148,7 +182,7 @@ impl JudgeThread {
             }
             Input::Override(word, answer) => {
                 tracing::info!(?word, "an operator's word");
-                let now = Timestamp::from_nanos(wall_clock());
+                let now = self.now();
                 let result = self.judge.handle_override(now, word);
                 // Durable before it is answered.
                 self.carry_out();
@@ -169,8 +203,18 @@ impl JudgeThread {
         }
     }
 
+    fn handle_arrival(&mut self, arrival: Arrival) {
+        let Some(owned) = &mut self.owned else {
+            return;
+        };
+        owned.handle_arrival(&arrival);
+        let admission = self.judge.handle_part(arrival.part, arrival.is_past);
+        owned.note(admission, self.judge.collector_counters());
+        self.views.set_links(self.judge.link_levels());
+    }
+
     fn handle_order(&mut self, order: Order) -> bool {
-        let now = Timestamp::from_nanos(wall_clock());
+        let now = self.now();
         match order {
             Order::Confirm(attack) => self.judge.handle_confirmation(now, &attack),
             Order::Hold { hold, withdraw } => {
@@ -195,21 +239,17 @@ impl JudgeThread {
         });
     }
 
-    /// What must survive is durable before any command leaves that rests on it.
+    /// What must survive is durable before anybody is told, and before any command leaves that rests on it.
     fn carry_out(&mut self) {
         let mut commands = Vec::new();
+        let mut events = Vec::new();
         let mut saved = Vec::new();
-        let mut decided = false;
+        let mut decisions = Vec::new();
         while let Some(verdict) = self.judge.poll_verdict() {
             match verdict {
                 Verdict::Persist(row) => saved.push(*row),
-                Verdict::Event(event) => self.tell(event),
-                Verdict::Watch(shard, list) => {
-                    // A shard is gone only when everything stops.
-                    if let Some(watches) = self.watches.get(usize::from(shard)) {
-                        let _ = watches.send(list);
-                    }
-                }
+                Verdict::Event(event) => events.push(event),
+                Verdict::Watch(watcher, list) => (self.watches)(watcher, list),
                 Verdict::DrillDown(question) => {
                     let ask = Ask::DrillDown(question, Instant::now());
                     if self.questions.try_send(ask).is_err() {
@@ -218,30 +258,49 @@ impl JudgeThread {
                         tracing::warn!("the recent window is behind: a drill-down was left out");
                     }
                 }
-                Verdict::Decision(decision) => {
-                    decided = true;
-                    self.audit.write(&decision);
-                }
+                Verdict::Decision(decision) => decisions.push(decision),
                 Verdict::Command(upstream, command) => commands.push((upstream, *command)),
             }
         }
         let refused = self.judge.refused_series();
         let shown = &self.views.counters.refused_series;
         shown.store(refused, Ordering::Relaxed);
-        if decided || !commands.is_empty() {
+        if !self.keep(&saved) {
+            return;
+        }
+        events.into_iter().for_each(|event| self.tell(event));
+        let is_news = !decisions.is_empty() || !commands.is_empty();
+        for decision in &decisions {
+            self.audit.write(decision);
+        }
+        if is_news {
             self.show_policy();
         }
         if saved.iter().any(|row| matches!(row, Saved::Mute(_))) {
             self.show_mutes();
         }
-        if !saved.is_empty()
-            && let Err(error) = self.journal.keep_attacks(&saved)
-        {
-            tracing::error!(%error, "attacks are not saved");
-        }
         for (upstream, command) in commands {
             self.send(&upstream, command);
         }
+    }
+
+    /// Makes rows durable; false where the partition is another's by now, so that nobody may be told.
+    fn keep(&mut self, saved: &[Saved]) -> bool {
+        let position = match &mut self.owned {
+            Some(owned) => owned.poll_position(!saved.is_empty()),
+            None => None,
+        };
+        if saved.is_empty() && position.is_none() {
+            return !self.is_lost();
+        }
+        if let Err(error) = self.journal.keep_attacks(saved, position.as_ref()) {
+            tracing::error!(%error, "attacks are not saved");
+            if let Some(owned) = &self.owned {
+                owned.lose();
+                return false;
+            }
+        }
+        true
     }
 
     fn send(&self, upstream: &Arc<str>, command: ClientCommand) {
@@ -268,7 +327,8 @@ impl JudgeThread {
         self.announcer.event(&event);
         if event.kind == EventKind::AttackEnd {
             match self.journal.end_label(&event) {
-                Ok(label) => label.iter().for_each(|label| self.announcer.label(label)),
+                Ok(Some(label)) => self.announcer.label(&Said::Operator(label)),
+                Ok(None) => {}
                 Err(error) => {
                     tracing::error!(%error, "a label does not know when its attack ended");
                 }

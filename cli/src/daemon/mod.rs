@@ -7,10 +7,12 @@
 //!                             └ batches → Kafka's thread → store thread → Parquet
 //! ```
 
+mod cluster;
 mod intake;
 mod judge;
 mod outlet;
 mod packets;
+mod restored;
 mod shard;
 mod streams;
 mod teaching;
@@ -34,34 +36,34 @@ use tokio::sync::{broadcast, mpsc, watch};
 use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
-use weir_detector::{Detector, Saved};
-use weir_dots_export::{ClientNotice, Exporter};
-use weir_dots_server::{Mitigator, ReportedBaselines};
+use weir_dots_export::ClientNotice;
+use weir_dots_server::{Mitigator, Report, ReportedBaselines};
 use weir_ebpf::{Sampler, capability};
 use weir_enrichment::LearnedName;
-use weir_flow_aggregate::Merger;
-use weir_flow_record::Timestamp;
+use weir_flow_aggregate::{Merger, WatchList};
 use weir_flow_store::RecentWindow;
 use weir_kafka::Publisher;
 use weir_state::State;
 
+pub(crate) use self::cluster::{ClusterView, Detectors, PartitionFigures, PublishView};
 use self::intake::Intake;
-use self::judge::JudgeThread;
 pub(crate) use self::judge::{Input, Order};
+use self::judge::{JudgeThread, Watches};
 use self::outlet::Outlet;
 use self::packets::Packets;
 pub(crate) use self::packets::{Headers, SamplerView};
+use self::restored::Restored;
 use self::shard::ShardThread;
 use self::teaching::Teaching;
 use crate::admin::Admin;
+use crate::attacks::Said;
 use crate::audit::AuditLog;
-use crate::baseline;
 use crate::config::Settings;
 use crate::data_channel;
 use crate::evidence::EvidenceKeeper;
 use crate::http;
 use crate::journal::Journal;
-use crate::judge::Judge;
+use crate::judge::{Sum, Watcher};
 use crate::kafka::{self, Announcer};
 use crate::learn::Watchers;
 use crate::naming::{self, Naming};
@@ -181,33 +183,25 @@ impl Daemon {
         views.set_headers(headers.clone());
         let mut shards = start_shards(settings, &journal)?;
         let naming = Arc::new(load_naming(settings, &journal.names()?)?);
-        let mut detector = Detector::new(settings.detector.clone())
-            .with_baselines(baseline::restored(&settings.baseline, &state)?);
-        for row in journal.attacks()? {
-            if let Saved::Attack(attack) = &row {
-                views.restore_open(attack.event());
-            }
-            detector.restore(row);
-        }
-        let normal = teaching::told_reports(detector.baselines());
-        let open: Vec<AttackId> = detector.open_attacks().cloned().collect();
-        let mut exporter = Exporter::new(settings.export.clone());
-        exporter.restore(open.iter().cloned());
-        if journal.is_on_hold()? {
-            tracing::warn!(
-                "the stop switch is thrown: nothing is asked for until `weir dots hold --release`"
-            );
-            let now = Timestamp::from_nanos(weir_collector::wall_clock());
-            exporter.handle_hold(now, true, false);
-        }
+        let merger = Merger::new(settings.collector.shards, &settings.aggregation);
+        let Restored {
+            judge,
+            open,
+            normal,
+        } = restored::judge(
+            settings,
+            (&journal, &state),
+            &views,
+            Sum::Shards(Box::new(merger)),
+        )?;
         let folder = settings.evidence.as_ref().map(|kept| kept.folder.clone());
         views.set_evidence_folder(folder);
         let publisher = settings.kafka.as_ref().map(Publisher::start).transpose()?;
         views.set_kafka(publisher.as_ref().map(Publisher::figures));
-        let announcer = Announcer::new(publisher.as_ref().and_then(Publisher::notes));
-        let merger = Merger::new(settings.collector.shards, &settings.aggregation);
-        let judge = Judge::new(merger, detector, exporter);
-        views.set_mutes(judge.mutes().cloned().collect());
+        let announcer = Announcer::new(
+            publisher.as_ref().and_then(Publisher::notes),
+            settings.detector.vendor_id,
+        );
 
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
@@ -220,7 +214,7 @@ impl Daemon {
         let _runtime = runtime.enter();
         let mut commands = BTreeMap::new();
         let mut data_channels = Vec::new();
-        for upstream in upstreams::start(settings, &journal, &notice, &stopped, &normal)? {
+        for upstream in upstreams::start(settings, &journal, &notice, &stopped, &normal, "")? {
             for command in upstreams::left_over(&upstream.held, |attack| open.contains(attack)) {
                 upstream
                     .commands
@@ -265,13 +259,22 @@ impl Daemon {
             observer = Some(observed);
             let (report, reported) = mpsc::channel(QUEUE);
             tasks.push(tokio::spawn(pass_on(reported, input.clone())));
+            let labels = announcer.has_labels().then(|| {
+                let (label, labels) = mpsc::channel(QUEUE);
+                tasks.push(tokio::spawn(announce(labels, announcer.clone())));
+                label
+            });
             let data = runtime.block_on(data_channel::open_server(settings))?;
             let (task, view) = upstreams::start_server(
                 server,
                 hooks.mitigator,
                 data,
                 Arc::clone(&state),
-                (Some(observations), Some(report)),
+                upstreams::Ears {
+                    observations: Some(observations),
+                    reported: Some(report),
+                    labels,
+                },
                 stopped.clone(),
             )?;
             views.set_dots_server(view);
@@ -352,12 +355,15 @@ impl Daemon {
                 window::run(window, &asks, &input, outside, (outlet, evidence, models));
             }
         })?;
-        let judge = spawn("weir-judge", {
+        let judge = if let Some(cluster) = &settings.cluster {
+            let watch = shard_watches(watches);
+            cluster::publish(settings, cluster, (inputs, questions, watch), &views, &stop)?
+        } else {
             let thread = JudgeThread {
                 judge,
                 inputs,
                 questions,
-                watches,
+                watches: shard_watches(watches),
                 commands,
                 journal,
                 views: Arc::clone(&views),
@@ -370,9 +376,10 @@ impl Daemon {
                 teaching: Teaching::new(settings, normal),
                 keeps_evidence: settings.evidence.is_some(),
                 stop: Arc::clone(&stop),
+                owned: None,
             };
-            move || thread.run()
-        })?;
+            spawn("weir-judge", move || thread.run())?
+        };
         Ok(Self {
             state,
             state_dir: settings.state_dir.clone(),
@@ -420,6 +427,18 @@ impl Daemon {
             publishing,
         })
     }
+}
+
+/// The way of watch lists to the shards of this process.
+fn shard_watches(watches: Vec<std::sync::mpsc::Sender<WatchList>>) -> Watches {
+    Box::new(move |watcher, list| {
+        // A shard is gone only when everything stops.
+        if let Watcher::Shard(shard) = watcher
+            && let Some(watches) = watches.get(usize::from(shard))
+        {
+            let _ = watches.send(list);
+        }
+    })
 }
 
 fn spawn<T: Send + 'static>(
@@ -525,6 +544,13 @@ async fn pass_on(mut reported: mpsc::Receiver<ReportedBaselines>, input: SyncSen
         if input.try_send(Input::Reported(report)).is_err() {
             tracing::warn!("the judge is behind: a reported baseline is left out");
         }
+    }
+}
+
+/// Brings what clients of our DOTS server say of attacks to Kafka.
+async fn announce(mut labels: mpsc::Receiver<Report>, announcer: Announcer) {
+    while let Some(report) = labels.recv().await {
+        announcer.label(&Said::Client(report));
     }
 }
 

@@ -1,6 +1,7 @@
 //! `/metrics` in OpenMetrics text: totals that the stages keep are read at each scrape. A victim's address is never a label.
 
 mod baselines;
+mod cluster;
 mod dots;
 mod evidence;
 mod exporters;
@@ -54,6 +55,7 @@ impl Collector for Scrape {
         self.encode_store(&mut encoder)?;
         baselines::encode(&mut encoder, &self.0.baselines())?;
         evidence::encode(&mut encoder, &self.0)?;
+        cluster::encode(&mut encoder, &self.0.cluster())?;
         models::encode(&mut encoder, &self.0)?;
         let behind = &self.0.counters.kafka_behind_rows;
         let behind = behind.load(Ordering::Relaxed);

@@ -30,6 +30,11 @@ pub(super) fn encode(
             u64::from(pair.connected),
         ),
         (
+            "weir_standby_cut_off",
+            "Whether neither the peer nor the witness answered",
+            u64::from(pair.cut_off),
+        ),
+        (
             "weir_standby_in_step",
             "Whether the standby gets each commit as it is made",
             u64::from(pair.in_step),

@@ -58,6 +58,8 @@ pub struct Detector {
     baselines: Baselines,
     /// Of each zone, the second before which all is learned.
     learned: BTreeMap<TargetKey, i64>,
+    /// Whether the newest seconds are those of an earlier owner.
+    is_past: bool,
 }
 
 impl Detector {
@@ -72,6 +74,7 @@ impl Detector {
         Self {
             baselines: learning::default_baselines(&settings),
             learned: BTreeMap::new(),
+            is_past: false,
             settings,
             tracks: BTreeMap::new(),
             attacks: BTreeMap::new(),
@@ -168,6 +171,9 @@ impl Detector {
         self.handle_now(summary.time());
         let settle = summary.time().second() - summary.settled_until;
         self.settle = Duration::from_secs(u64::try_from(settle).unwrap_or(0));
+        if std::mem::take(&mut self.is_past) {
+            self.settle_past(summary.settled_until);
+        }
         self.handle_coverage(&summary.coverage);
         // From narrow to wide: an attack on a host is not told again for its prefix and zone.
         for series in &summary.hosts {
@@ -226,6 +232,27 @@ impl Detector {
             }
         }
         self.follow_past();
+        self.is_past = true;
+    }
+
+    /// What was busy in the past, and is no open attack now, was an attack that is over, or none: it stays so whenever its
+    /// seconds are told again. What had only begun still counts.
+    fn settle_past(&mut self, settled: i64) {
+        for (key, track) in &mut self.tracks {
+            if self.attacks.contains_key(key) {
+                continue;
+            }
+            let zone = self.settings.zone(key.1.zone);
+            let holds = zone.into_iter().flat_map(|zone| {
+                judging::matching(zone, key.0, &key.1).map(|threshold| threshold.hold)
+            });
+            let begun = settled - holds.max().unwrap_or(0) - 1;
+            let over = self
+                .repeats
+                .last_end(key)
+                .map_or(begun, |last| begun.max(last + 1));
+            track.judged_until = track.judged_until.max(over);
+        }
     }
 
     /// Takes in the answer to a drill-down.

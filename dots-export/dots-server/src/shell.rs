@@ -19,7 +19,8 @@ use crate::sockets::{Bound, Incoming, Sockets};
 use crate::streams::{StreamLimits, Streams};
 use crate::transport_figures::{TransportFigures, TransportView};
 use crate::{
-    DataChannel, DotsServerSettings, Mitigator, ReportedBaselines, SavedRow, Server, ServerChange,
+    DataChannel, DotsServerSettings, Mitigator, Report, ReportedBaselines, SavedRow, Server,
+    ServerChange,
 };
 
 /// Longest wait for the addresses of a name.
@@ -67,6 +68,7 @@ pub struct BoundServer {
     kept: Option<Kept>,
     observations: Option<mpsc::Receiver<Observation>>,
     reported: Option<mpsc::Sender<ReportedBaselines>>,
+    labels: Option<mpsc::Sender<Report>>,
     mitigating: watch::Sender<BTreeSet<Cuid>>,
 }
 
@@ -142,6 +144,7 @@ impl BoundServer {
             kept: None,
             observations: None,
             reported: None,
+            labels: None,
             mitigating: watch::Sender::default(),
         })
     }
@@ -183,6 +186,13 @@ impl BoundServer {
     #[must_use]
     pub fn with_reports(mut self, reported: mpsc::Sender<ReportedBaselines>) -> Self {
         self.reported = Some(reported);
+        self
+    }
+
+    /// What clients say of attacks and of peace goes there, as often as it changes, once it is written to the state file.
+    #[must_use]
+    pub fn with_labels(mut self, labels: mpsc::Sender<Report>) -> Self {
+        self.labels = Some(labels);
         self
     }
 
@@ -326,7 +336,12 @@ impl BoundServer {
         };
         kept.write_at = None;
         match written {
-            Ok(()) => kept.unwritten.clear(),
+            Ok(()) => {
+                let written = std::mem::take(&mut kept.unwritten);
+                if let Some(labels) = &self.labels {
+                    tell_labels(labels, written);
+                }
+            }
             Err(error) => {
                 let rows = kept.unwritten.len();
                 tracing::error!(error, rows, "the DOTS server's state is not written");
@@ -466,6 +481,17 @@ async fn observed(observations: &mut Option<mpsc::Receiver<Observation>>) -> Obs
         *observations = None;
     }
     std::future::pending().await
+}
+
+/// Passes on those of the rows that are reports.
+fn tell_labels(labels: &mpsc::Sender<Report>, written: BTreeMap<String, ServerChange>) {
+    for change in written.into_values() {
+        if let Some(SavedRow::Report { report }) = change.row
+            && let Err(error) = labels.try_send(*report)
+        {
+            tracing::warn!(%error, "what a client says of an attack is not passed on");
+        }
+    }
 }
 
 /// Rows as one transaction.

@@ -82,6 +82,23 @@ impl ExportSettings {
         self.zones.get(zone).map(|zone| &zone.policy)
     }
 
+    /// What concerns some zones: theirs, and the upstreams that their policies name.
+    #[must_use]
+    pub fn only_for(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let zones = self.zones.iter().filter(|(name, _)| is_wanted(name));
+        let zones: BTreeMap<_, _> = zones.map(|(k, v)| (Arc::clone(k), v.clone())).collect();
+        let is_named = |name: &Arc<str>| {
+            let mut policies = zones.values().map(|zone| &zone.policy);
+            policies.any(|policy| policy.upstreams.contains(name))
+        };
+        let upstreams = self.upstreams.iter().filter(|one| is_named(&one.name));
+        Self {
+            upstreams: upstreams.cloned().collect(),
+            policies: self.policies.clone(),
+            zones,
+        }
+    }
+
     /// bit/s that a zone's links carry towards it, where that is known.
     #[must_use]
     pub fn pipe_capacity(&self, zone: &str) -> Option<u64> {

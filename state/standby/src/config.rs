@@ -32,6 +32,9 @@ pub struct StandbyConfig {
     pub lease: Period,
     /// How long a commit waits for the standby, at most.
     pub acknowledge: Period,
+    /// Host and TCP port that must answer, if only by a refusal, before this one takes over from a silent peer: one that is
+    /// cut off itself then does not. Empty = not asked.
+    pub witness: String,
 }
 
 impl Default for StandbyConfig {
@@ -47,6 +50,7 @@ impl Default for StandbyConfig {
             priority: 100,
             lease: Period(Duration::from_secs(3)),
             acknowledge: Period(Duration::from_millis(500)),
+            witness: String::new(),
         }
     }
 }
@@ -74,6 +78,8 @@ pub struct StandbySettings {
     pub lease: Duration,
     /// Up to the lease.
     pub acknowledge: Duration,
+    /// Host and port that must answer before a takeover.
+    pub witness: Option<String>,
 }
 
 /// A mistake: where, as a path, and what.
@@ -112,12 +118,11 @@ impl StandbyConfig {
         if self.name == self.peer_name && !self.name.is_empty() {
             fault("peer_name", "the pair's daemons have different names");
         }
-        let port = self
-            .peer
-            .rsplit_once(':')
-            .map(|(host, port)| (host, port.parse::<u16>()));
-        if !matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
-            fault("peer", "must be an address or a name, and a port");
+        for (key, value) in [("peer", &self.peer), ("witness", &self.witness)] {
+            let is_left_out = key == "witness" && value.is_empty();
+            if !is_left_out && !has_port(value) {
+                fault(key, "must be an address or a name, and a port");
+            }
         }
         let listen = self.listen.parse::<SocketAddr>();
         if listen.is_err() {
@@ -152,10 +157,16 @@ impl StandbyConfig {
                 priority: self.priority,
                 lease,
                 acknowledge: self.acknowledge.0,
+                witness: (!self.witness.is_empty()).then(|| self.witness.clone()),
             }),
             _ => Err(faults),
         }
     }
+}
+
+fn has_port(text: &str) -> bool {
+    let parts = text.rsplit_once(':');
+    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 impl StandbySettings {
@@ -192,9 +203,18 @@ mod tests {
             listen: "host:1".into(),
             key: PathBuf::new(),
             lease: Period(Duration::from_millis(10)),
+            witness: "router".into(),
             ..good
         };
-        let expected = ["peer_name", "peer", "listen", "key", "lease", "acknowledge"];
+        let expected = [
+            "peer_name",
+            "peer",
+            "witness",
+            "listen",
+            "key",
+            "lease",
+            "acknowledge",
+        ];
         assert_eq!(keys(&bad), expected.map(|key| format!("standby.{key}")));
         assert_eq!(keys(&StandbyConfig::default()).len(), 7);
     }

@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use weir_state::{Batch, Mirror, MirrorError, Stage};
 
@@ -19,7 +19,7 @@ const UNSURE: Duration = Duration::from_secs(2);
 pub(crate) type Queued = (u64, Vec<u8>);
 
 /// The pair as this daemon sees it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StandbyView {
     /// This daemon.
     pub name: String,
@@ -31,6 +31,8 @@ pub struct StandbyView {
     pub epoch: u64,
     /// Whether the other is connected.
     pub connected: bool,
+    /// Whether neither the peer nor the witness answered when this one last looked.
+    pub cut_off: bool,
     /// Whether the standby has, or on a standby: gets, each commit as it is made.
     pub in_step: bool,
     /// Commits that the standby has not confirmed.
@@ -99,6 +101,7 @@ impl Feed {
             role: Role::Starting,
             epoch: 0,
             connected: false,
+            cut_off: false,
             in_step: false,
             unacknowledged: 0,
             takeovers: 0,
@@ -168,7 +171,13 @@ impl Feed {
     }
 
     pub(crate) fn set_connected(&self, connected: bool) {
-        self.lock().view.connected = connected;
+        let view = &mut self.lock().view;
+        view.connected = connected;
+        view.cut_off &= !connected;
+    }
+
+    pub(crate) fn set_cut_off(&self, cut_off: bool) {
+        self.lock().view.cut_off = cut_off;
     }
 
     pub(crate) fn count_refused_connection(&self) {

@@ -17,7 +17,9 @@
 //!   the active goes on alone, and counts it.
 //! - Each takeover raises the *epoch*, which is kept with the rows. Where two meet, [`Claim::wins`] decides the same way at
 //!   both ends: who works already, else who has the later rows. The other one drops its rows for the winner's.
-//! - Two machines cannot tell a dead peer from a cut network: cut off from each other, both work. They have one `cuid` and
+//! - A *witness*, where one is configured, must answer before a takeover from a silent peer: a standby that is cut off itself
+//!   stays one, and does not come back with a later epoch than the active that went on working.
+//! - Two machines cannot tell a dead peer from a cut network: cut off from each other alone, both work. They have one `cuid` and
 //!   the same mids, so that requests of both are refreshes of each other; once they meet again, the later epoch (who took
 //!   over) wins, and the other is fenced: its state refuses every write, so that no request of it leaves, before its daemon
 //!   stops.

@@ -23,6 +23,8 @@ use crate::{Claim, Role, StandbySettings, StandbyView};
 const EPOCH: &[u8] = b"epoch";
 /// Handshakes at once.
 const HANDSHAKES: usize = 8;
+/// A connection that ends within this is not followed by another at once.
+const SHORT: Duration = Duration::from_millis(500);
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(2);
 
@@ -110,6 +112,9 @@ impl Pair {
             epoch,
             incoming,
             pending: None,
+            linked_at: None,
+            not_understood: None,
+            is_cut_off: false,
             stranger: None,
             turn: say_turn,
             stopped,
@@ -129,6 +134,8 @@ impl Pair {
                     }
                     side.run().await;
                 });
+                // A name that is still being looked up is not waited for.
+                runtime.shutdown_background();
             })
             .map_err(StandbyError::Thread)?;
         Ok(Self {
@@ -259,6 +266,12 @@ struct Side {
     incoming: mpsc::Receiver<Stream>,
     /// A call that ended the connection before it.
     pending: Option<Stream>,
+    /// When the last connection began.
+    linked_at: Option<Instant>,
+    /// When a peer of another version was last heard.
+    not_understood: Option<Instant>,
+    /// Whether the witness did not answer either.
+    is_cut_off: bool,
     /// Why the last call came to nothing, if somebody else answered.
     stranger: Option<String>,
     turn: watch::Sender<Turn>,
@@ -286,12 +299,26 @@ impl Side {
             3 * self.settings.lease
         };
         let mut until = Some(Instant::now() + patience);
+        let mut handed_over = false;
         loop {
-            match self.look_for_peer(until).await {
+            // Whatever broke a connection at once breaks the next one too.
+            if self.linked_at.take().is_some_and(|at| at.elapsed() < SHORT) {
+                tokio::time::sleep(self.settings.lease / 6).await;
+            }
+            let found = self.look_for_peer(until).await;
+            match found {
                 Found::Stopped => return,
+                // It lives, but speaks another version of the protocol: two who work are worse than none in reserve.
+                Found::Nobody if self.heard_a_stranger() => {
+                    until = Some(Instant::now() + self.settings.lease);
+                }
+                Found::Nobody if !handed_over && !self.is_connected_to_anything().await => {
+                    until = Some(Instant::now() + self.settings.lease / 3);
+                }
                 Found::Nobody => {
                     tracing::warn!(peer = %self.settings.peer_name, "the peer is silent: taking over");
                     // Two more: an active that has lost its standby has one more.
+                    handed_over = false;
                     self.take_over(self.epoch.number + 2);
                     until = None;
                 }
@@ -303,6 +330,7 @@ impl Side {
                     until = None;
                 }
                 Found::Peer(stream, theirs, _) => {
+                    handed_over = false;
                     until = if self.role == Role::Active {
                         drop(stream);
                         if !self.step_down(&theirs.claim).await {
@@ -312,13 +340,42 @@ impl Side {
                     } else {
                         match self.follow(*stream, &theirs).await {
                             Ended::Stopped => return,
-                            Ended::Bye => Some(Instant::now()),
+                            Ended::Bye => {
+                                handed_over = true;
+                                Some(Instant::now())
+                            }
                             Ended::Lost(heard) => Some(heard + self.settings.lease),
                         }
                     };
                 }
             }
         }
+    }
+
+    /// Whether a peer that is not understood was heard within the lease.
+    fn heard_a_stranger(&self) -> bool {
+        self.not_understood
+            .is_some_and(|at| at.elapsed() < self.settings.lease)
+    }
+
+    /// Whether the witness answers, so that it is not this one that is cut off; without one that is taken for granted.
+    async fn is_connected_to_anything(&mut self) -> bool {
+        let Some(witness) = &self.settings.witness else {
+            return true;
+        };
+        let called = timeout(self.settings.lease / 3, TcpStream::connect(witness)).await;
+        let answers = match called {
+            Ok(Ok(_)) => true,
+            // Somebody is there to refuse.
+            Ok(Err(error)) => error.kind() == io::ErrorKind::ConnectionRefused,
+            Err(_) => false,
+        };
+        if !answers && !self.is_cut_off {
+            tracing::error!(witness, "neither peer nor witness answer: not taking over");
+        }
+        self.is_cut_off = !answers;
+        self.shared.feed.set_cut_off(!answers);
+        answers
     }
 
     /// Calls the peer again and again, and takes its calls.
@@ -406,6 +463,7 @@ impl Side {
         };
         match answer {
             Ok(Ok(Message::Hello(theirs))) if theirs.version != VERSION => {
+                self.not_understood = Some(Instant::now());
                 tracing::error!(
                     theirs = theirs.version,
                     ours = VERSION,
@@ -433,6 +491,7 @@ impl Side {
     }
 
     async fn lead(&mut self, stream: Stream, theirs: &Hello) -> Ended {
+        self.linked_at = Some(Instant::now());
         let later = self.epoch.number.max(theirs.claim.epoch).saturating_add(1);
         if self.role != Role::Active {
             self.take_over(later);
@@ -465,6 +524,7 @@ impl Side {
     }
 
     async fn follow(&mut self, stream: Stream, theirs: &Hello) -> Ended {
+        self.linked_at = Some(Instant::now());
         self.set_role(Role::Standby);
         tracing::info!(peer = %self.settings.peer_name, epoch = theirs.claim.epoch, "following the active");
         self.shared.feed.set_connected(true);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use weir_flow_record::TargetKey;
+use weir_flow_record::{ReceivedAt, TargetKey};
 
 use crate::{MinuteProfile, Series, TargetScope, WindowSummary};
 
@@ -19,8 +19,10 @@ const MOST_MINUTES: usize = 1024;
 pub struct Coalescer {
     series: BTreeMap<(TargetScope, TargetKey), Series>,
     minutes: VecDeque<MinuteProfile>,
-    /// The newest tick, without its series.
+    /// The newest tick, without its series, until it is told.
     newest: Option<WindowSummary>,
+    /// The newest tick that was told.
+    told: Option<WindowSummary>,
     refused_minutes: u64,
 }
 
@@ -39,6 +41,21 @@ impl Coalescer {
             self.keep_minute(minute, false);
         }
         self.newest = Some(summary);
+    }
+
+    /// Lets time pass where there is no traffic: shards that see none do not tick.
+    pub fn handle_idle(&mut self, now: ReceivedAt, settled_until: i64) {
+        let idle = || WindowSummary::new(0, 0, now, settled_until);
+        let mut tick = self
+            .newest
+            .take()
+            .or_else(|| self.told.take())
+            .unwrap_or_else(idle);
+        if tick.now < now {
+            tick.now = now;
+            tick.settled_until = tick.settled_until.max(settled_until);
+        }
+        self.newest = Some(tick);
     }
 
     /// Takes in what was taken out before and did not arrive.
@@ -87,6 +104,7 @@ impl Coalescer {
             part.minute = Some(minute);
             parts.push(part);
         }
+        self.told = Some(newest);
         parts
     }
 
@@ -115,4 +133,31 @@ fn take_series(summary: &mut WindowSummary) -> impl Iterator<Item = Series> + us
         std::mem::take(&mut summary.hosts),
     ];
     lists.into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_passes_without_traffic_and_coverage_stays() {
+        let at = |second: i64| ReceivedAt::from_nanos(second * 1_000_000_000);
+        let mut coalescer = Coalescer::default();
+        coalescer.handle_idle(at(100), 95);
+        let told = coalescer.take();
+        assert_eq!(
+            (told.len(), told[0].now, told[0].settled_until),
+            (1, at(100), 95)
+        );
+        assert!(coalescer.take().is_empty());
+        let mut summary = WindowSummary::new(0, 7, at(101), 96);
+        summary.coverage.push(crate::ExporterCoverage::default());
+        coalescer.handle_newer(summary);
+        // A tick that is newer than the clock stays as it is.
+        coalescer.handle_idle(at(100), 95);
+        assert_eq!(coalescer.take()[0].now, at(101));
+        coalescer.handle_idle(at(102), 97);
+        let told = coalescer.take();
+        assert_eq!((told[0].now, told[0].coverage.len()), (at(102), 1));
+    }
 }
