@@ -104,7 +104,7 @@ pub fn train(
                 .enumerate()
                 .filter(|(row, _)| samples.label(*row) == 0)
                 .map(|(_, vote)| 1.0 - vote);
-            let even = calibration.even();
+            let even = calibrate(samples, &grown.unseen, peace_weight, &[]).even();
             let bounds = (even, settings.false_alarms);
             let found;
             (point, found) = strangers::operating_point(&strangers, peace.collect(), bounds);
