@@ -31,6 +31,8 @@ pub(crate) enum Command {
     /// More than one machine: some run `--role collect`, to which exporters send, others `--role detect`, which share the zones;
     /// between them is Kafka ([kafka] and [cluster] in the configuration). Zones move when a detector goes or comes, with their
     /// open attacks and mitigations.
+    ///
+    /// One of a pair (`[standby]` in the configuration) waits until it is its turn to work; SIGTERM hands over to the other.
     Run(RunArguments),
     /// Checks a configuration and says every mistake with its line.
     Check(CheckArguments),

@@ -9,8 +9,8 @@ use tokio::net::TcpListener;
 use weir_standby::{Pair, Turn};
 use weir_state::State;
 
-use crate::config::Settings;
 use crate::config::cluster::Role;
+use crate::config::{ConfigError, Settings};
 use crate::daemon::Kept;
 use crate::http;
 use crate::run::{Next, Signals, signalled};
@@ -24,6 +24,11 @@ pub(crate) fn start(settings: &Settings) -> anyhow::Result<Option<Pair>> {
     let Some(standby) = &settings.standby else {
         return Ok(None);
     };
+    if settings.role == Role::Detect {
+        let why =
+            "standby: detectors take over from each other by Kafka: leave out [standby], or --role";
+        return Err(ConfigError::Mistakes(why.to_owned()).into());
+    }
     let state = Arc::new(State::open(&settings.state_dir)?);
     let pair = Pair::start(standby.clone(), state)?;
     tracing::info!(
@@ -62,7 +67,7 @@ pub(crate) async fn wait(
             served.context("the HTTP interface ended")?;
             bail!("the HTTP interface ended")
         }
-        next = signalled(signals, (path, Role::All), views) => Ok(Some(next)),
+        next = signalled(signals, (path, settings.role), views) => Ok(Some(next)),
         turn = pair.turned(Turn::Wait) => match turn {
             Turn::Work => Ok(None),
             Turn::Wait | Turn::Stop => bail!("the pair's thread has ended"),

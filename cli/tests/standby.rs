@@ -231,6 +231,20 @@ fn the_standby_goes_on_where_the_active_was_killed() {
             && metrics.contains("weir_standby_takeovers_total 1")
     );
 
+    // New configurations leave the roles as they are.
+    let epoch = b.pair()["epoch"].clone();
+    returned.reload();
+    standby.reload();
+    std::thread::sleep(Duration::from_millis(500));
+    let both = || {
+        b.is_active()
+            && b.in_step()
+            && a.get("/healthz/active")
+                .is_some_and(|(status, _)| status == 503)
+    };
+    assert!(eventually(Duration::from_secs(10), both));
+    assert_eq!(b.pair()["epoch"], epoch);
+
     // The attack goes on for a while under the new active, then ends once.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!((held(&lab), b.mids()), (1, mids));

@@ -211,13 +211,14 @@ impl Registry {
     }
 
     fn take_up(&self, artefact: &Artefact) -> anyhow::Result<()> {
-        training::write(&self.path(&artefact.id.0), &artefact.octets)
+        training::write(&self.path(&artefact.id.0), &artefact.octets, 0o600)
     }
 
     fn save(&self) -> anyhow::Result<()> {
         training::write(
             &self.folder.join(INDEX),
             &serde_json::to_vec_pretty(&self.index)?,
+            0o600,
         )
     }
 

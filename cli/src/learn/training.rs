@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &TrainArguments) -> anyhow::Result<()> {
     };
     let model = weir_models::train(&taught.samples, &settings, taught.counters, about)?;
     let octets = model.write()?;
-    write(&arguments.output, &octets)?;
+    write(&arguments.output, &octets, 0o644)?;
     let (_, id) = Model::read(&octets)?;
     println!(
         "{}: model {id}, {} octets",
@@ -86,14 +86,14 @@ fn contradicted(agreements: &[Agreement], leave_out: bool) -> BTreeSet<String> {
     found
 }
 
-/// Writes a file whole or not at all.
-pub(super) fn write(path: &Path, octets: &[u8]) -> anyhow::Result<()> {
+/// Writes a file whole or not at all, with a mode.
+pub(super) fn write(path: &Path, octets: &[u8], mode: u32) -> anyhow::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
         .tempfile_in(folder)
         .with_context(|| format!("cannot write in {}", folder.display()))?;
     file.write_all(octets)

@@ -162,12 +162,19 @@ fn the_standby_has_each_commit_and_takes_over() {
     assert!(eventually(3 * LEASE, || b.pair.view().in_step).is_some());
     assert_eq!((a.role(), b.role()), (Role::Standby, Role::Active));
     assert_eq!((a.pair.turn(), b.pair.turn()), (Turn::Wait, Turn::Work));
+    let began = Instant::now();
     for mid in 0..50_u8 {
         b.state.put(Stage::Mitigations, &[mid], b"scope").unwrap();
         // What is waited for is there when the write returns.
         assert!(a.state.get(Stage::Mitigations, &[mid]).unwrap().is_some());
     }
-    b.state.put(Stage::Baselines, b"target", b"normal").unwrap();
+    let paired = began.elapsed() / 50;
+    let began = Instant::now();
+    for target in 0..50_u8 {
+        b.state.put(Stage::Baselines, &[target], b"normal").unwrap();
+    }
+    let alone = began.elapsed() / 50;
+    eprintln!("a commit: {paired:?} with the standby's disk, {alone:?} without");
     b.state.delete(Stage::Mitigations, &[7]).unwrap();
     let refusal = a.state.put(Stage::Mitigations, b"mine", b"").unwrap_err();
     assert!(
@@ -184,7 +191,7 @@ fn the_standby_has_each_commit_and_takes_over() {
     assert_eq!(turn.unwrap(), Turn::Work);
     assert!(began.elapsed() < LEASE / 2, "{:?}", began.elapsed());
     assert_eq!(a.state.entries(Stage::Mitigations).unwrap().len(), 49);
-    assert!(a.state.get(Stage::Baselines, b"target").unwrap().is_some());
+    assert!(a.state.get(Stage::Baselines, &[49]).unwrap().is_some());
     a.state.put(Stage::Mitigations, b"mine", b"").unwrap();
     assert_eq!(a.pair.view().takeovers, 1);
 }

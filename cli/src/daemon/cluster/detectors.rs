@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use weir_kafka::{Publisher, TopicError};
-use weir_state::State;
+use weir_state::{State, StateError};
 
 use super::bus::Bus;
 use super::feed::Feed;
@@ -39,6 +40,17 @@ pub(crate) struct Detectors {
     _state: Arc<State>,
 }
 
+/// Opens the state file, which what ran before a reload lets go of in a moment.
+fn open(folder: &Path) -> Result<State, StateError> {
+    let give_up = Instant::now() + Duration::from_secs(2);
+    loop {
+        match State::open(folder) {
+            Err(_) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(20)),
+            opened => return opened,
+        }
+    }
+}
+
 impl Detectors {
     /// Joins the other detectors.
     pub(crate) fn start(
@@ -47,7 +59,7 @@ impl Detectors {
         cluster: &ClusterSettings,
         views: &Arc<Views>,
     ) -> anyhow::Result<Self> {
-        let state = Arc::new(State::open(&settings.state_dir)?);
+        let state = Arc::new(open(&settings.state_dir)?);
         match topics::ensure(runtime, cluster) {
             Ok(()) => {}
             Err(error @ TopicError::Kafka(_)) => {
