@@ -28,6 +28,8 @@ pub struct ModelsConfig {
     pub default: bool,
     /// Whether it raises attacks of its own. If not, it only names those that limits found.
     pub raise: bool,
+    /// For how long it must have seen an attack before it raises one: traffic of one moment is in its sight for ten seconds.
+    pub raise_after: Period,
     /// What it is less sure of is not heard: 0.5 to 1.
     pub least_confidence: f64,
     /// Attacks that it raises within an hour at most, against storms of false alarms.
@@ -43,6 +45,7 @@ impl Default for ModelsConfig {
         Self {
             default: true,
             raise: true,
+            raise_after: Period(Duration::from_secs(12)),
             least_confidence: 0.9,
             max_events_per_hour: 20,
             clear_for: Period(Duration::from_secs(60)),
@@ -107,6 +110,12 @@ pub struct ModelVerdict {
 }
 
 impl ModelVerdict {
+    /// Whether it speaks of at least so long a time.
+    pub(crate) fn is_long(&self, least: Duration) -> bool {
+        let seconds = self.last.saturating_sub(self.start).saturating_add(1);
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0)) >= least
+    }
+
     /// In words.
     pub(crate) fn reason(&self) -> Reason {
         let separator = if self.reasons.is_empty() { "" } else { ": " };

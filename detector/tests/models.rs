@@ -13,7 +13,7 @@ use weir_detector::{
     DetectorConfig, DetectorSettings, ModelVerdict, ModelsConfig, Override, Scope, Stage,
     ThresholdConfig, ZoneConfig, check,
 };
-use weir_flow_record::Vector;
+use weir_flow_record::{Period, Vector};
 
 fn settings(
     thresholds: &[ThresholdConfig],
@@ -26,8 +26,16 @@ fn settings(
     settings.with_models(models).unwrap()
 }
 
+/// The configuration in which a model's first word raises an attack.
+fn at_once() -> ModelsConfig {
+    ModelsConfig {
+        raise_after: Period(Duration::from_secs(1)),
+        ..ModelsConfig::default()
+    }
+}
+
 fn pipeline(thresholds: &[ThresholdConfig]) -> Pipeline {
-    Pipeline::with(settings(thresholds, &ModelsConfig::default(), |_| {}))
+    Pipeline::with(settings(thresholds, &at_once(), |_| {}))
 }
 
 fn verdict(last: u8, name: &str, start: i64, newest: i64) -> ModelVerdict {
@@ -268,7 +276,7 @@ fn the_configuration_a_mute_the_stage_and_the_hourly_bound_hold_a_model_back() {
         let dry = pipeline.starts().iter().filter(|one| one.dry_run).count();
         (pipeline.starts().len(), dry)
     };
-    let plain = ModelsConfig::default();
+    let plain = at_once();
     assert_eq!(starts(plain.clone(), |_| {}, false), (5, 0));
     let none = ModelsConfig {
         raise: false,
@@ -280,6 +288,11 @@ fn the_configuration_a_mute_the_stage_and_the_hourly_bound_hold_a_model_back() {
         ..plain.clone()
     };
     assert_eq!(starts(surer, |_| {}, false), (0, 0));
+    let later = ModelsConfig {
+        raise_after: Period(Duration::from_secs(6)),
+        ..plain.clone()
+    };
+    assert_eq!(starts(later, |_| {}, false), (0, 0), "five seconds are few");
     let few = ModelsConfig {
         max_events_per_hour: 2,
         ..plain.clone()
@@ -328,11 +341,7 @@ fn an_attack_that_a_model_raised_survives_a_restart_and_its_quiet_ends_it() {
     say(&mut pipeline, &verdict(3, "slow-http", 5, 9));
     let kept = pipeline.kept();
     assert_eq!(kept.len(), 1);
-    let mut again = Pipeline::with(settings(
-        &[packets(1_000)],
-        &ModelsConfig::default(),
-        |_| {},
-    ));
+    let mut again = Pipeline::with(settings(&[packets(1_000)], &at_once(), |_| {}));
     kept.into_iter().for_each(|row| again.detector.restore(row));
     again.run(at(12.0));
     again.detector.handle_timeout(at(12.0));

@@ -9,7 +9,10 @@ use crate::features::{LONGEST_SETTLE, Limits, Window, Windows, schema};
 use crate::model::Model;
 
 /// Windows that must count within [`RECENT`] seconds before an alarm is raised: one odd second is no attack.
-const NEEDED: usize = 3;
+const NEEDED: usize = 4;
+
+/// Percent of the windows of these seconds that must count: what now and then looks like an attack is none.
+const MOST: usize = 60;
 
 /// See [`NEEDED`].
 const RECENT: i64 = 10;
@@ -82,7 +85,7 @@ pub enum Phase {
 
 #[derive(Debug, Default)]
 struct Suspect {
-    /// Seconds that count, with class and confidence; at most [`RECENT`] of them.
+    /// The newest seconds with class and confidence; class 0 does not count. At most [`RECENT`] of them.
     recent: VecDeque<(i64, usize, f32)>,
     told: Option<Alarm>,
     last: i64,
@@ -198,7 +201,11 @@ impl Sentry {
                 self.compare();
             }
         }
-        if verdict.attack < self.likely || verdict.class == 0 {
+        let counts = verdict.attack >= self.likely && verdict.class != 0;
+        if !counts {
+            if let Some(suspect) = self.suspects.get_mut(&window.target) {
+                suspect.note(window.second, 0, 0.0);
+            }
             return;
         }
         let suspect = self.suspects.entry(window.target).or_default();
@@ -206,21 +213,12 @@ impl Sentry {
         suspect.attacks += verdict.attack;
         suspect.confidences += verdict.confidence;
         suspect.count += 1;
-        suspect
-            .recent
-            .push_back((window.second, verdict.class, verdict.confidence));
-        while suspect
-            .recent
-            .front()
-            .is_some_and(|(second, ..)| *second <= window.second - RECENT)
-        {
-            suspect.recent.pop_front();
-        }
+        suspect.note(window.second, verdict.class, verdict.confidence);
         let wait = match suspect.told {
             Some(_) => window.second < suspect.told_at + AGAIN,
-            None => suspect.recent.len() < NEEDED,
+            None => false,
         };
-        if wait {
+        if wait || !suspect.is_enough() {
             return;
         }
         let class = self.model.class(suspect.likeliest());
@@ -238,7 +236,8 @@ impl Sentry {
                 confidence: 0.0,
                 start: suspect
                     .recent
-                    .front()
+                    .iter()
+                    .find(|(_, class, _)| *class != 0)
                     .map_or(window.second, |(second, ..)| *second),
                 detected: window.second,
                 last: window.second,
@@ -272,6 +271,22 @@ impl Sentry {
 }
 
 impl Suspect {
+    /// Notes a second, and forgets what is no longer recent.
+    fn note(&mut self, second: i64, class: usize, confidence: f32) {
+        self.recent.push_back((second, class, confidence));
+        let is_old = |one: &(i64, usize, f32)| one.0 <= second - RECENT;
+        while self.recent.front().is_some_and(is_old) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Whether so many of the newest seconds count that it is an attack.
+    fn is_enough(&self) -> bool {
+        let counting = self.recent.iter().filter(|(_, class, _)| *class != 0);
+        let counting = counting.count();
+        counting >= NEEDED && counting * 100 >= self.recent.len() * MOST
+    }
+
     /// Brings an alarm's figures up to date.
     fn rate(&self, alarm: &mut Alarm) {
         alarm.last = self.last;
@@ -282,7 +297,8 @@ impl Suspect {
     /// The class with most confidence in the seconds that count; the first of equals.
     fn likeliest(&self) -> usize {
         let mut sums: BTreeMap<usize, f32> = BTreeMap::new();
-        for (_, class, confidence) in &self.recent {
+        let counting = self.recent.iter().filter(|(_, class, _)| *class != 0);
+        for (_, class, confidence) in counting {
             *sums.entry(*class).or_default() += confidence;
         }
         let mut best = (0, 0.0);

@@ -1,11 +1,11 @@
 //! The thread that owns the recent window: polars never runs where packets or judgements do.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use weir_attack_event::{AttackEvent, DrillDown};
-use weir_collector::{DoubleCount, Overlap, Reporter};
+use weir_collector::{DoubleCount, Overlap, Reporter, wall_clock};
 use weir_flow_record::FlowBatch;
 use weir_flow_store::RecentWindow;
 
@@ -18,6 +18,8 @@ use crate::views::Views;
 
 /// Batches come by the hundred, and waking for each costs more than taking it in.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Without batches for so long, models are told the time.
+const IDLE: Duration = Duration::from_secs(1);
 /// What an attack-start may wait for its findings.
 const SLOW: Duration = Duration::from_millis(250);
 
@@ -45,8 +47,16 @@ pub(super) fn run(
 ) {
     let mut overlap = Overlap::default();
     views.set_watchers(models.view());
-    'serve: while let Ok(first) = asks.recv() {
-        for ask in std::iter::once(first).chain(asks.try_iter()) {
+    'serve: loop {
+        let first = match asks.recv_timeout(IDLE) {
+            Ok(first) => Some(first),
+            Err(RecvTimeoutError::Timeout) => {
+                models.handle_time(wall_clock());
+                None
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        for ask in first.into_iter().chain(asks.try_iter()) {
             match ask {
                 Ask::Batch(shard, batch) => {
                     window.handle_batch(&batch);
@@ -55,14 +65,7 @@ pub(super) fn run(
                     }
                     overlap.handle_batch(&batch);
                     models.handle_batch(&batch);
-                    while let Some((now, verdict)) = models.poll_verdict() {
-                        // What is lost is said again in ten seconds.
-                        let said = Input::Model(now, Box::new(verdict));
-                        if input.try_send(said).is_err() {
-                            let lost = &views.counters.lost_verdicts;
-                            lost.fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
+                    tell(&mut models, input, views);
                     while let Some(finding) = overlap.poll_finding() {
                         warn_of(&finding);
                     }
@@ -86,6 +89,7 @@ pub(super) fn run(
                 }
             }
         }
+        tell(&mut models, input, views);
         if let Some(view) = models.look() {
             views.set_watchers(view);
         }
@@ -94,6 +98,19 @@ pub(super) fn run(
     outlet.finish();
     if let Some(evidence) = evidence {
         evidence.finish();
+    }
+}
+
+/// Brings what the active model says to the judge. What is lost is said again in ten seconds.
+fn tell(models: &mut Watchers, input: &SyncSender<Input>, views: &Views) {
+    while let Some((now, verdict)) = models.poll_verdict() {
+        if input
+            .try_send(Input::Model(now, Box::new(verdict)))
+            .is_err()
+        {
+            let lost = &views.counters.lost_verdicts;
+            lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

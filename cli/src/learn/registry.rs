@@ -22,6 +22,9 @@ pub(super) const FOLDER: &str = "models";
 /// Which model is what.
 const INDEX: &str = "models.json";
 
+/// Held by whoever changes the index.
+const LOCK: &str = "models.lock";
+
 /// What was done to models, as JSON lines.
 const AUDIT: &str = "models-audit.ndjson";
 
@@ -120,9 +123,12 @@ pub(super) fn ship(state_dir: &Path, wanted: bool) -> anyhow::Result<()> {
             comparison: None,
         })?;
         registry.take_up(&artefact)?;
-        registry.index.shipped = Some(id);
     }
-    registry.save()
+    let id = wanted.then_some(id);
+    registry.change(|index| {
+        index.shipped = id;
+        Ok(())
+    })
 }
 
 /// The models that a daemon is to run: the active one first, then those in shadow; not those retired.
@@ -214,12 +220,22 @@ impl Registry {
         training::write(&self.path(&artefact.id.0), &artefact.octets, 0o600)
     }
 
-    fn save(&self) -> anyhow::Result<()> {
-        training::write(
-            &self.folder.join(INDEX),
-            &serde_json::to_vec_pretty(&self.index)?,
-            0o600,
-        )
+    /// Changes the index as it is now, not as it was read: a daemon that starts and a command may both do so.
+    fn change(
+        &mut self,
+        change: impl FnOnce(&mut Index) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let path = self.folder.join(LOCK);
+        let mut options = OpenOptions::new();
+        let lock = options.create(true).append(true).mode(0o600).open(&path);
+        let lock = lock.with_context(|| format!("cannot write {}", path.display()))?;
+        // Held until it is dropped.
+        lock.lock()
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+        self.index = Self::at(self.folder.clone())?.index;
+        change(&mut self.index)?;
+        let text = serde_json::to_vec_pretty(&self.index)?;
+        training::write(&self.folder.join(INDEX), &text, 0o600)
     }
 
     /// The line is written before the deed: what is not told is not done.
@@ -368,10 +384,16 @@ fn promote(arguments: &PromoteArguments) -> anyhow::Result<()> {
     }
     registry.audit(&line)?;
     registry.take_up(&artefact)?;
-    registry.index.before.retain(|one| *one != id.0);
-    registry.index.before.extend(active);
-    registry.index.active = Some(id.0.clone());
-    registry.save()?;
+    registry.change(|index| {
+        anyhow::ensure!(
+            index.active == active,
+            "another model has become active meanwhile: promote it again"
+        );
+        index.before.retain(|one| *one != id.0);
+        index.before.extend(active);
+        index.active = Some(id.0.clone());
+        Ok(())
+    })?;
     println!("{id} is active{}", if better { "" } else { ", by force" });
     Ok(())
 }
@@ -383,7 +405,7 @@ fn rollback(arguments: &RollbackArguments) -> anyhow::Result<()> {
         .active
         .clone()
         .context("no model is active")?;
-    let before = registry.index.before.pop();
+    let before = registry.index.before.last().cloned();
     if let Some(before) = &before {
         // What cannot be read shall not become active.
         read_model(&registry.path(before))?;
@@ -396,8 +418,15 @@ fn rollback(arguments: &RollbackArguments) -> anyhow::Result<()> {
         forced: false,
         comparison: None,
     })?;
-    registry.index.active = before;
-    registry.save()?;
+    registry.change(|index| {
+        anyhow::ensure!(
+            index.active.as_ref() == Some(&active),
+            "another model has become active meanwhile"
+        );
+        index.before.pop();
+        index.active = before;
+        Ok(())
+    })?;
     match &registry.index.active {
         Some(id) => println!("{id} is active, {active} is in shadow"),
         None => println!("no model is active, {active} is in shadow"),

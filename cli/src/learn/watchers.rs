@@ -58,18 +58,23 @@ impl Watchers {
 
     /// Takes a batch to all of them; one that cannot write its verdicts is dismissed.
     pub(crate) fn handle_batch(&mut self, batch: &FlowBatch) {
-        self.watchers
-            .retain_mut(|watcher| match watcher.handle_batch(batch) {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::error!(
-                        model = watcher.id(),
-                        error = format!("{error:#}"),
-                        "a model watches no more"
-                    );
-                    false
-                }
-            });
+        self.each(|watcher| watcher.handle_batch(batch));
+    }
+
+    /// The time has come to `now`, ns, without a batch.
+    pub(crate) fn handle_time(&mut self, now: i64) {
+        self.each(|watcher| watcher.handle_time(now));
+    }
+
+    fn each(&mut self, mut handle: impl FnMut(&mut Watcher) -> anyhow::Result<()>) {
+        self.watchers.retain_mut(|watcher| {
+            let result = handle(watcher);
+            if let Err(error) = &result {
+                let error = format!("{error:#}");
+                tracing::error!(model = watcher.id(), error, "a model watches no more");
+            }
+            result.is_ok()
+        });
     }
 
     /// The next verdict that is acted on.

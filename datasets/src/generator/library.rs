@@ -19,11 +19,13 @@ macro_rules! library {
 
 library! {
     "backup",
+    "below-thresholds",
     "carpet",
     "clock-skew",
     "export-loss",
     "flash-crowd",
     "fragments",
+    "learning",
     "low-and-slow",
     "multi-vector",
     "outbound",

@@ -67,6 +67,7 @@ impl Detector {
             return;
         }
         let silent = !models.raise
+            || !verdict.is_long(models.raise_after.0)
             || zone.stage == Stage::Learning
             || self.silences.until_quiet(&key).is_some()
             || self.is_told_wider(key);
