@@ -81,6 +81,8 @@ pub(crate) enum Command {
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
+    /// Joins flows with labels: a file of labelled flows that `weir train` takes, and counts of what matched nothing.
+    Join(crate::learn::JoinArguments),
     /// Learns a model from labelled flows, and writes it with its card to one file.
     Train(crate::learn::TrainArguments),
     /// Tells how well a model tells labelled flows: per class precision, recall, F1; one JSON object.
