@@ -1,10 +1,13 @@
 //! Traffic for the benchmarks: export datagrams of a seeded, synthetic exporter, made before anything is measured.
 //!
 //! `cargo bench -p weir-benches` measures decoding and aggregation; `cargo bench -p weir-benches -- --test` only runs everything
-//! once. `cargo run --release -p weir-benches --bin harness` measures the whole way, from datagrams over loopback, and
-//! `--bin dots` the DOTS server with many sessions.
+//! once. `cargo run --release -p weir-benches --bin harness` measures the whole way, from datagrams over loopback,
+//! `--bin dots` the DOTS server with many sessions, and `--bin detectors` two detectors of a cluster beside one.
 
+pub mod broker;
+pub mod metrics;
 pub mod process;
+pub mod sender;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,6 +48,49 @@ pub enum Family {
     V6,
 }
 
+/// Where traffic goes: inside 10.0.0.0/8, or 2001:db8:a00::/40.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets {
+    /// Addresses, from the first one on.
+    pub addresses: u32,
+    /// Parts of equal size that these are cut into.
+    pub zones: u32,
+    /// Addresses of each part that share a [fifth](Self::BUSY_SHARE) of all records.
+    pub busy: u32,
+}
+
+impl Targets {
+    /// [`TARGETS`] that are all alike.
+    pub const UNIFORM: Self = Self {
+        addresses: TARGETS,
+        zones: 1,
+        busy: 0,
+    };
+    /// The share of records that busy addresses have, where there are any.
+    pub const BUSY_SHARE: f64 = 0.2;
+
+    /// Packets a second of each busy address at a rate of records, scaled; about.
+    pub fn busy_packets(&self, records_per_second: u64) -> f64 {
+        let busy = f64::from(self.zones * self.busy).max(1.0);
+        let records = records_per_second as f64 * Self::BUSY_SHARE / busy;
+        // 85 % of the records have one packet, the others 20 on average.
+        records * (0.85 + 0.15 * 20.0) * f64::from(SAMPLING_RATE)
+    }
+
+    fn draw(&self, random: &mut ChaCha8Rng) -> u32 {
+        if self.busy == 0 || !random.random_bool(Self::BUSY_SHARE) {
+            return random.random_range(0..self.addresses);
+        }
+        let size = self.addresses / self.zones;
+        let (zone, which) = (
+            random.random_range(0..self.zones),
+            random.random_range(0..self.busy),
+        );
+        // Apart from each other.
+        zone * size + which * (size / self.busy)
+    }
+}
+
 /// Export datagrams of 24 records each; played round and round while received time goes on.
 #[derive(Debug)]
 pub struct Traffic {
@@ -56,6 +102,11 @@ impl Traffic {
     /// At least `records` records: uniform over targets and sources, durations 0 s (85 %), up to 10 s (10 %) and up to 60 s
     /// (5 %). Equal for equal arguments.
     pub fn new(format: Format, family: Family, records: usize) -> Self {
+        Self::to(format, family, records, &Targets::UNIFORM)
+    }
+
+    /// The same to other targets.
+    pub fn to(format: Format, family: Family, records: usize, targets: &Targets) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let mut encoder = Encoder::new(format, ObservationDomainId(1))
             .with_sampling_rate(SAMPLING_RATE)
@@ -65,7 +116,9 @@ impl Traffic {
         encoder.encode_templates(now, &mut templates);
         let mut datagrams = Vec::new();
         for _ in 0..records.div_ceil(RECORDS).next_multiple_of(DATAGRAMS) {
-            let rows: Vec<Row> = (0..RECORDS).map(|_| row(&mut random, family)).collect();
+            let rows: Vec<Row> = (0..RECORDS)
+                .map(|_| row(&mut random, family, targets))
+                .collect();
             encoder.encode_flows(now, &rows, &mut datagrams);
         }
         Self {
@@ -90,7 +143,7 @@ impl Traffic {
     }
 }
 
-fn row(random: &mut ChaCha8Rng, family: Family) -> Row {
+fn row(random: &mut ChaCha8Rng, family: Family, targets: &Targets) -> Row {
     let duration = match random.random_range(0..100) {
         0..85 => 0,
         85..95 => random.random_range(0..10 * SECOND),
@@ -105,7 +158,7 @@ fn row(random: &mut ChaCha8Rng, family: Family) -> Row {
     };
     Row {
         source_address: address(0x2400_0000, random.random_range(0..SOURCES), family),
-        destination_address: address(0x0a00_0000, random.random_range(0..TARGETS), family),
+        destination_address: address(0x0a00_0000, targets.draw(random), family),
         source_port: if random.random_bool(0.3) {
             443
         } else {

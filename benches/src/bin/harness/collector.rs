@@ -1,15 +1,15 @@
 //! Collectors under test, each a process of its own with a receive buffer of 32 MiB.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::ValueEnum;
 
+use weir_benches::metrics::Metrics;
 use weir_benches::process;
 
 /// A collector.
@@ -129,29 +129,17 @@ impl Collector {
     pub(crate) fn published(&self) -> io::Result<f64> {
         let mut share = 0.0;
         for _ in 0..50 {
-            let text = self.metrics()?;
             // The topic is the only one.
-            let sum = |name: &str| -> f64 {
-                let lines = text.lines().filter(|line| line.starts_with(name));
-                let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
-                values.sum()
-            };
-            let all = sum("weir_kafka_records_total") + sum("weir_kafka_behind_records_total");
-            share = sum("weir_kafka_acknowledged_records_total") / all.max(1.0);
+            let metrics = Metrics::of(&self.folder.path().join("state"))?;
+            let all = metrics.sum("weir_kafka_records_total")
+                + metrics.sum("weir_kafka_behind_records_total");
+            share = metrics.sum("weir_kafka_acknowledged_records_total") / all.max(1.0);
             if share >= 1.0 {
                 break;
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(share)
-    }
-
-    fn metrics(&self) -> io::Result<String> {
-        let mut stream = UnixStream::connect(self.folder.path().join("state/weir.sock"))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
     }
 
     /// Ends it.

@@ -7,18 +7,16 @@
 //!
 //! Only ratios within one run mean much: machines and their neighbours differ.
 
-mod broker;
 mod collector;
-mod sender;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use broker::Broker;
 use clap::Parser;
 use collector::{Collector, Kind};
-use sender::Sender;
+use weir_benches::broker::Broker;
 use weir_benches::process::Usage;
+use weir_benches::sender::Sender;
 use weir_benches::{Family, RECORDS, Traffic};
 use weir_netflow::encode::Format;
 

@@ -5,20 +5,20 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use weir_benches::process::Usage;
+use crate::process::Usage;
 
 /// A running broker.
-pub(crate) struct Broker {
+pub struct Broker {
     /// Where it is, `host:port`.
-    pub(crate) address: String,
+    pub address: String,
     process: u32,
     script: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Broker {
     /// Starts it, and waits until it serves.
-    pub(crate) fn start() -> io::Result<Self> {
+    pub fn start() -> io::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut script =
             Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../kafka/broker"))
@@ -46,12 +46,31 @@ impl Broker {
             address,
             process,
             script,
-            _folder: folder,
+            folder,
         })
     }
 
+    /// Octets of a topic's messages on its disk.
+    pub fn stored(&self, topic: &str) -> io::Result<u64> {
+        let mut octets = 0;
+        for log in std::fs::read_dir(self.folder.path().join("1"))? {
+            let log = log?;
+            let name = log.file_name().to_string_lossy().into_owned();
+            if name.rsplit_once('-').is_none_or(|(of, _)| of != topic) {
+                continue;
+            }
+            for segment in std::fs::read_dir(log.path())? {
+                let segment = segment?;
+                if segment.path().extension().is_some_and(|end| end == "log") {
+                    octets += segment.metadata()?.len();
+                }
+            }
+        }
+        Ok(octets)
+    }
+
     /// The CPU time that it used so far.
-    pub(crate) fn cpu(&self) -> io::Result<Duration> {
+    pub fn cpu(&self) -> io::Result<Duration> {
         Usage::of(self.process).map(|usage| usage.cpu)
     }
 }

@@ -4,12 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use crate::{RECORDS, Traffic};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use weir_benches::{RECORDS, Traffic};
 
 /// Sends the datagrams round and round, each exporter in its turn.
-pub(crate) struct Sender<'t> {
+pub struct Sender<'t> {
     traffic: &'t Traffic,
     exporters: Vec<(UdpSocket, u32)>,
     buffer: Vec<u8>,
@@ -19,7 +19,7 @@ pub(crate) struct Sender<'t> {
 
 impl<'t> Sender<'t> {
     /// Exporters on addresses of their own.
-    pub(crate) fn new(traffic: &'t Traffic, exporters: u8, to: SocketAddr) -> io::Result<Self> {
+    pub fn new(traffic: &'t Traffic, exporters: u8, to: SocketAddr) -> io::Result<Self> {
         let exporters = (0..exporters.max(1))
             .map(|number| {
                 let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 1, 1 + number), 0))?;
@@ -37,14 +37,14 @@ impl<'t> Sender<'t> {
     }
 
     /// Keeps the sender on one CPU.
-    pub(crate) fn pin(&self, cpu: usize) -> nix::Result<()> {
+    pub fn pin(&self, cpu: usize) -> nix::Result<()> {
         let mut set = CpuSet::new();
         set.set(cpu)?;
         sched_setaffinity(Pid::from_raw(0), &set)
     }
 
     /// All exporters' templates.
-    pub(crate) fn send_templates(&self) -> io::Result<()> {
+    pub fn send_templates(&self) -> io::Result<()> {
         for (socket, _) in &self.exporters {
             for template in self.traffic.templates() {
                 socket.send(template)?;
@@ -54,7 +54,7 @@ impl<'t> Sender<'t> {
     }
 
     /// Sends at `rate` records a second.
-    pub(crate) fn run(&mut self, rate: u64, time: Duration) -> io::Result<()> {
+    pub fn run(&mut self, rate: u64, time: Duration) -> io::Result<()> {
         let start = Instant::now();
         let mut sent = 0;
         loop {
@@ -72,7 +72,7 @@ impl<'t> Sender<'t> {
     }
 
     /// Records sent so far.
-    pub(crate) fn records(&self) -> u64 {
+    pub fn records(&self) -> u64 {
         self.sent * RECORDS as u64
     }
 
