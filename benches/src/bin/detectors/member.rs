@@ -154,9 +154,10 @@ fn zones(partitions: u16, targets: &Targets) -> impl Iterator<Item = (String, u3
         room.is_some_and(|room| room.checked_sub(1).map(|left| *room = left).is_some())
     });
     let size = targets.addresses / targets.zones;
-    evenly
-        .zip(0..targets.zones)
-        .map(move |(name, number)| (name, number * size))
+    // The end comes first: nobody looks for a name that no partition has room for.
+    (0..targets.zones)
+        .zip(evenly)
+        .map(move |(number, name)| (name, number * size))
 }
 
 #[cfg(test)]
