@@ -6,7 +6,7 @@ by=$1
 shift
 matrix=$(mktemp)
 trap 'rm -f "$matrix"' EXIT
-cargo run --release -q -p weir-models --example compare -- --linfa --by "$by" --matrix "$matrix" "$@"
+cargo run --release -q -p weir-models --example compare -- --linfa 30 --by "$by" --matrix "$matrix" "$@"
 if python3 -c 'import sklearn' 2>/dev/null; then
     echo
     echo "## scikit-learn"

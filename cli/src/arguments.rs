@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// SIGHUP reloads the configuration (a bad one is refused and the old one kept), SIGTERM drains and saves.
     ///
     /// More than one machine: some run `--role collect`, to which exporters send, others `--role detect`, which share the zones;
-    /// between them is Kafka ([kafka] and [cluster] in the configuration). Zones move when a detector goes or comes, with their
+    /// between them is Kafka (the tables `[kafka]` and `[cluster]`). Zones move when a detector goes or comes, with their
     /// open attacks and mitigations.
     ///
     /// One of a pair (`[standby]` in the configuration) waits until it is its turn to work; SIGTERM hands over to the other.
@@ -81,6 +81,8 @@ pub(crate) enum Command {
     /// The DOTS panic button and the lab.
     #[command(subcommand)]
     Dots(DotsCommand),
+    /// Joins flows with labels: a file of labelled flows that `weir train` takes, and counts of what matched nothing.
+    Join(crate::learn::JoinArguments),
     /// Learns a model from labelled flows, and writes it with its card to one file.
     Train(crate::learn::TrainArguments),
     /// Tells how well a model tells labelled flows: per class precision, recall, F1; one JSON object.

@@ -98,6 +98,7 @@ fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Exporters(arguments) => exporters::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
         Command::Dots(command) => dots::run(command),
+        Command::Join(arguments) => learn::join(&arguments),
         Command::Train(arguments) => learn::train(&arguments),
         Command::Evaluate(arguments) => learn::evaluate(&arguments),
         Command::State(command) => state::run(&command),

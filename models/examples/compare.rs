@@ -23,7 +23,7 @@ use weir_models::{
 fn main() -> Result<(), Box<dyn Error>> {
     let mut matrix = None;
     let mut by = SplitBy::Time;
-    let mut with_linfa = false;
+    let mut linfa: Option<usize> = None;
     let mut files = Vec::new();
     let mut lessons = LessonSettings::default();
     let mut settings = TrainSettings::default();
@@ -42,7 +42,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let list = arguments.next().unwrap_or_default();
                 lessons.thinning = list.split(',').filter_map(|one| one.parse().ok()).collect();
             }
-            "--linfa" => with_linfa = true,
+            // Trees of linfa: 30 take hours of a busy machine.
+            "--linfa" => linfa = arguments.next().and_then(|trees| trees.parse().ok()),
+            "--peace-one-in" => {
+                let one_in = arguments.next().and_then(|one_in| one_in.parse().ok());
+                lessons.peace_one_in = one_in.unwrap_or(1);
+            }
             "--false-alarms" => {
                 let share = arguments.next().and_then(|share| share.parse().ok());
                 settings.false_alarms = share.unwrap_or(settings.false_alarms);
@@ -116,8 +121,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             Err(error) => println!("forest: {error}"),
         }
-        if with_linfa {
-            linfa_trees(&learned, &told)?;
+        if let Some(trees) = linfa {
+            linfa_trees(trees, &learned, &told)?;
         }
     }
     Ok(())
@@ -136,12 +141,10 @@ fn read(
                 _ => None,
             };
             let source = Source {
-                capture: flow.capture,
-                attack: attack.as_deref(),
                 flags_known: flow.flags_known,
                 answer: flow.answer,
-                by: "",
-                undeclared: false,
+                undeclared: flow.truth == Truth::Undeclared,
+                ..Source::new(flow.capture, attack.as_deref())
             };
             lessons.handle_row(&flow.row, &source);
         })?;
@@ -260,8 +263,7 @@ fn write_rows(
 }
 
 /// An ensemble of linfa's trees on bootstrapped rows and jittered features, voting: what the forest was chosen over.
-fn linfa_trees(learned: &Samples, told: &Samples) -> Result<(), Box<dyn Error>> {
-    const TREES: usize = 30;
+fn linfa_trees(count: usize, learned: &Samples, told: &Samples) -> Result<(), Box<dyn Error>> {
     const MOST: usize = 20_000;
     let started = Instant::now();
     let mut random = ChaCha8Rng::seed_from_u64(1);
@@ -274,8 +276,8 @@ fn linfa_trees(learned: &Samples, told: &Samples) -> Result<(), Box<dyn Error>> 
         }
     };
     let rows = learned.len().min(MOST);
-    let mut trees = Vec::with_capacity(TREES);
-    for _ in 0..TREES {
+    let mut trees = Vec::with_capacity(count);
+    for _ in 0..count {
         let drawn: Vec<usize> = (0..rows)
             .map(|_| random.random_range(0..learned.len()))
             .collect();
@@ -330,7 +332,7 @@ fn linfa_trees(learned: &Samples, told: &Samples) -> Result<(), Box<dyn Error>> 
         })
         .collect();
     println!(
-        "{TREES} trees of linfa on {rows} rows each: fit {:.1} s, {row:.2} µs a row, macro F1 {:.3}, accuracy {:.3}",
+        "{count} trees of linfa on {rows} rows each: fit {:.1} s, {row:.2} µs a row, macro F1 {:.3}, accuracy {:.3}",
         fitted.as_secs_f64(),
         scores.iter().sum::<f64>() / scores.len().max(1) as f64,
         right as f64 / told.len() as f64

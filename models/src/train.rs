@@ -47,7 +47,7 @@ impl Default for TrainSettings {
             tried: 0.2,
             leaf_weight: 1.0,
             stranger_trees: 12,
-            false_alarms: 0.012,
+            false_alarms: 0.003,
             seed: 1,
             lessons: LessonSettings::default(),
         }
@@ -104,7 +104,7 @@ pub fn train(
                 .enumerate()
                 .filter(|(row, _)| samples.label(*row) == 0)
                 .map(|(_, vote)| 1.0 - vote);
-            let even = calibration.even();
+            let even = calibrate(samples, &grown.unseen, peace_weight, &[]).even();
             let bounds = (even, settings.false_alarms);
             let found;
             (point, found) = strangers::operating_point(&strangers, peace.collect(), bounds);

@@ -70,7 +70,7 @@ pub(crate) struct TrainArguments {
     pub(crate) trees: u16,
     /// The share of windows of peace that may be called attacks so that kinds never learned are found, in percent: by trees that had
     /// not seen the minute, thinned windows among them, so the whole forest makes fewer.
-    #[arg(long, value_name = "PERCENT", default_value_t = 1.2)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.3)]
     pub(crate) false_alarms: f32,
     /// Keeps one in so many windows of peace, by chance, where there are many.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

@@ -106,6 +106,60 @@ pub(super) fn read_labels(
     Ok(Some(join))
 }
 
+/// Gives the flows of a file, labelled or not; says in a line what was in it.
+pub(super) fn flows(
+    path: &Path,
+    give: &mut dyn FnMut(&LabelledFlow<'_>),
+) -> anyhow::Result<String> {
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    if is_parquet(path) {
+        for batch in FlowReader::open(&[PathBuf::from(path)])? {
+            give_batch(&batch?, &name, give);
+        }
+        return Ok(format!("{name}: stored flows"));
+    }
+    match import(File::open(path)?, &name, give) {
+        Ok(ImportReport {
+            layout,
+            records,
+            bad,
+        }) => {
+            if bad > 0 {
+                tracing::warn!(file = name, bad, "lines could not be read");
+            }
+            Ok(format!(
+                "{name}: {layout}, {records} records, {bad} bad lines"
+            ))
+        }
+        Err(weir_datasets::ImportError::Unknown(_)) if looks_captured(path)? => {
+            let mut decoders = Decoders::new(&DecoderLimits::default(), ColumnSet::NONE);
+            let mut batch = FlowBatch::default();
+            for datagram in Capture::open(path)? {
+                batch.clear();
+                decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
+                give_batch(&batch, &name, give);
+            }
+            Ok(format!("{name}: captured exports"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn give_batch(batch: &FlowBatch, capture: &str, give: &mut dyn FnMut(&LabelledFlow<'_>)) {
+    for (row, flags_known) in event_rows(batch) {
+        give(&LabelledFlow {
+            row,
+            flags_known,
+            answer: None,
+            truth: Truth::Unlabelled,
+            capture,
+            by: "",
+        });
+    }
+}
+
 struct Teacher {
     lessons: Lessons,
     join: Option<LabelJoin>,
@@ -117,60 +171,7 @@ struct Teacher {
 impl Teacher {
     /// Reads one file; says in a line what was in it.
     fn read(&mut self, path: &Path) -> anyhow::Result<String> {
-        let name = path
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        if is_parquet(path) {
-            self.read_stored(path, &name)?;
-            return Ok(format!("{name}: stored flows"));
-        }
-        let file = File::open(path)?;
-        match import(file, &name, &mut |flow: &LabelledFlow<'_>| {
-            self.take_labelled(flow)
-        }) {
-            Ok(ImportReport {
-                layout,
-                records,
-                bad,
-            }) => {
-                if bad > 0 {
-                    tracing::warn!(file = name, bad, "lines could not be read");
-                }
-                Ok(format!(
-                    "{name}: {layout}, {records} records, {bad} bad lines"
-                ))
-            }
-            Err(weir_datasets::ImportError::Unknown(_)) if looks_captured(path)? => {
-                self.read_capture(path, &name)?;
-                Ok(format!("{name}: captured exports"))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn read_stored(&mut self, path: &Path, name: &str) -> anyhow::Result<()> {
-        for batch in FlowReader::open(&[PathBuf::from(path)])? {
-            self.take_batch(&batch?, name);
-        }
-        Ok(())
-    }
-
-    fn read_capture(&mut self, path: &Path, name: &str) -> anyhow::Result<()> {
-        let capture = Capture::open(path)?;
-        let mut decoders = Decoders::new(&DecoderLimits::default(), ColumnSet::NONE);
-        let mut batch = FlowBatch::default();
-        for datagram in capture {
-            batch.clear();
-            decoders.handle_datagram(datagram.at, datagram.from, &datagram.payload, &mut batch);
-            self.take_batch(&batch, name);
-        }
-        Ok(())
-    }
-
-    fn take_batch(&mut self, batch: &FlowBatch, capture: &str) {
-        for (row, flags_known) in event_rows(batch) {
-            self.take(&row, flags_known, None, (Truth::Unlabelled, ""), capture);
-        }
+        flows(path, &mut |flow| self.take_labelled(flow))
     }
 
     fn take_labelled(&mut self, flow: &LabelledFlow<'_>) {

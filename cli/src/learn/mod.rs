@@ -6,6 +6,7 @@ mod data;
 mod evaluation;
 mod events;
 mod gate;
+mod joining;
 mod registry;
 mod shipped;
 mod training;
@@ -23,6 +24,7 @@ use crate::config::Settings;
 
 pub(crate) use arguments::{EvaluateArguments, ModelsCommand, TrainArguments};
 pub(crate) use evaluation::run as evaluate;
+pub(crate) use joining::{JoinArguments, run as join};
 pub(crate) use registry::run as models;
 pub(crate) use training::run as train;
 pub(crate) use watcher::Watcher;

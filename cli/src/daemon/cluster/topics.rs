@@ -67,6 +67,11 @@ fn create(
         .map(|(name, partitions, settings)| {
             let copies = TopicReplication::Fixed(copies);
             let topic = NewTopic::new(name, (*partitions).into(), copies);
+            // What is acknowledged survives the loss of any one broker.
+            let topic = match cluster.kafka.config().replication {
+                3.. => topic.set("min.insync.replicas", "2"),
+                _ => topic,
+            };
             let settings = settings.iter();
             settings.fold(topic, |topic, (key, value)| topic.set(key, value))
         })
