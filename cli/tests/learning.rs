@@ -241,3 +241,57 @@ fn splits_learn_anew_and_flows_without_labels_are_refused() {
     let output = weir(lab.path(), &["models", "show", "clean.csv"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("no model"));
 }
+
+#[test]
+fn a_join_says_the_same_as_csv_and_as_parquet() {
+    let lab = Lab::new();
+    let mut records = String::from(
+        "src_addr,dst_addr,src_port,dst_port,proto,time_flow_start_ns,time_flow_end_ns,packets,bytes,tcp_flags,sampling_rate\n",
+    );
+    for second in 1_u64..1200 {
+        let (start, end) = (second * 1_000_000_000, second * 1_000_000_000 + 500_000_000);
+        let client = second % 200;
+        let mut record = |ends: &str, numbers: &str| {
+            writeln!(records, "192.0.2.{client},{ends},{start},{end},{numbers},1").unwrap();
+        };
+        record("203.0.113.1,40000,443,6", "12,3000,24");
+        if second % 300 > 240 {
+            record("203.0.113.1,53,40001,17", "9,12000,0");
+        }
+    }
+    lab.write("flows.csv", &records);
+    let label = |from: u64| {
+        let time = |second| jiff::Timestamp::from_second(second as i64).unwrap();
+        let end = time(from + 60);
+        format!("{},{end},203.0.113.1/32,dns-amplification\n", time(from))
+    };
+    let labels: String = [240, 540, 840, 1140, 9000].into_iter().map(label).collect();
+    lab.write("labels.csv", &format!("start,end,target,attack\n{labels}"));
+    let join = |name: &str| {
+        let counts = done(
+            lab.path(),
+            &["join", "flows.csv", "--labels", "labels.csv", "-o", name],
+        );
+        serde_json::from_str::<Value>(&counts).unwrap()
+    };
+    let counts = join("said.csv");
+    assert_eq!(counts, join("said.parquet"));
+    assert_eq!(counts["unmatched_labels"], 1);
+    assert!(counts["attack"].as_u64().unwrap() >= 59 * 4, "{counts}");
+    assert_eq!(
+        fs::read(lab.path().join("said.parquet")).unwrap()[..4],
+        *b"PAR1"
+    );
+    let learned = |data: &str, model: &str| {
+        done(lab.path(), &["train", data, "-o", model, "--trees", "5"]);
+        let card = done(lab.path(), &["models", "show", model, "--json"]);
+        let card: Value = serde_json::from_str(&card).unwrap();
+        card["data"]["windows"].clone()
+    };
+    let windows = learned("said.csv", "csv.model");
+    assert_eq!(windows, learned("said.parquet", "parquet.model"));
+    assert!(
+        windows.to_string().contains("dns-amplification"),
+        "{windows}"
+    );
+}

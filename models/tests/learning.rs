@@ -274,7 +274,7 @@ fn drift_is_seen_in_another_world_only() {
 #[test]
 fn a_sentry_tells_an_attack_once_and_its_end() {
     let samples = lessons(1, 1600, true, thinned(), 0.0);
-    let mut sentry = Sentry::new(model(&samples), 16, 0.5);
+    let mut sentry = Sentry::new(model(&samples), 16, 0.9);
     sentry.watch(server(1));
     let mut batch = FlowBatch::default();
     let mut told = Vec::new();
@@ -326,7 +326,7 @@ fn a_sentry_tells_an_attack_once_and_its_end() {
     assert!((1..=3).contains(&between.len()), "{told:#?}");
     assert!(between.iter().all(|phase| *phase == Phase::GoesOn));
     assert!(told.iter().all(|one| one.class == "dns-amplification"));
-    assert!(told.iter().all(|one| one.attack >= 0.5));
+    assert!(told.iter().all(|one| one.attack >= 0.9));
     assert!((200..206).contains(&told[0].detected), "{told:#?}");
     assert!(!told[0].reasons.is_empty());
 }

@@ -9,7 +9,7 @@ use weir_datasets::{
     ImportReport, LabelJoin, LabelledFlow, Truth, family, import, read_attack_labels,
 };
 use weir_flow_record::{ColumnSet, FlowBatch, Row};
-use weir_flow_store::{FlowReader, is_parquet};
+use weir_flow_store::{FlowReader, LabelledReader, is_parquet};
 use weir_models::{LessonCounters, LessonSettings, Lessons, Samples, Source, event_rows};
 
 use super::arguments::{Classes, DataArguments, TrustArguments};
@@ -115,6 +115,14 @@ pub(super) fn flows(
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     if is_parquet(path) {
+        let labelled = match path.is_file() {
+            true => LabelledReader::open(path)?,
+            false => None,
+        };
+        if let Some(lines) = labelled {
+            let read = import(lines, &name, give)?;
+            return Ok(format!("{name}: labelled flows, {} records", read.records));
+        }
         for batch in FlowReader::open(&[PathBuf::from(path)])? {
             give_batch(&batch?, &name, give);
         }

@@ -1,18 +1,17 @@
 //! `weir join`: flows with what was said of them, as a file to look at, to keep and to learn from.
 
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use weir_datasets::{LabelJoin, LabelledFlow, Truth};
+use weir_flow_store::{LabelledWriter, labelled_header};
 
 use super::arguments::{DataArguments, TrustArguments};
 use super::data;
-
-/// Columns of the file: those of `weir decode --format csv` that flows are learned from, and what is said of them.
-const HEADER: &str = "src_addr,dst_addr,src_port,dst_port,proto,time_flow_start_ns,time_flow_end_ns,packets,bytes,tcp_flags,sampling_rate,label,class,capture,answer,by";
 
 #[derive(Args, Debug)]
 pub(crate) struct JoinArguments {
@@ -20,7 +19,9 @@ pub(crate) struct JoinArguments {
     data: DataArguments,
     #[command(flatten)]
     trust: TrustArguments,
-    /// Where to write the labelled flows: CSV that `weir train` takes as it is. `label` is attack, normal or undeclared.
+    /// Where to write the labelled flows, which `weir train` takes as they are: Parquet where the name ends in `.parquet`, else CSV.
+    ///
+    /// `label` is attack, normal or undeclared.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
@@ -53,8 +54,7 @@ pub(crate) fn run(arguments: &JoinArguments) -> anyhow::Result<()> {
     let folder = arguments.output.parent();
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
     let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    let mut out = BufWriter::new(file);
-    writeln!(out, "{HEADER}")?;
+    let mut out = Output::new(file.as_file().try_clone()?, &arguments.output)?;
     let mut counts = Counts::default();
     for path in &arguments.data.data {
         let mut written = Ok(());
@@ -66,9 +66,7 @@ pub(crate) fn run(arguments: &JoinArguments) -> anyhow::Result<()> {
         .with_context(|| path.display().to_string())?;
         written.with_context(|| format!("cannot write {}", arguments.output.display()))?;
     }
-    let file = out
-        .into_inner()
-        .map_err(std::io::IntoInnerError::into_error)?;
+    out.finish()?;
     file.as_file().sync_all()?;
     file.persist(&arguments.output)
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
@@ -82,6 +80,46 @@ pub(crate) fn run(arguments: &JoinArguments) -> anyhow::Result<()> {
     counts.labels = matched.collect();
     println!("{}", serde_json::to_string_pretty(&counts)?);
     Ok(())
+}
+
+/// The file, by its ending.
+enum Output {
+    Csv(BufWriter<File>),
+    Parquet(Box<LabelledWriter>),
+}
+
+impl Output {
+    fn new(file: File, name: &Path) -> anyhow::Result<Self> {
+        if name.extension().is_some_and(|ending| ending == "parquet") {
+            return Ok(Self::Parquet(Box::new(LabelledWriter::new(file)?)));
+        }
+        let mut out = BufWriter::new(file);
+        writeln!(out, "{}", labelled_header())?;
+        Ok(Self::Csv(out))
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Csv(mut out) => Ok(out.flush()?),
+            Self::Parquet(out) => Ok(out.finish()?),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Csv(out) => out.write(octets),
+            Self::Parquet(out) => out.write(octets),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Csv(out) => out.flush(),
+            Self::Parquet(out) => out.flush(),
+        }
+    }
 }
 
 fn write(

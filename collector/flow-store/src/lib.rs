@@ -33,6 +33,7 @@ mod drill;
 mod evidence;
 mod forged;
 mod frame;
+mod labelled;
 mod mix;
 mod parquet;
 mod query;
@@ -44,6 +45,7 @@ pub use evidence::{
     Bundle, BundleInfo, EvidenceConfig, EvidenceConfigError, EvidenceCounters, EvidenceSelector,
     EvidenceSettings, EvidenceStore, Selected, bundle, bundles,
 };
+pub use labelled::{LabelledError, LabelledReader, LabelledWriter, labelled_header};
 pub use parquet::{
     DropReason, EncodeError, FlowReader, ParquetEncoder, ParquetSettings, ParquetStore, ReadError,
     StoreCounters, is_parquet,
