@@ -2,11 +2,15 @@
 //! gate lets nothing else through; a daemon takes up a promotion by itself.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+#[path = "support/command.rs"]
+mod command;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use command::{done, weir};
 use serde_json::Value;
 
 /// An hour and a half of all kinds of attacks, most of them below the limits.
@@ -27,22 +31,6 @@ speed_tests = 8
 scans = 3
 cdn_pushes = 2
 "#;
-
-fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn done(folder: &Path, arguments: &[&str]) -> String {
-    let out = weir(folder, arguments);
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "weir {arguments:?}: {errors}");
-    String::from_utf8(out.stdout).unwrap()
-}
 
 fn generate(folder: &Path, scenario: &str, name: &str) {
     let [capture, labels, config] = ["pcap", "csv", "toml"].map(|end| format!("{name}.{end}"));

@@ -2,33 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+#[path = "support/command.rs"]
+mod command;
 mod support;
 
 use std::fs::{self, Permissions, set_permissions};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::time::Duration;
 
+use command::{done, weir};
 use support::{Daemon, Exporter, Lab, eventually};
 use weir_flow_record::Address;
 use weir_flow_store::FlowReader;
-
-fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn done(folder: &Path, arguments: &[&str]) -> String {
-    let out = weir(folder, arguments);
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "weir {arguments:?}: {errors}");
-    String::from_utf8(out.stdout).unwrap()
-}
 
 /// A key of Crypto-PAn, readable by its owner alone.
 fn write_key(path: &Path) {

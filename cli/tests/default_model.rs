@@ -1,6 +1,8 @@
 //! The model that ships with the program: made again by its script octet by octet, and in shadow from the first start on.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/command.rs"]
+mod command;
 mod support;
 
 use std::fs;
@@ -8,23 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use command::done;
 use serde_json::Value;
 use support::{Daemon, Lab, eventually};
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
-}
-
-fn weir(folder: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let output = command
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {error}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -54,7 +45,7 @@ fn a_fresh_daemon_has_it_in_shadow_unless_it_is_turned_off() {
     let lab = Lab::new();
     let folder = lab.folder.path();
     let list = || -> Vec<Value> {
-        let text = weir(
+        let text = done(
             folder,
             &["models", "list", "--config", "weir.toml", "--json"],
         );
@@ -64,7 +55,7 @@ fn a_fresh_daemon_has_it_in_shadow_unless_it_is_turned_off() {
     assert!(eventually(Duration::from_secs(10), || list().len() == 1));
     assert_eq!(list()[0]["state"], "shadow");
     assert_eq!(daemon.terminate(), Some(0));
-    let card = weir(folder, &["models", "show", "default"]);
+    let card = done(folder, &["models", "show", "default"]);
     assert!(
         card.contains("shipped with Weir") && card.contains("weakness"),
         "{card}"

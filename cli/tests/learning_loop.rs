@@ -2,16 +2,18 @@
 //! learns from both, passes the gate, and names the third attack of that family right.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/command.rs"]
+mod command;
 mod support;
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use command::done;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -285,18 +287,6 @@ fn free() -> SocketAddr {
     }
 }
 
-fn weir(folder: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let output = command
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {error}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 /// Another day's traffic, with three attacks, as a capture with its truth: clean data that no model learned from.
 fn held_back(folder: &Path) {
     let file = fs::File::create(folder.join("later.pcap")).unwrap();
@@ -343,7 +333,7 @@ fn two_reported_attacks_teach_the_name_of_the_third() {
     let daemon = Daemon::start(&path.join("weir.toml"));
     let mut dms = Dms::connect(dots, path);
     dms.say_normal(100);
-    let labels = || weir(path, &["attacks", "labels", "--config", "weir.toml"]);
+    let labels = || done(path, &["attacks", "labels", "--config", "weir.toml"]);
     assert!(eventually(PATIENCE, || labels()
         .contains(",203.0.113.0/24,,,dots:weir-lab")));
     let mut router = Router::new(1);
@@ -371,7 +361,7 @@ fn two_reported_attacks_teach_the_name_of_the_third() {
         .filter(|line| line.contains(",dns-amplification,198.51.100.0/24,dots:weir-lab"));
     assert_eq!(attacks.count(), 2, "{said}");
     fs::write(path.join("labels.csv"), &said).unwrap();
-    let card = weir(
+    let card = done(
         path,
         &[
             "train",
@@ -390,7 +380,7 @@ fn two_reported_attacks_teach_the_name_of_the_third() {
 
     // Evaluated, in shadow, and through the gate.
     held_back(path);
-    let report = weir(
+    let report = done(
         path,
         &[
             "evaluate",
@@ -406,7 +396,7 @@ fn two_reported_attacks_teach_the_name_of_the_third() {
     let models = |more: &[&str]| {
         let mut arguments = vec!["models", more[0], "--config", "weir.toml"];
         arguments.extend(&more[1..]);
-        weir(path, &arguments)
+        done(path, &arguments)
     };
     models(&["add", "loop.weirmodel"]);
     let state = |text: &str| models(&["list"]).contains(text);

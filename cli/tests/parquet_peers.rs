@@ -4,12 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+#[path = "support/command.rs"]
+mod command;
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use command::done;
 use serde_json::{Value, json};
 use support::{Daemon, Lab, eventually};
 
@@ -28,18 +31,6 @@ fn python() -> Option<PathBuf> {
     );
     println!("skipped: no DuckDB and chdb (.ci/packages --test installs them)");
     None
-}
-
-fn weir(folder: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let out = command
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "weir {arguments:?}: {errors}");
-    String::from_utf8(out.stdout).unwrap()
 }
 
 fn asked(python: &Path, script: &str, arguments: &[&Path]) -> Value {
@@ -72,19 +63,19 @@ fn totals(store: &Path) -> [u64; 4] {
         "--store",
         store,
     ];
-    let answer = weir(folder, &[arguments.as_slice(), &[statement]].concat());
+    let answer = done(folder, &[arguments.as_slice(), &[statement]].concat());
     let answer: Value = serde_json::from_str(&answer).unwrap();
     ["records", "octets", "packets", "scaled"].map(|name| answer[name].as_u64().unwrap())
 }
 
 /// A capture of two exporters with IPv4 and IPv6, and its records as one file of a store.
 fn decoded(folder: &Path) -> PathBuf {
-    weir(folder, &["generate", "clock-skew", "-o", "x.pcap"]);
+    done(folder, &["generate", "clock-skew", "-o", "x.pcap"]);
     let hour = folder.join("store/flows/date=2026-03-02/hour=00");
     std::fs::create_dir_all(&hour).unwrap();
     let file = hour.join("x.parquet");
     let arguments = ["decode", "x.pcap", "--format", "parquet", "-o"];
-    weir(
+    done(
         folder,
         &[arguments.as_slice(), &[file.to_str().unwrap()]].concat(),
     );
@@ -122,7 +113,7 @@ fn duckdb_reads_what_decode_writes() {
         "--store",
         store,
     ];
-    let answer = weir(
+    let answer = done(
         folder.path(),
         &[arguments.as_slice(), &[statement]].concat(),
     );
@@ -146,7 +137,7 @@ fn duckdb_reads_what_the_daemon_writes() {
     let daemon = Daemon::start(&lab.config);
     let folder = lab.folder.path();
     let to = lab.collector.to_string();
-    weir(
+    done(
         folder,
         &["generate", "clock-skew", "--to", &to, "--rate", "2000"],
     );
@@ -169,9 +160,9 @@ fn clickhouse_takes_files_and_messages_as_its_page_says() {
     let folder = tempfile::tempdir().unwrap();
     let store = decoded(folder.path());
     let path = |name: &str| folder.path().join(name);
-    std::fs::write(path("x.ndjson"), weir(folder.path(), &["decode", "x.pcap"])).unwrap();
+    std::fs::write(path("x.ndjson"), done(folder.path(), &["decode", "x.pcap"])).unwrap();
     let arguments = ["decode", "x.pcap", "--format", "protobuf", "-o", "x.pb"];
-    weir(folder.path(), &arguments);
+    done(folder.path(), &arguments);
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let (page, schema) = (
         project.join("docs/clickhouse.sql"),

@@ -1,11 +1,13 @@
 //! Labels that are wrong, by chance or by malice: they are named, can be left out, and never promote a model that tells clean data worse.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/command.rs"]
+mod command;
+
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
 
+use command::weir;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -114,15 +116,6 @@ fn labels(wrong: f64, liar: bool) -> String {
         .unwrap();
     }
     text
-}
-
-fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap()
 }
 
 struct Lab(tempfile::TempDir);

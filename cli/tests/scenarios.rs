@@ -1,9 +1,13 @@
 //! The small scenarios of the repository: generated, replayed and scored by the binary, each with the score it is to keep.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::path::Path;
-use std::process::{Command, Output};
+#[path = "support/command.rs"]
+mod command;
 
+use std::path::Path;
+use std::process::Command;
+
+use command::{done, weir};
 use weir_datasets::generator::{ScenarioFile, built_in};
 
 /// Scenarios that take a second or two each; the others are run by `benches` (`scenarios`).
@@ -19,26 +23,6 @@ const SMALL: [&str; 10] = [
     "unknown-rate-configured",
     "uptime-wrap",
 ];
-
-fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn done(folder: &Path, arguments: &[&str]) -> String {
-    let out = weir(folder, arguments);
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(
-        out.status.success(),
-        "weir {arguments:?}: {errors}{}",
-        String::from_utf8_lossy(&out.stdout)
-    );
-    String::from_utf8(out.stdout).unwrap()
-}
 
 fn generate(folder: &Path, name: &str) {
     let files = [

@@ -13,7 +13,7 @@ use weir_flow_record::{Period, TargetKey, Timestamp, Vector};
 
 use crate::overrides::ByHand;
 use crate::repeat::Repeats;
-use crate::saved::{SavedAttack, number_of, scope_of};
+use crate::saved::{SavedAttack, scope_of};
 use crate::track::{Limit, Metric, Second, Track};
 
 /// Seconds over which percentiles are taken: the default measurement interval.
@@ -195,7 +195,7 @@ impl Attack {
             event: event.clone(),
             key: self.key,
             metric: self.metric,
-            scope: number_of(self.scope),
+            scope: self.scope.number(),
             limits: self.limits.clone(),
             by_hand: self.by_hand.clone(),
             members: self.members.clone(),

@@ -119,24 +119,7 @@ pub struct SavedRepeat {
     pub(crate) longest_gap: i64,
 }
 
-/// A scope as a number that never changes.
-pub(crate) fn number_of(scope: TargetScope) -> u8 {
-    match scope {
-        TargetScope::Host => 0,
-        TargetScope::Prefix => 1,
-        TargetScope::Zone => 2,
-        TargetScope::Automatic => 3,
-        TargetScope::Link => 4,
-    }
-}
-
-/// The scope of a number.
+/// The scope of a number; a zone, where an older program knew others.
 pub(crate) fn scope_of(number: u8) -> TargetScope {
-    match number {
-        0 => TargetScope::Host,
-        1 => TargetScope::Prefix,
-        3 => TargetScope::Automatic,
-        4 => TargetScope::Link,
-        _ => TargetScope::Zone,
-    }
+    TargetScope::of_number(number).unwrap_or(TargetScope::Zone)
 }

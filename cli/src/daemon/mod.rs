@@ -68,7 +68,7 @@ use crate::kafka::{self, Announcer};
 use crate::learn::Watchers;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
-use crate::upstreams;
+use crate::upstreams::{self, Clients};
 use crate::views::Views;
 
 /// Inputs that wait for the judge, batches and questions that wait for the window.
@@ -209,22 +209,14 @@ impl Daemon {
         let questions = ask.clone();
         let (notice, notices) = mpsc::channel(QUEUE);
         let (heard, _) = broadcast::channel(QUEUE);
-        let mut tasks = Vec::new();
 
         let _runtime = runtime.enter();
-        let mut commands = BTreeMap::new();
-        let mut data_channels = Vec::new();
-        for upstream in upstreams::start(settings, &journal, &notice, &stopped, &normal, "")? {
-            for command in upstreams::left_over(&upstream.held, |attack| open.contains(attack)) {
-                upstream
-                    .commands
-                    .try_send(command)
-                    .context("too many mitigations are left over")?;
-            }
-            data_channels.extend(upstream.data);
-            commands.insert(upstream.name, upstream.commands);
-            tasks.push(upstream.task);
-        }
+        let started = upstreams::start(settings, &journal, &notice, &stopped, &normal, "")?;
+        let Clients {
+            commands,
+            data_channels,
+            mut tasks,
+        } = Clients::of(started, &open)?;
         drop(notice);
         tasks.push(tokio::spawn(data_channel::follow_attacks(
             data_channels,

@@ -54,6 +54,31 @@ pub enum TargetScope {
     Link,
 }
 
+impl TargetScope {
+    /// A number that never changes: state files and other machines hold it.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Host => 0,
+            Self::Prefix => 1,
+            Self::Zone => 2,
+            Self::Automatic => 3,
+            Self::Link => 4,
+        }
+    }
+
+    /// The scope of a [`number`](Self::number).
+    pub const fn of_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Host,
+            1 => Self::Prefix,
+            2 => Self::Zone,
+            3 => Self::Automatic,
+            4 => Self::Link,
+            _ => return None,
+        })
+    }
+}
+
 /// A target's seconds. Values are absolute, not increments: a later series of the same target and shard replaces what an
 /// earlier one said of the seconds that it holds; seconds before `first_second` are as they were told before.
 #[derive(Clone, PartialEq, Debug)]

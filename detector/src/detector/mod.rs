@@ -23,7 +23,7 @@ use crate::links::LinkLevel;
 use crate::model::Heard;
 use crate::overrides::{Mutes, Silence, Silences};
 use crate::repeat::{Repeat, Repeats};
-use crate::saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat, number_of, scope_of};
+use crate::saved::{Saved, SavedAttack, SavedEnd, SavedMute, SavedRepeat, scope_of};
 use crate::track::{Limit, Metric, Track};
 
 /// Attacks that may be open at once.
@@ -434,7 +434,7 @@ impl Detector {
         for (scope, ended) in self.silences.take_quiet(settled) {
             gone.push(Saved::Ended(SavedEnd {
                 ended,
-                ended_scope: number_of(scope),
+                ended_scope: scope.number(),
                 last_busy: None,
                 clear_for: Duration::ZERO,
             }));
@@ -442,7 +442,7 @@ impl Detector {
         for (scope, repeated) in self.repeats.take_old(second) {
             gone.push(Saved::Repeat(SavedRepeat {
                 repeated,
-                repeat_scope: number_of(scope),
+                repeat_scope: scope.number(),
                 starts: 0,
                 last_end: 0,
                 longest_gap: 0,

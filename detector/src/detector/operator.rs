@@ -12,7 +12,7 @@ use super::judging::told_target;
 use crate::attack::{Attack, Beginning};
 use crate::config::Zone;
 use crate::overrides::{ByHand, Mute, Overridden, Override, OverrideError, Silence};
-use crate::saved::{Saved, SavedEnd, SavedMute, number_of};
+use crate::saved::{Saved, SavedEnd, SavedMute};
 use crate::track::Metric;
 
 /// How long the target of an attack that was ended by hand must be quiet, if no limit says otherwise.
@@ -139,7 +139,7 @@ impl Detector {
         if self.silences.note(key, silence) {
             self.persist(Saved::Ended(SavedEnd {
                 ended: key.1,
-                ended_scope: number_of(key.0),
+                ended_scope: key.0.number(),
                 last_busy: Some(silence.last_busy),
                 clear_for: silence.clear_for,
             }));

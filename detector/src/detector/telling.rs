@@ -9,7 +9,7 @@ use weir_flow_record::{EventTime, TargetKey, Timestamp};
 
 use super::Detector;
 use crate::DetectorOutput;
-use crate::saved::{Saved, SavedRepeat, number_of};
+use crate::saved::{Saved, SavedRepeat};
 use crate::words;
 
 impl Detector {
@@ -123,7 +123,7 @@ impl Detector {
         if let Some(repeat) = repeat {
             self.persist(Saved::Repeat(SavedRepeat {
                 repeated: key.1,
-                repeat_scope: number_of(key.0),
+                repeat_scope: key.0.number(),
                 starts: repeat.starts,
                 last_end: repeat.last_end,
                 longest_gap: repeat.longest_gap,

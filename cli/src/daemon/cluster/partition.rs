@@ -8,7 +8,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
@@ -40,7 +39,7 @@ use crate::data_channel;
 use crate::journal::{Journal, Position};
 use crate::judge::{Sum, Watcher};
 use crate::kafka::Announcer;
-use crate::upstreams;
+use crate::upstreams::{self, Clients};
 use crate::views::Views;
 
 /// How far a collector's clock may be ahead of ours.
@@ -105,23 +104,14 @@ impl Partition {
         let (questions, asks) = sync_channel(QUEUE);
         let (notice, notices) = mpsc::channel(QUEUE);
         let (heard, _) = broadcast::channel(QUEUE);
-        let mut tasks = Vec::new();
-        let mut commands = BTreeMap::new();
-        let mut data_channels = Vec::new();
         let _runtime = common.runtime.enter();
         let suffix = format!(".{number}");
-        for upstream in upstreams::start(&settings, &journal, &notice, &stopped, &normal, &suffix)?
-        {
-            for command in upstreams::left_over(&upstream.held, |attack| open.contains(attack)) {
-                upstream
-                    .commands
-                    .try_send(command)
-                    .context("too many mitigations are left over")?;
-            }
-            data_channels.extend(upstream.data);
-            commands.insert(upstream.name, upstream.commands);
-            tasks.push(upstream.task);
-        }
+        let started = upstreams::start(&settings, &journal, &notice, &stopped, &normal, &suffix)?;
+        let Clients {
+            commands,
+            data_channels,
+            mut tasks,
+        } = Clients::of(started, &open)?;
         drop(notice);
         tasks.push(tokio::spawn(data_channel::follow_attacks(
             data_channels,

@@ -221,7 +221,7 @@ impl Writer {
             | u8::from(series.unknown_rate) << 1
             | u8::from(series.shape.is_some()) << 2;
         self.target(&series.target, flags);
-        self.out.push(scope_number(series.scope));
+        self.out.push(series.scope.number());
         put_signed(&mut self.out, series.first_second - self.second);
         put(&mut self.out, series.max_sampling_rate.into());
         put(&mut self.out, series.total.len() as u64);
@@ -299,7 +299,7 @@ impl Writer {
         put(&mut self.out, rows.len() as u64);
         for row in rows {
             self.target(&row.target, 0);
-            self.out.push(scope_number(row.scope));
+            self.out.push(row.scope.number());
             put(&mut self.out, row.seconds.into());
             for sum in [
                 row.octets,
@@ -444,14 +444,8 @@ impl Reader<'_> {
     }
 
     fn scope(&mut self) -> Result<TargetScope, WireError> {
-        match self.input.octet()? {
-            0 => Ok(TargetScope::Host),
-            1 => Ok(TargetScope::Prefix),
-            2 => Ok(TargetScope::Zone),
-            3 => Ok(TargetScope::Automatic),
-            4 => Ok(TargetScope::Link),
-            _ => Err(self.input.bad()),
-        }
+        let scope = TargetScope::of_number(self.input.octet()?);
+        scope.ok_or_else(|| self.input.bad())
     }
 
     fn vector(&mut self) -> Result<Vector, WireError> {
@@ -623,17 +617,6 @@ impl Reader<'_> {
             connections: sum()?,
         };
         Ok((part, sums))
-    }
-}
-
-/// A number that never changes.
-fn scope_number(scope: TargetScope) -> u8 {
-    match scope {
-        TargetScope::Host => 0,
-        TargetScope::Prefix => 1,
-        TargetScope::Zone => 2,
-        TargetScope::Automatic => 3,
-        TargetScope::Link => 4,
     }
 }
 
