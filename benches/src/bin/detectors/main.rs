@@ -5,7 +5,7 @@
 //! cargo build --release && cargo run --release -p weir-benches --bin detectors
 //! ```
 //!
-//! One and two take turns, and so does one process that does everything. Only ratios within one run mean much.
+//! One and two take turns; then one process does everything. Only ratios within one run mean much.
 
 mod member;
 mod work;
@@ -53,6 +53,9 @@ pub(crate) struct Arguments {
     /// Rounds.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Seconds of traffic before the first measurement: flows last up to a minute, and summaries grow until the first have ended.
+    #[arg(long, default_value_t = 75)]
+    warm_up: u64,
     /// Exporters, each with an address of its own.
     #[arg(long, default_value_t = 16)]
     exporters: u8,
@@ -113,21 +116,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = Some(broker.address.as_str());
     let collector = Member::start(&arguments, lab.folder.path(), "collect", "c1", address)?;
     let mut works = Vec::new();
-    for round in 0..arguments.rounds {
-        let alone = lab.alone(round)?;
-        println!("{alone}");
-        works.push(alone);
-        let turns = if round % 2 == 0 { [1, 2] } else { [2, 1] };
-        lab.with_traffic(&collector, || {
+    lab.with_traffic(&collector, || {
+        std::thread::sleep(Duration::from_secs(arguments.warm_up));
+        for round in 0..arguments.rounds {
+            let turns = if round % 2 == 0 { [1, 2] } else { [2, 1] };
             for detectors in turns {
                 let work = lab.detect(&broker, &collector, (round, detectors))?;
                 println!("{work}");
                 works.push(work);
             }
-            Ok(())
-        })?;
-    }
+        }
+        Ok(())
+    })?;
     collector.stop()?;
+    drop(broker);
+    for round in 0..arguments.rounds {
+        let alone = lab.alone(round)?;
+        println!("{alone}");
+        works.push(alone);
+    }
     tell_medians(&works);
     Ok(())
 }
