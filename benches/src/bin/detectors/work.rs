@@ -128,7 +128,9 @@ pub(crate) fn tell_medians(works: &[Work]) {
             .filter(|work| work.partitions.len() == detectors);
         let mut all: Vec<f64> = those.map(figure).collect();
         all.sort_by(f64::total_cmp);
-        all.get(all.len() / 2).copied().unwrap_or(0.0)
+        let middle = all.len().saturating_sub(1) / 2..all.len() / 2 + 1;
+        let middle = all.get(middle).unwrap_or_default();
+        middle.iter().sum::<f64>() / middle.len().max(1) as f64
     };
     let (one, two) = (median(1, Work::speed), median(2, Work::speed));
     println!(
