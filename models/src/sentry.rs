@@ -46,6 +46,8 @@ pub struct Sentry {
     likely: f32,
     drift: Drift,
     judged: u64,
+    /// The second in which it was last looked for alarms that are over.
+    looked: i64,
     changed: Option<Vec<(String, f32)>>,
 }
 
@@ -103,6 +105,7 @@ impl Sentry {
         Self {
             drift: model.drift(),
             judged: 0,
+            looked: i64::MIN,
             changed: None,
             model,
             windows: Windows::new(Limits {
@@ -152,7 +155,11 @@ impl Sentry {
         while let Some(window) = self.windows.poll_window() {
             self.judge(&window);
         }
-        self.end_quiet(now.div_euclid(1_000_000_000));
+        let second = now.div_euclid(1_000_000_000);
+        if second > self.looked {
+            self.looked = second;
+            self.end_quiet(second);
+        }
     }
 
     /// No more records will come: what is open ends.

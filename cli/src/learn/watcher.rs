@@ -104,8 +104,10 @@ impl Watcher {
     /// Takes in records and notes what follows.
     pub(crate) fn handle_batch(&mut self, batch: &FlowBatch) -> anyhow::Result<()> {
         for target in &batch.destination_address {
-            if !self.sentry.is_watched(*target) && self.zones.hold(*target) {
-                self.sentry.watch(*target);
+            let is_new = !self.sentry.is_watched(*target) && self.zones.hold(*target);
+            if is_new && !self.sentry.watch(*target) {
+                // There is no room for the others either.
+                break;
             }
         }
         self.sentry.handle_batch(batch);

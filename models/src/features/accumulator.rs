@@ -38,6 +38,8 @@ pub(crate) struct Target {
     level: Level,
     sampling_rate: u32,
     pub(crate) newest: i64,
+    /// The second of which it was last noted that it is to be described.
+    pub(crate) due: i64,
 }
 
 /// What is usual for a target, learned slowly from its own ten-second windows.
@@ -56,6 +58,7 @@ impl Target {
             level: Level::default(),
             sampling_rate: 0,
             newest: i64::MIN,
+            due: i64::MIN,
         }
     }
 
@@ -66,6 +69,7 @@ impl Target {
         self.level = Level::default();
         self.sampling_rate = 0;
         self.newest = i64::MIN;
+        self.due = i64::MIN;
     }
 
     /// A record towards the target.

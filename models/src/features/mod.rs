@@ -12,6 +12,7 @@
 mod accumulator;
 mod describe;
 mod lateness;
+mod members;
 mod schema;
 mod slot;
 mod thinning;

@@ -1,10 +1,12 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
 use weir_flow_record::{Address, ColumnSet, DatagramInfo, FlowBatch, FragmentKind, Row};
 
 use super::FeatureVector;
 use super::accumulator::{KEPT, LONGEST_SETTLE, Target};
 use super::lateness::Lateness;
+use super::members::Members;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -50,7 +52,7 @@ pub struct Window {
 pub struct Counters {
     /// Windows given.
     pub windows: u64,
-    /// Times that a target found no room, by [`Limits::max_targets`].
+    /// Times that a target found no room, by [`Limits::max_targets`]; a live model asks once with each batch then.
     pub refused: u64,
     /// Records that ended in a second described already.
     pub late: u64,
@@ -63,7 +65,9 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Windows {
     limits: Limits,
-    targets: HashMap<Address, Target>,
+    targets: HashMap<Address, Target, RandomState>,
+    /// Most records are of no target: these are left after a look at a bit.
+    members: Members,
     /// Seconds with targets that wait to be described: the heart of the order.
     due: BTreeSet<(i64, Address)>,
     ready: VecDeque<(i64, Address)>,
@@ -85,7 +89,8 @@ impl Windows {
                 longest_settle: limits.longest_settle.min(LONGEST_SETTLE),
                 ..limits
             },
-            targets: HashMap::new(),
+            targets: HashMap::default(),
+            members: Members::new(limits.max_targets),
             due: BTreeSet::new(),
             ready: VecDeque::new(),
             described: i64::MIN,
@@ -112,6 +117,7 @@ impl Windows {
             return false;
         }
         let fresh = self.spare.pop().unwrap_or_else(Target::new);
+        self.members.add(target);
         self.targets.insert(target, fresh);
         true
     }
@@ -121,12 +127,13 @@ impl Windows {
         if let Some(mut old) = self.targets.remove(&target) {
             old.clear();
             self.spare.push(old);
+            self.members.set(self.targets.keys());
         }
     }
 
     /// Whether it is a target.
     pub fn is_watched(&self, target: Address) -> bool {
-        self.targets.contains_key(&target)
+        self.members.may_hold(target) && self.targets.contains_key(&target)
     }
 
     /// A record whose times are event times (design.md, "Time"). `flags_known` is false where the source tells no TCP flags,
@@ -134,32 +141,55 @@ impl Windows {
     pub fn handle_row(&mut self, row: &Row, flags_known: bool) {
         let row = &sane(row);
         let second = row.flow_end.div_euclid(NANOS);
-        self.newest = self.newest.max(second);
+        self.note(second);
         if let Some(target) = self.targets.get_mut(&row.source_address) {
             target.add_out(row);
         }
-        if second <= self.described {
-            self.counters.late += 1;
-        }
+        let described = self.described;
         let Some(target) = self.target(row.destination_address) else {
             return;
         };
         target.add_in(row, flags_known);
-        if second > self.described {
+        if second > described && second != target.due {
+            target.due = second;
             self.due.insert((second, row.destination_address));
         }
+    }
+
+    /// A record ended in a second.
+    fn note(&mut self, second: i64) {
+        self.newest = self.newest.max(second);
+        self.counters.late += u64::from(second <= self.described);
     }
 
     /// All records of a batch, with times as the pipeline computes them: the age from the exporter's clock, the time itself
     /// from ours.
     pub fn handle_batch(&mut self, batch: &FlowBatch) {
         for datagram in &batch.datagrams {
-            for (row, flags_known) in rows_of(batch, datagram) {
-                self.lateness
-                    .add(datagram.received_at.nanos(), row.flow_end);
-                self.handle_row(&row, flags_known);
+            let flags_known = datagram.present.has(ColumnSet::TCP_FLAGS);
+            let (received, exported) = (datagram.received_at.nanos(), datagram.export_time.nanos());
+            for index in datagram.rows.start as usize..datagram.rows.end as usize {
+                let Some(end) = event_end(batch, index, received, exported) else {
+                    break;
+                };
+                self.lateness.add(received, end);
+                if !self.may_concern(batch, index) {
+                    self.note(end.clamp(0, LATEST).div_euclid(NANOS));
+                } else if let Some(row) = event_row(batch, index, received, exported) {
+                    self.handle_row(&row, flags_known);
+                }
             }
         }
+    }
+
+    /// Whether a record may be of a target.
+    fn may_concern(&self, batch: &FlowBatch, index: usize) -> bool {
+        let is_target = |address: Option<&Address>| {
+            address.is_some_and(|address| self.members.may_hold(*address))
+        };
+        self.limits.every_target
+            || is_target(batch.destination_address.get(index))
+            || is_target(batch.source_address.get(index))
     }
 
     /// The data's time has come to `now` (ns): windows that end before `now − settle` become ready.
@@ -236,6 +266,7 @@ impl Windows {
             }
             keep
         });
+        self.members.set(self.targets.keys());
     }
 }
 
@@ -265,11 +296,17 @@ fn rows_of<'b>(
     rows.filter_map(move |index| Some((event_row(batch, index, received, exported)?, flags_known)))
 }
 
+/// When a record of a batch ended, as event time.
+fn event_end(batch: &FlowBatch, index: usize, received: i64, exported: i64) -> Option<i64> {
+    let flow_end = *batch.flow_end.get(index)?;
+    Some(received.saturating_sub(exported.saturating_sub(flow_end).max(0)))
+}
+
 /// A record of a batch with event times.
 fn event_row(batch: &FlowBatch, index: usize, received: i64, exported: i64) -> Option<Row> {
     let flow_end = *batch.flow_end.get(index)?;
     let flow_start = *batch.flow_start.get(index)?;
-    let end = received.saturating_sub(exported.saturating_sub(flow_end).max(0));
+    let end = event_end(batch, index, received, exported)?;
     Some(Row {
         source_address: *batch.source_address.get(index)?,
         destination_address: *batch.destination_address.get(index)?,
