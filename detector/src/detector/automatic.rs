@@ -38,6 +38,8 @@ pub(super) struct Cell {
     /// What was usual in the newest seconds, the oldest first: what an attack brings is learned too, so what was usual a few
     /// seconds ago counts.
     usual: VecDeque<Usual>,
+    /// The most bits and packets of each vector in one of the seconds that changed.
+    peaks: [[u64; 2]; Vector::COUNT],
 }
 
 /// What was usual in a second, and over how many seconds that had been learned.
@@ -115,6 +117,25 @@ impl Cell {
             effective_hosts: self.shape.effective_hosts,
             known_for: front.map_or(0, |usual| usual.known_for),
             levels: front.map_or(&[], |usual| &usual.levels),
+        }
+    }
+
+    /// Takes the peaks of the seconds that changed.
+    fn take_peaks(&mut self) {
+        self.peaks = [[0; 2]; Vector::COUNT];
+        let mut note = |vector: Vector, bucket: &Bucket| {
+            let [bits, packets] = &mut self.peaks[vector.index()];
+            *bits = Metric::Bits.value(bucket).max(*bits);
+            *packets = Metric::Packets.value(bucket).max(*packets);
+        };
+        for (_, second) in self.track.since(self.track.changed_from) {
+            note(Vector::Total, &second.total);
+            // What could not be classified stands there as the total.
+            let classified = second
+                .vectors
+                .iter()
+                .filter(|(vector, _)| *vector != Vector::Total);
+            classified.for_each(|(vector, bucket)| note(*vector, bucket));
         }
     }
 
@@ -205,6 +226,7 @@ impl Detector {
             track: Track::new(),
             shape: (**shape).clone(),
             usual: VecDeque::new(),
+            peaks: [[0; 2]; Vector::COUNT],
         });
         cell.shape.clone_from(shape);
         cell.note_usual(second);
@@ -220,6 +242,9 @@ impl Detector {
             };
             let limits = AutomaticLimit::all(zone, side.1);
             let prefixes = zone.prefixes.clone();
+            for cell in self.automatics.sides.entry(side).or_default().values_mut() {
+                cell.take_peaks();
+            }
             self.follow_open(side, &limits);
             for limit in &limits {
                 self.judge_vector(side, limit, &limits, &prefixes);
@@ -267,7 +292,9 @@ impl Detector {
                 continue;
             };
             for limit in limits {
-                let Some((limit, run, carpet)) = self.evaluate(side, &members, limit) else {
+                let track = self.tracks.get(&key);
+                let fired = track.and_then(|track| self.hold_against(side, &members, limit, track));
+                let Some((limit, run, carpet)) = fired else {
                     continue;
                 };
                 self.fire(key, limit, &run, &carpet);
@@ -356,10 +383,6 @@ impl Detector {
         cells: &[IpNet],
         limit: &AutomaticLimit,
     ) -> Option<(Limit, Run, Carpet)> {
-        let shapes = self.automatics.shapes(side, cells);
-        let (usual, known) = usual(shapes, cells, limit.vector);
-        let hold = limit.hold;
-        let limit = limit.limit(usual, known)?;
         let tracks = self.automatics.tracks(side, cells);
         let changed = tracks.clone().map(|track| track.changed_from).min()?;
         if changed == i64::MAX {
@@ -370,11 +393,26 @@ impl Detector {
             direction: side.1,
             zone: side.0,
         };
-        let series = sum(target, tracks, changed.saturating_sub(hold))?;
+        let series = sum(target, tracks, changed.saturating_sub(limit.hold))?;
         let mut track = Track::new();
         track.handle_series(&series, |_, _| {});
         track.changed_from = changed;
-        let run = crossed(&track, &limit, hold)?;
+        self.hold_against(side, cells, limit, &track)
+    }
+
+    /// Holds the sum of cells against the limit of a vector.
+    fn hold_against(
+        &self,
+        side: Side,
+        cells: &[IpNet],
+        limit: &AutomaticLimit,
+        sum: &Track,
+    ) -> Option<(Limit, Run, Carpet)> {
+        let shapes = self.automatics.shapes(side, cells);
+        let (usual, known) = usual(shapes, cells, limit.vector);
+        let hold = limit.hold;
+        let limit = limit.limit(usual, known)?;
+        let run = crossed(sum, &limit, hold)?;
         let told = self.automatics.sides.get(&side);
         let hosts = cells.iter().filter_map(|cell| told?.get(cell));
         let carpet = Carpet {
@@ -444,14 +482,9 @@ impl Detector {
                 limit.limits[metric]
                     .map(|limit| (limit / PART).max(1).max(usual[metric].saturating_mul(2)))
             });
-            let mut seconds = cell.track.since(cell.track.changed_from);
-            seconds.any(|(_, second)| {
-                let bucket = second.of(limit.vector);
-                let over = |metric: Metric| {
-                    least[metric as usize].is_some_and(|least| metric.value(&bucket) >= least)
-                };
-                over(Metric::Bits) || over(Metric::Packets)
-            })
+            let peaks = cell.peaks[limit.vector.index()];
+            let mut both = peaks.into_iter().zip(least);
+            both.any(|(peak, least)| least.is_some_and(|least| peak >= least))
         };
         cells
             .iter()
@@ -714,7 +747,7 @@ fn sum<'t>(
         max_sampling_rate: 0,
         shape: None,
     };
-    let mut vectors: BTreeMap<Vector, Vec<Bucket>> = BTreeMap::new();
+    let mut vectors = [const { None }; Vector::COUNT];
     for track in tracks {
         series.unknown_rate |= track.unknown_rate;
         series.max_sampling_rate = series.max_sampling_rate.max(track.max_sampling_rate);
@@ -724,15 +757,16 @@ fn sum<'t>(
                 bucket.add(total);
             }
             for (vector, part) in of {
-                let buckets = vectors
-                    .entry(*vector)
-                    .or_insert_with(|| vec![Bucket::default(); length]);
+                let buckets: &mut Vec<Bucket> =
+                    vectors[vector.index()].get_or_insert_with(|| vec![Bucket::default(); length]);
                 if let Some(bucket) = buckets.get_mut(at) {
                     bucket.add(part);
                 }
             }
         }
     }
-    series.vectors = Some(vectors.into_iter().collect());
+    let found = Vector::ALL.into_iter().zip(vectors);
+    let found = found.filter_map(|(vector, buckets)| Some((vector, buckets?)));
+    series.vectors = Some(found.collect());
     Some(series)
 }

@@ -322,7 +322,7 @@ pub(super) fn crossed(track: &Track, limit: &Limit, hold: i64) -> Option<Run> {
     let from = track.changed_from.saturating_sub(hold);
     let mut running: Option<(i64, Crossing)> = None;
     let mut found: Option<Run> = None;
-    for (second, content) in track.since(track.judged_until) {
+    for (second, content) in track.since(beginning(track, limit, from)) {
         let before = track.second(second - 1);
         running = match (worst_metric(limit, content, before), running.take()) {
             (None, _) => None,
@@ -357,8 +357,29 @@ pub(super) fn crossed(track: &Track, limit: &Limit, hold: i64) -> Option<Run> {
     found
 }
 
+/// The second from which on a limit is looked at: `from`, or before it the beginning of the run that reaches it.
+fn beginning(track: &Track, limit: &Limit, from: i64) -> i64 {
+    let oldest = track.judged_until.max(track.first());
+    let mut first = from.clamp(oldest, track.end().max(oldest));
+    while first > oldest
+        && let Some(content) = track.second(first - 1)
+        && worst_metric(limit, content, track.second(first - 2)).is_some()
+    {
+        first -= 1;
+    }
+    first
+}
+
 /// The metric that is furthest over its limit in a second, if one is.
 fn worst_metric(limit: &Limit, content: &Second, before: Option<&Second>) -> Option<Crossing> {
+    // Nearly every second is far below: what is tested, and what it is at least, is less than what there is.
+    let all = content.of(limit.vector);
+    let may_cross = |metric: Metric| {
+        limit.limits[metric as usize].is_some_and(|limit| metric.value(&all) >= limit)
+    };
+    if !Metric::ALL.into_iter().any(may_cross) {
+        return None;
+    }
     let bucket = limit.tested(content, before);
     Metric::ALL
         .into_iter()
