@@ -57,6 +57,8 @@ pub struct Targets {
     pub zones: u32,
     /// Addresses of each part that share a [fifth](Self::BUSY_SHARE) of all records.
     pub busy: u32,
+    /// Of the packets, the exporters look at one in so many.
+    pub sampling_rate: u32,
 }
 
 impl Targets {
@@ -65,6 +67,7 @@ impl Targets {
         addresses: TARGETS,
         zones: 1,
         busy: 0,
+        sampling_rate: SAMPLING_RATE,
     };
     /// The share of records that busy addresses have, where there are any.
     pub const BUSY_SHARE: f64 = 0.2;
@@ -74,7 +77,7 @@ impl Targets {
         let busy = f64::from(self.zones * self.busy).max(1.0);
         let records = records_per_second as f64 * Self::BUSY_SHARE / busy;
         // 85 % of the records have one packet, the others 20 on average.
-        records * (0.85 + 0.15 * 20.0) * f64::from(SAMPLING_RATE)
+        records * (0.85 + 0.15 * 20.0) * f64::from(self.sampling_rate)
     }
 
     fn draw(&self, random: &mut ChaCha8Rng) -> u32 {
@@ -109,7 +112,7 @@ impl Traffic {
     pub fn to(format: Format, family: Family, records: usize, targets: &Targets) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(3);
         let mut encoder = Encoder::new(format, ObservationDomainId(1))
-            .with_sampling_rate(SAMPLING_RATE)
+            .with_sampling_rate(targets.sampling_rate)
             .with_mtu(9000);
         let now = ExportTime::from_nanos(EPOCH);
         let mut templates = Vec::new();
@@ -175,7 +178,7 @@ fn row(random: &mut ChaCha8Rng, family: Family, targets: &Targets) -> Row {
         packets,
         flow_start: end - duration,
         flow_end: end,
-        sampling_rate: SAMPLING_RATE,
+        sampling_rate: targets.sampling_rate,
         ..Row::default()
     }
 }

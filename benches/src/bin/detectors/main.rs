@@ -77,6 +77,7 @@ impl Arguments {
             addresses: ADDRESSES,
             zones: self.zones,
             busy: self.busy,
+            ..Targets::UNIFORM
         }
     }
 

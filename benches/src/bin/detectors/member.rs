@@ -170,6 +170,7 @@ mod tests {
             addresses: 65_536,
             zones: 32,
             busy: 4,
+            ..Targets::UNIFORM
         };
         let mut each = [0; 8];
         for (name, _) in zones(8, &targets) {
