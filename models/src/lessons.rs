@@ -254,6 +254,7 @@ impl Lessons {
                 settle: 2,
                 longest_settle: 2,
                 every_target: true,
+                ..Limits::default()
             }),
             one_in,
             one_way: self.settings.one_way && number % 2 == 1,

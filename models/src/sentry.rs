@@ -29,6 +29,9 @@ const COMPARED: u64 = 20_000;
 /// The stability index from which a feature has clearly changed.
 const CHANGED: f32 = 0.25;
 
+/// Records of targets in a second from which on packets are sampled: each takes about a microsecond.
+const MOST_RECORDS: u32 = 32_768;
+
 /// Reasons given with an alarm.
 const REASONS: usize = 3;
 
@@ -111,6 +114,7 @@ impl Sentry {
             windows: Windows::new(Limits {
                 max_targets: targets,
                 longest_settle: LONGEST_SETTLE,
+                most_records: MOST_RECORDS,
                 ..Limits::default()
             }),
             suspects: BTreeMap::new(),
@@ -132,6 +136,11 @@ impl Sentry {
     /// Targets watched, and those that found no room.
     pub fn watched(&self) -> (usize, u64) {
         (self.windows.targets(), self.windows.counters().refused)
+    }
+
+    /// One packet in how many is looked at: above some 30,000 records of targets in a second they are sampled.
+    pub fn thinned_to(&self) -> u32 {
+        self.windows.thinned_to()
     }
 
     /// Windows judged.

@@ -12,6 +12,7 @@ use weir_detector::ModelVerdict;
 use weir_flow_record::{FlowBatch, Timestamp};
 use weir_models::{Alarm, Model, ModelId, Phase, Sentry};
 
+use super::watchers::WatchersView;
 use super::zones::Zones;
 use crate::config::Settings;
 
@@ -87,18 +88,19 @@ impl Watcher {
         self.acts = acts;
     }
 
-    pub(crate) fn acts(&self) -> bool {
-        self.acts
-    }
-
     pub(crate) fn id(&self) -> &str {
         &self.id.0
     }
 
-    /// Targets watched, those that found no room, and windows judged.
-    pub(crate) fn figures(&self) -> [u64; 3] {
+    /// Adds what it does to a view.
+    pub(crate) fn add_to(&self, view: &mut WatchersView) {
         let (targets, refused) = self.sentry.watched();
-        [targets as u64, refused, self.sentry.judged()]
+        view.active |= self.acts;
+        view.in_shadow += u64::from(!self.acts);
+        view.targets += targets as u64;
+        view.refused_targets += refused;
+        view.windows += self.sentry.judged();
+        view.thinned_to = view.thinned_to.max(self.sentry.thinned_to().into());
     }
 
     /// Takes in records and notes what follows.

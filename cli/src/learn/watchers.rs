@@ -40,6 +40,8 @@ pub(crate) struct WatchersView {
     pub(crate) targets: u64,
     pub(crate) refused_targets: u64,
     pub(crate) windows: u64,
+    /// One packet in how many they look at; the largest of theirs.
+    pub(crate) thinned_to: u64,
 }
 
 impl Watchers {
@@ -99,12 +101,7 @@ impl Watchers {
     pub(crate) fn view(&self) -> WatchersView {
         let mut view = WatchersView::default();
         for watcher in &self.watchers {
-            view.active |= watcher.acts();
-            view.in_shadow += u64::from(!watcher.acts());
-            let [targets, refused, windows] = watcher.figures();
-            view.targets += targets;
-            view.refused_targets += refused;
-            view.windows += windows;
+            watcher.add_to(&mut view);
         }
         view
     }

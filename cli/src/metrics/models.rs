@@ -27,6 +27,11 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, views: &Views) -> fmt:
             "Hosts that models watch, summed over models",
             watching.targets,
         ),
+        (
+            "weir_models_thinned_to",
+            "One packet in how many models look at: above some 30,000 records of their hosts in a second they sample",
+            watching.thinned_to,
+        ),
     ] {
         gauge(encoder, name, help, value)?;
     }

@@ -157,6 +157,26 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
+fn of_a_second_with_very_many_rows_each_attack_keeps_its_share_and_counts_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path(), |config| config.max_rows_per_second = 20);
+    let mut keeper = Keeper::new(settings);
+    for name in ["203.0.113.0/24", "203.0.113.4/32"] {
+        keeper.event(1, &event(EventKind::AttackStart, name, 1));
+    }
+    for (second, packets) in [(2, 1), (2, 2), (3, 3)] {
+        keeper.batch(second, &batch(second, 100, packets));
+    }
+    for (name, rows, left_out) in [("203.0.113.0/24", 20, 280), ("203.0.113.4/32", 3, 0)] {
+        keeper.event(9, &event(EventKind::AttackEnd, name, 9));
+        let id = AttackId(name.replace(['/', ':'], "-").into());
+        let found = bundle(&folder.path().join("evidence"), &id).unwrap();
+        let info = found.unwrap().info.unwrap();
+        assert_eq!((info.rows, info.left_out_rows), (rows, left_out), "{name}");
+    }
+}
+
+#[test]
 fn a_bundle_holds_the_targets_rows_from_before_the_start_until_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut keeper = Keeper::new(settings(folder.path(), |_| {}));

@@ -10,6 +10,7 @@
 //! level not yet learned.
 
 mod accumulator;
+mod burden;
 mod describe;
 mod lateness;
 mod members;

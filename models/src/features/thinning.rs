@@ -21,6 +21,11 @@ impl Thinner {
         }
     }
 
+    /// One packet in how many is kept.
+    pub(crate) fn one_in(&self) -> u32 {
+        self.one_in
+    }
+
     /// What is left of a record; `None` if no packet of it was sampled.
     pub fn thin(&mut self, row: &Row) -> Option<Row> {
         if self.one_in == 1 {

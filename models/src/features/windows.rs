@@ -5,6 +5,7 @@ use weir_flow_record::{Address, ColumnSet, DatagramInfo, FlowBatch, FragmentKind
 
 use super::FeatureVector;
 use super::accumulator::{KEPT, LONGEST_SETTLE, Target};
+use super::burden::Burden;
 use super::lateness::Lateness;
 use super::members::Members;
 
@@ -23,6 +24,9 @@ pub struct Limits {
     pub longest_settle: u8,
     /// Whether every destination becomes a target (training), or only those named by [`Windows::watch`] (live).
     pub every_target: bool,
+    /// Records of a second that are taken in, about. Where targets have more, packets are sampled as a router samples them,
+    /// one in 4, 16, … 4096: what is said of rates stays true.
+    pub most_records: u32,
 }
 
 impl Default for Limits {
@@ -32,6 +36,7 @@ impl Default for Limits {
             settle: 2,
             longest_settle: 2,
             every_target: false,
+            most_records: u32::MAX,
         }
     }
 }
@@ -77,6 +82,7 @@ pub struct Windows {
     swept: i64,
     spare: Vec<Target>,
     lateness: Lateness,
+    burden: Burden,
     counters: Counters,
 }
 
@@ -98,6 +104,7 @@ impl Windows {
             swept: i64::MIN,
             spare: Vec::new(),
             lateness: Lateness::default(),
+            burden: Burden::new(limits.most_records),
             counters: Counters::default(),
         }
     }
@@ -175,7 +182,9 @@ impl Windows {
                 self.lateness.add(received, end);
                 if !self.may_concern(batch, index) {
                     self.note(end.clamp(0, LATEST).div_euclid(NANOS));
-                } else if let Some(row) = event_row(batch, index, received, exported) {
+                } else if let Some(row) = event_row(batch, index, received, exported)
+                    && let Some(row) = self.burden.thin(&row)
+                {
                     self.handle_row(&row, flags_known);
                 }
             }
@@ -210,6 +219,7 @@ impl Windows {
             self.ready.push_back(first);
         }
         self.described = self.described.max(until);
+        self.burden.handle_second(second);
     }
 
     /// No more records will come: everything becomes ready.
@@ -239,6 +249,11 @@ impl Windows {
     /// How many targets there are.
     pub fn targets(&self) -> usize {
         self.targets.len()
+    }
+
+    /// One packet in how many is taken in at the moment: see [`Limits::most_records`].
+    pub fn thinned_to(&self) -> u32 {
+        self.burden.one_in()
     }
 
     /// What was counted.

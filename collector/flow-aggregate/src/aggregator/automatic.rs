@@ -25,7 +25,7 @@ impl Aggregator {
         let mut budget = HOSTS_AT_A_TICK;
         self.promote_hot(&mut budget);
         let first = summary.prefixes.len();
-        for index in self.fulls.take_changed() {
+        for index in self.fulls.take_changed(self.clock.newest()) {
             self.refresh_shape(index, &mut budget);
             let Some(full) = self.fulls.get_mut(index) else {
                 continue;

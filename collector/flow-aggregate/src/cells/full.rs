@@ -9,6 +9,8 @@ use crate::summary::PrefixShape;
 
 /// Seconds for which a cell is told after it was last worth telling.
 const LINGER: i64 = 15;
+/// Seconds of these in which it is told with every tick; then once a second.
+const AT_ONCE: i64 = 2;
 
 /// A cell that is told.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) struct Full {
     pub(crate) shape: Option<PrefixShape>,
     /// When its shape was taken.
     pub(crate) shaped_at: i64,
+    /// The second in which it was told last.
+    told_at: i64,
 }
 
 /// The slab. Slots given back keep their memory for the next cell.
@@ -61,6 +65,7 @@ impl Fulls {
                     risen_at: i64::MIN,
                     shape: None,
                     shaped_at: 0,
+                    told_at: 0,
                 });
                 (self.slots.len() - 1) as u32
             }
@@ -73,6 +78,7 @@ impl Fulls {
         slot.risen_at = i64::MIN;
         slot.shape = None;
         slot.shaped_at = i64::MIN;
+        slot.told_at = i64::MIN;
         slot.rings.clear();
         slot.rings.refresh(clock);
         slot.rings.mark_all(clock);
@@ -123,15 +129,26 @@ impl Fulls {
         }
     }
 
-    /// The slots that changed since the last call.
-    pub(crate) fn take_changed(&mut self) -> Vec<u32> {
-        let slots = &self.slots;
-        let mut changed = std::mem::take(&mut self.changed);
-        changed.retain(|index| {
-            let slot = slots.get(*index as usize);
-            slot.is_some_and(|slot| slot.cell != NONE && slot.rings.is_changed())
-        });
-        changed
+    /// The slots that changed since they were taken last. What is as usual again, and no attack, is taken once a second.
+    pub(crate) fn take_changed(&mut self, second: i64) -> Vec<u32> {
+        let slots = &mut self.slots;
+        let (mut due, mut later) = (Vec::new(), Vec::new());
+        for index in std::mem::take(&mut self.changed) {
+            let Some(slot) = slots.get_mut(index as usize) else {
+                continue;
+            };
+            if slot.cell == NONE || !slot.rings.is_changed() {
+                continue;
+            }
+            if slot.pinned || slot.hot_at + AT_ONCE >= second || slot.told_at < second {
+                slot.told_at = second;
+                due.push(index);
+            } else {
+                later.push(index);
+            }
+        }
+        self.changed = later;
+        due
     }
 
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Full> {
@@ -145,7 +162,7 @@ impl Fulls {
             self.hand = (self.hand + 1) % self.slots.len();
             let slot = &self.slots[self.hand];
             let usual = slot.hot_at + LINGER < second;
-            if slot.cell != NONE && !slot.pinned && usual && !slot.rings.is_changed() {
+            if slot.cell != NONE && !slot.pinned && usual {
                 unwanted.push((self.hand as u32, slot.cell));
             }
         }

@@ -18,6 +18,9 @@ pub struct EvidenceConfig {
     pub retain: Period,
     /// Octets of an attack's files; what does not fit is counted.
     pub max_size_per_attack: ByteSize,
+    /// Rows of all attacks together that are kept of a second, each attack having its share of them; what is above is counted.
+    /// So a bundle shows more of a large attack than its first seconds, and writing it costs a bounded part of a CPU.
+    pub max_rows_per_second: u32,
     /// Octets of all bundles; the oldest ended ones give way. 0 = no bound.
     pub max_size: ByteSize,
     /// Attacks that are written at the same time; further ones are counted.
@@ -34,6 +37,7 @@ impl Default for EvidenceConfig {
             before: Period(Duration::from_secs(10)),
             retain: Period(Duration::from_secs(7 * 86_400)),
             max_size_per_attack: ByteSize(64 << 20),
+            max_rows_per_second: 50_000,
             max_size: ByteSize(1 << 30),
             max_attacks: 64,
             interval: Period(Duration::from_secs(60)),
@@ -52,6 +56,8 @@ pub struct EvidenceSettings {
     pub retain: Duration,
     /// Octets of an attack's files.
     pub max_size_per_attack: u64,
+    /// Rows of all attacks together that are kept of a second.
+    pub max_rows_per_second: u32,
     /// Octets of all bundles; 0 = no bound.
     pub max_size: u64,
     /// Attacks that are written at the same time.
@@ -67,6 +73,9 @@ pub enum EvidenceConfigError {
     /// Too small for one group of rows.
     #[error("max_size_per_attack must be at least 1MiB")]
     SmallBundle,
+    /// Nothing would be kept.
+    #[error("max_rows_per_second must be at least 1")]
+    Rows,
     /// Each takes some megabytes of memory.
     #[error("max_attacks must be between 1 and 1024")]
     Attacks,
@@ -83,6 +92,9 @@ impl EvidenceConfig {
     pub fn check(&self, state_dir: &Path) -> Result<Option<EvidenceSettings>, EvidenceConfigError> {
         if self.max_size_per_attack.0 < 1 << 20 {
             return Err(EvidenceConfigError::SmallBundle);
+        }
+        if self.max_rows_per_second == 0 {
+            return Err(EvidenceConfigError::Rows);
         }
         if !(1..=1024).contains(&self.max_attacks) {
             return Err(EvidenceConfigError::Attacks);
@@ -103,6 +115,7 @@ impl EvidenceConfig {
             before: self.before.0,
             retain: self.retain.0,
             max_size_per_attack: self.max_size_per_attack.0,
+            max_rows_per_second: self.max_rows_per_second,
             max_size: self.max_size.0,
             max_attacks: self.max_attacks,
             interval: self.interval.0,

@@ -38,6 +38,8 @@ pub struct Selected {
 pub struct EvidenceSelector {
     before: Duration,
     max_attacks: usize,
+    /// Rows of all attacks that are taken of a second.
+    most_rows: u32,
     attacks: Vec<Open>,
     levels: Vec<Level>,
     refused_attacks: u64,
@@ -51,6 +53,8 @@ struct Open {
     /// Whether rows are counted only.
     stopped: bool,
     left_out: u64,
+    /// The newest second, and the rows that were taken of it.
+    taken: (i64, u32),
     /// Rows of the datagram at hand.
     matched: Vec<u32>,
     batch: FlowBatch,
@@ -71,6 +75,7 @@ impl EvidenceSelector {
         Self {
             before: settings.before,
             max_attacks: settings.max_attacks,
+            most_rows: settings.max_rows_per_second,
             attacks: Vec::new(),
             levels: Vec::new(),
             refused_attacks: 0,
@@ -106,13 +111,15 @@ impl EvidenceSelector {
         if self.levels.is_empty() {
             return Vec::new();
         }
+        let open = self.attacks.iter().filter(|open| !open.stopped).count();
+        let share = (self.most_rows / u32::try_from(open.max(1)).unwrap_or(u32::MAX)).max(1);
         for datagram in &batch.datagrams {
             let end = (datagram.rows.end as usize).min(batch.len());
             for row in datagram.rows.start as usize..end {
                 self.match_row(batch, row);
             }
             for open in &mut self.attacks {
-                open.take(batch, datagram);
+                open.take(batch, datagram, share);
             }
         }
         self.attacks
@@ -121,7 +128,7 @@ impl EvidenceSelector {
             .map(|open| Selected {
                 attack: open.attack.clone(),
                 rows: std::mem::take(&mut open.batch),
-                left_out: 0,
+                left_out: std::mem::take(&mut open.left_out),
             })
             .collect()
     }
@@ -160,6 +167,7 @@ impl EvidenceSelector {
             target: event.target.clone(),
             stopped: false,
             left_out: 0,
+            taken: (0, 0),
             matched: Vec::new(),
             batch: FlowBatch::default(),
         });
@@ -252,13 +260,19 @@ impl EvidenceSelector {
 }
 
 impl Open {
-    /// Takes the matched rows of a datagram, run by run.
-    fn take(&mut self, batch: &FlowBatch, datagram: &DatagramInfo) {
-        if self.stopped {
-            self.left_out += self.matched.len() as u64;
-            self.matched.clear();
-            return;
+    /// Takes the matched rows of a datagram, run by run; `most` of a second.
+    fn take(&mut self, batch: &FlowBatch, datagram: &DatagramInfo, most: u32) {
+        let second = datagram.received_at.0.second();
+        if second > self.taken.0 {
+            self.taken = (second, 0);
         }
+        let room = match self.stopped {
+            true => 0,
+            false => most.saturating_sub(self.taken.1) as usize,
+        };
+        self.left_out += self.matched.len().saturating_sub(room) as u64;
+        self.matched.truncate(room);
+        self.taken.1 += self.matched.len() as u32;
         if self.batch.is_empty() && !self.matched.is_empty() {
             self.batch = FlowBatch::with_projection(batch.projection);
         }
