@@ -23,6 +23,8 @@ struct Slot {
     rings: Rings,
     /// Wanted by the detector, whatever its traffic.
     pinned: bool,
+    /// The second in which it was told last.
+    told_at: i64,
 }
 
 impl Watched {
@@ -45,6 +47,7 @@ impl Watched {
                     host,
                     rings: Rings::new(),
                     pinned: false,
+                    told_at: i64::MIN,
                 });
                 (self.slots.len() - 1) as u32
             }
@@ -53,6 +56,7 @@ impl Watched {
         let slot = self.slots.get_mut(index as usize)?;
         slot.host = host;
         slot.pinned = false;
+        slot.told_at = i64::MIN;
         slot.rings.clear();
         slot.rings.mark_all(clock);
         self.changed.push(index);
@@ -104,20 +108,40 @@ impl Watched {
         }
     }
 
-    /// The hosts that changed since the last call, with their seconds.
-    pub(crate) fn drain(&mut self, clock: &Clock) -> impl Iterator<Item = (u32, Reading)> {
-        let slots = &mut self.slots;
-        self.changed.drain(..).filter_map(move |index| {
-            let slot = slots.get_mut(index as usize)?;
+    /// The hosts that changed since they were told last, with their seconds: those that the detector wants and those that are
+    /// urgent at once, all others once a second. `second` is the present one.
+    pub(crate) fn drain(
+        &mut self,
+        second: i64,
+        clock: &Clock,
+        is_urgent: impl Fn(u32) -> bool,
+    ) -> Vec<(u32, Reading)> {
+        let (mut told, mut later) = (Vec::new(), Vec::new());
+        for index in std::mem::take(&mut self.changed) {
+            let Some(slot) = self.slots.get_mut(index as usize) else {
+                continue;
+            };
             if slot.host == NONE {
-                return None;
+                continue;
             }
-            let reading = slot.rings.read(clock)?;
-            Some((slot.host, reading))
-        })
+            if slot.pinned || slot.told_at < second || is_urgent(slot.host) {
+                slot.told_at = second;
+                let reading = slot.rings.read(clock);
+                told.extend(reading.map(|reading| (slot.host, reading)));
+            } else {
+                later.push(index);
+            }
+        }
+        self.changed = later;
+        told
     }
 
-    /// Slot and host among the next `slots` ones that the detector does not want and that are not about to be told.
+    /// Whether hosts wait for the next second to be told.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Slot and host among the next `slots` ones that the detector does not want.
     pub(crate) fn next_unwanted(&mut self, slots: usize) -> impl Iterator<Item = (u32, u32)> {
         let length = self.slots.len();
         let start = self.hand;
@@ -127,7 +151,7 @@ impl Watched {
         (start..start + count).filter_map(move |index| {
             let index = index % length;
             let slot = slots.get(index)?;
-            let unwanted = slot.host != NONE && !slot.pinned && !slot.rings.is_changed();
+            let unwanted = slot.host != NONE && !slot.pinned;
             unwanted.then_some((index as u32, slot.host))
         })
     }

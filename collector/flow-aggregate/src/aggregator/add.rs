@@ -64,9 +64,9 @@ impl Aggregator {
         self.flush(batch);
         if let Some(newest) = batch.datagrams.iter().map(|d| d.received_at).max()
             && !batch.is_empty()
-            && self.next_tick.is_none()
         {
-            self.next_tick = Some(self.tick_after(newest.0));
+            let tick = self.tick_after(newest.0);
+            self.next_tick = Some(self.next_tick.map_or(tick, |next| next.min(tick)));
         }
     }
 

@@ -10,8 +10,10 @@ use crate::cells::{self, NONE, Weights};
 use crate::ring::Sums;
 use crate::{TargetScope, WindowSummary};
 
-/// Hosts whose seconds are read at a tick to promote cells, and to look at those that are told.
+/// Hosts whose seconds are read at a tick to promote cells.
 const HOSTS_AT_A_TICK: usize = 4096;
+/// The same to look at the shape of those that are told, where it is known already.
+const SHAPED_AT_A_TICK: usize = 1024;
 /// Hosts of a cell that are looked at.
 const HOSTS_OF_A_CELL: usize = 4096;
 /// Cells looked at for promotion at a tick.
@@ -21,11 +23,12 @@ const SHAPED: [usize; 3] = [4, 16, usize::MAX];
 
 impl Aggregator {
     /// Promotes what is hot, and tells what is promoted.
-    pub(super) fn summarise_cells(&mut self, summary: &mut WindowSummary) {
+    pub(super) fn summarise_cells(&mut self, second: i64, summary: &mut WindowSummary) {
         let mut budget = HOSTS_AT_A_TICK;
         self.promote_hot(&mut budget);
+        budget = budget.min(SHAPED_AT_A_TICK);
         let first = summary.prefixes.len();
-        for index in self.fulls.take_changed(self.clock.newest()) {
+        for index in self.fulls.take_changed(second) {
             self.refresh_shape(index, &mut budget);
             let Some(full) = self.fulls.get_mut(index) else {
                 continue;

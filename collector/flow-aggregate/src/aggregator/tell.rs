@@ -1,14 +1,17 @@
 //! The tick: what changed, as absolute sums.
 
-use weir_flow_record::{Direction, ReceivedAt, TargetKey, ZoneId};
+use weir_flow_record::{Direction, ReceivedAt, TargetKey, Timestamp, ZoneId};
 
 use super::{Aggregator, Zone, rates_of};
+use crate::budget::Peak;
 use crate::hosts::NONE;
 use crate::ring::Reading;
 use crate::{Series, TargetScope, WindowSummary};
 
 /// Slots of hosts and of prefixes looked at for recycling at each tick.
 const SWEEP: usize = 2048;
+/// Newest seconds of a watched host that make it urgent where they are interesting.
+const NEWEST: usize = 3;
 /// Watched hosts looked at for release at each tick.
 const SWEEP_WATCHED: usize = 64;
 
@@ -30,8 +33,8 @@ impl Aggregator {
             |index| zone_id(zones, index),
             &mut summary.prefixes,
         );
-        self.summarise_hosts(&mut summary);
-        self.summarise_cells(&mut summary);
+        self.summarise_hosts(now.0.second(), &mut summary);
+        self.summarise_cells(now.0.second(), &mut summary);
         self.tell_minute(&mut summary);
         summary.coverage.clone_from(&self.coverage);
         summary.counters = self.counters();
@@ -39,6 +42,9 @@ impl Aggregator {
         self.hosts.sweep(&self.clock, SWEEP);
         self.sweep_cells(SWEEP);
         self.prefixes.sweep(&self.clock, SWEEP);
+        if self.watched.is_waiting() || self.fulls.is_waiting() {
+            self.next_tick = Some(ReceivedAt(Timestamp::from_seconds(now.0.second() + 1)));
+        }
         self.summary = Some(summary);
     }
 
@@ -64,8 +70,14 @@ impl Aggregator {
         }
     }
 
-    fn summarise_hosts(&mut self, summary: &mut WindowSummary) {
-        for (slot, reading) in self.watched.drain(&self.clock) {
+    fn summarise_hosts(&mut self, second: i64, summary: &mut WindowSummary) {
+        let (hosts, zones, clock) = (&self.hosts, &self.zones, &self.clock);
+        let is_urgent = |slot: u32| {
+            let host = hosts.host(slot);
+            let newest = hosts.read(slot, clock).take(NEWEST);
+            rates_of(zones, host.zone, host.direction).reached_by(Peak::of(newest))
+        };
+        for (slot, reading) in self.watched.drain(second, clock, is_urgent) {
             let host = self.hosts.host(slot);
             let target = TargetKey {
                 prefix: host.address.host(),

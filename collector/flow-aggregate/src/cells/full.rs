@@ -9,7 +9,7 @@ use crate::summary::PrefixShape;
 
 /// Seconds for which a cell is told after it was last worth telling.
 const LINGER: i64 = 15;
-/// Seconds of these in which it is told with every tick; then once a second.
+/// Seconds of these in which it is told with every tick.
 const AT_ONCE: i64 = 2;
 
 /// A cell that is told.
@@ -129,7 +129,8 @@ impl Fulls {
         }
     }
 
-    /// The slots that changed since they were taken last. What is as usual again, and no attack, is taken once a second.
+    /// The slots that changed since they were taken last: those that have just risen at once, those that are as usual again or
+    /// known to be attacked once a second. `second` is the present one.
     pub(crate) fn take_changed(&mut self, second: i64) -> Vec<u32> {
         let slots = &mut self.slots;
         let (mut due, mut later) = (Vec::new(), Vec::new());
@@ -140,7 +141,8 @@ impl Fulls {
             if slot.cell == NONE || !slot.rings.is_changed() {
                 continue;
             }
-            if slot.pinned || slot.hot_at + AT_ONCE >= second || slot.told_at < second {
+            let is_news = !slot.pinned && slot.hot_at + AT_ONCE >= second;
+            if is_news || slot.told_at < second {
                 slot.told_at = second;
                 due.push(index);
             } else {
@@ -149,6 +151,11 @@ impl Fulls {
         }
         self.changed = later;
         due
+    }
+
+    /// Whether slots wait for the next second to be told.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.changed.is_empty()
     }
 
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Full> {
