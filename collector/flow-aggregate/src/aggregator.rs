@@ -3,6 +3,7 @@
 mod add;
 mod automatic;
 mod minute;
+mod room;
 mod tell;
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use weir_flow_record::{
 use crate::addition::{Long, Point};
 use crate::budget::Rates;
 use crate::cells::{self, Cells, Fulls, Triggers};
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, NONE};
 use crate::links::Links;
 use crate::prefixes::{Length, Prefixes};
 use crate::recent::Recent;
@@ -47,6 +48,8 @@ pub struct Aggregator {
     outgoing: bool,
     hosts: Hosts,
     watched: Watched,
+    /// Watched hosts that may still be looked at before the next tick for one that can give way.
+    searches: usize,
     prefixes: Prefixes,
     links: Links,
     cells: Cells,
@@ -110,6 +113,7 @@ impl Aggregator {
                 .any(|zone| zone.side(Direction::Out).is_some_and(|side| side.wanted)),
             hosts: Hosts::new(config.max_hosts as usize, &clock),
             watched: Watched::new(config.max_watched as usize),
+            searches: room::SEARCHES,
             prefixes: Prefixes::new((config.max_hosts as usize / 16).max(16)),
             links: Links::new(settings.links),
             cells: Cells::new((config.max_hosts as usize / 4).max(16)),
@@ -140,6 +144,9 @@ impl Aggregator {
     pub fn handle_watch(&mut self, list: &WatchList) {
         for target in &list.watch {
             if let Some(slot) = self.slot_of(target) {
+                if self.watched.is_full() && self.hosts.host(slot).watched == NONE {
+                    self.make_room();
+                }
                 self.promote(slot);
                 self.watched.pin(self.hosts.host(slot).watched, true);
             } else {

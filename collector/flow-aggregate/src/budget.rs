@@ -50,6 +50,12 @@ impl Rates {
             .any(|(rate, sum)| sum >= *rate)
     }
 
+    /// Whether a peak is at least twice one of them.
+    pub(crate) fn are_far_below(&self, peak: Peak) -> bool {
+        let mut both = self.least.iter().zip(peak.0);
+        both.any(|(rate, sum)| sum >= rate.saturating_mul(2) && *rate != u64::MAX)
+    }
+
     /// Whether a peak lies below a quarter of all of them.
     pub(crate) fn are_far_above(&self, peak: Peak) -> bool {
         self.least
@@ -90,15 +96,16 @@ impl Budget {
 impl Peak {
     /// The peak of some seconds.
     pub(crate) fn of(seconds: impl Iterator<Item = (i64, Sums)>) -> Self {
-        let mut peak = [0; 3];
-        for (_, sums) in seconds {
-            for (peak, sum) in peak
-                .iter_mut()
-                .zip([sums.octets, sums.packets(), sums.flows()])
-            {
-                *peak = sum.max(*peak);
-            }
+        let mut peak = Self::default();
+        seconds.for_each(|(_, sums)| peak.add(sums));
+        peak
+    }
+
+    /// Takes in a second.
+    pub(crate) fn add(&mut self, sums: Sums) {
+        let sums = [sums.octets, sums.packets(), sums.flows()];
+        for (peak, sum) in self.0.iter_mut().zip(sums) {
+            *peak = sum.max(*peak);
         }
-        Self(peak)
     }
 }

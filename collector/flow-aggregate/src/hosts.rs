@@ -186,8 +186,10 @@ impl Hosts {
 
     /// Looks at a host's seconds: its bounds become true.
     pub(crate) fn measure(&mut self, slot: u32, clock: &Clock, rates: &Rates) -> Peak {
-        let bounds = Bounds::measured(self.periods, rates, self.read(slot, clock));
-        let peak = Peak::of(self.read(slot, clock));
+        let mut peak = Peak::default();
+        let seconds = self.read(slot, clock);
+        let seconds = seconds.inspect(|(_, sums)| peak.add(*sums));
+        let bounds = Bounds::measured(self.periods, rates, seconds);
         self.hosts[slot as usize].bounds = bounds;
         peak
     }

@@ -63,6 +63,11 @@ impl Watched {
         Some(index)
     }
 
+    /// Whether there is no room for another host.
+    pub(crate) fn is_full(&self) -> bool {
+        self.free.is_empty() && self.slots.len() >= self.max
+    }
+
     pub(crate) fn give_back(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize)
             && slot.host != NONE
@@ -108,32 +113,32 @@ impl Watched {
         }
     }
 
-    /// The hosts that changed since they were told last, with their seconds: those that the detector wants and those that are
-    /// urgent at once, all others once a second. `second` is the present one.
-    pub(crate) fn drain(
-        &mut self,
-        second: i64,
-        clock: &Clock,
-        is_urgent: impl Fn(u32) -> bool,
-    ) -> Vec<(u32, Reading)> {
-        let (mut told, mut later) = (Vec::new(), Vec::new());
-        for index in std::mem::take(&mut self.changed) {
-            let Some(slot) = self.slots.get_mut(index as usize) else {
-                continue;
-            };
-            if slot.host == NONE {
-                continue;
-            }
-            if slot.pinned || slot.told_at < second || is_urgent(slot.host) {
-                slot.told_at = second;
-                let reading = slot.rings.read(clock);
-                told.extend(reading.map(|reading| (slot.host, reading)));
-            } else {
-                later.push(index);
-            }
-        }
-        self.changed = later;
-        told
+    /// Slots and hosts that changed since they were [read](Self::read) last; each is to be read or [deferred](Self::defer).
+    pub(crate) fn take_changed(&mut self) -> Vec<(u32, u32)> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let hosts = changed.filter_map(|index| {
+            let slot = self.slots.get(index as usize)?;
+            (slot.host != NONE).then_some((index, slot.host))
+        });
+        hosts.collect()
+    }
+
+    /// Whether a slot is to be told now: the detector wants it, or it was not told yet in this second.
+    pub(crate) fn is_due(&self, index: u32, second: i64) -> bool {
+        let slot = self.slots.get(index as usize);
+        slot.is_some_and(|slot| slot.pinned || slot.told_at < second)
+    }
+
+    /// Leaves a slot for the next second.
+    pub(crate) fn defer(&mut self, index: u32) {
+        self.changed.push(index);
+    }
+
+    /// What changed of a slot; `None` where nothing did. `second` is the present one.
+    pub(crate) fn read(&mut self, index: u32, second: i64, clock: &Clock) -> Option<Reading> {
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.told_at = second;
+        slot.rings.read(clock)
     }
 
     /// Whether hosts wait for the next second to be told.

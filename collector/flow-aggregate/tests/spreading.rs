@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{SECOND, START, aggregator, batch, row, second, tick, v4, v6};
+use support::{SECOND, START, aggregator, batch, crowded, row, second, tick, v4, v6};
+use weir_flow_aggregate::Aggregator;
 use weir_flow_record::Vector;
 
 #[test]
@@ -127,6 +128,53 @@ fn a_full_table_still_counts_for_the_zone() {
     let now = later + 5 * SECOND;
     aggregator.handle_batch(&batch(now, &[row(v4(99), now, 0, 0, 1_000, 1, 1)]));
     assert_eq!(aggregator.counters().refused_records, 84);
+}
+
+#[test]
+fn where_not_all_can_be_watched_those_far_above_are() {
+    let mut aggregator = crowded(Some(100), 2);
+    let told = |aggregator: &mut Aggregator, packets: [u64; 4], second: i64| -> Vec<String> {
+        let now = START + second * SECOND;
+        let hosts = (0_u16..).zip(packets).filter(|(_, packets)| *packets > 0);
+        let rows: Vec<_> = hosts
+            .map(|(host, packets)| row(v4(host), now, 0, 0, packets * 60, packets, 1))
+            .collect();
+        aggregator.handle_batch(&batch(now, &rows));
+        let told = tick(aggregator).unwrap().hosts;
+        told.iter()
+            .map(|series| series.target.prefix.addr().to_string())
+            .collect()
+    };
+    let first = ["10.0.0.0", "10.0.0.1"];
+    assert_eq!(told(&mut aggregator, [120, 110, 0, 0], 0), first);
+    // A third one finds no room while both are interesting, or while it is hardly so itself.
+    assert_eq!(told(&mut aggregator, [120, 110, 500, 0], 1), first);
+    assert_eq!(told(&mut aggregator, [20, 20, 0, 110], 10), first);
+    // Far above those that are quiet now it takes the place of one.
+    let now = told(&mut aggregator, [20, 20, 0, 500], 11);
+    assert!(now.len() == 2 && now[1] == "10.0.0.3", "{now:?}");
+    assert_eq!(aggregator.counters().refused_watches, 2);
+}
+
+#[test]
+fn what_is_far_below_its_limits_is_told_once_a_second_and_all_of_it() {
+    let mut aggregator = aggregator(Some(100), 10);
+    let mut ticks = Vec::new();
+    for step in 0..45 {
+        // A second of much, then little ten times a second.
+        let now = START + step * SECOND / 10;
+        let sent = if step == 0 { 150 } else { 1 };
+        let rows = [row(v4(1), now, 0, 0, sent * 60, sent, 1)];
+        aggregator.handle_batch(&batch(now, &rows));
+        if !tick(&mut aggregator).unwrap().hosts.is_empty() {
+            ticks.push(step);
+        }
+    }
+    // For three seconds the first one is among the newest.
+    assert_eq!(ticks, (0..30).chain([39]).collect::<Vec<_>>());
+    let rest = tick(&mut aggregator).unwrap().hosts.remove(0);
+    assert_eq!(rest.total.last().unwrap().packets, 5);
+    assert!(tick(&mut aggregator).is_none());
 }
 
 #[test]

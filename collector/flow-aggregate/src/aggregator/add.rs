@@ -3,7 +3,7 @@
 
 use weir_flow_record::{Address, Direction, FlowBatch};
 
-use super::{Aggregator, MAX_SHARES, rates_of};
+use super::{Aggregator, MAX_SHARES};
 use crate::addition::{self, Addition, Long, Point, Record, Whole};
 use crate::hosts::NONE;
 use crate::recent::RecentRow;
@@ -333,16 +333,6 @@ impl Aggregator {
             .insert(hash, whose, self.recent.none(), &self.clock)
     }
 
-    /// Promotes a host if one of its seconds really is interesting.
-    fn look_at(&mut self, slot: u32) {
-        let host = self.hosts.host(slot);
-        let rates = rates_of(&self.zones, host.zone, host.direction);
-        let peak = self.hosts.measure(slot, &self.clock, &rates);
-        if rates.reached_by(peak) {
-            self.promote(slot);
-        }
-    }
-
     /// Gives a host full rings; its earlier rows are classified from the recent ones, and what is not found there counts as
     /// `total`, so that the vectors always add up to the host's sums.
     pub(super) fn promote(&mut self, slot: u32) {
@@ -351,10 +341,7 @@ impl Aggregator {
             return;
         }
         let Some(watched) = self.watched.take(slot, &self.clock) else {
-            self.counters.refused_watches += 1;
-            // Asked again only when as much has come once more.
-            self.hosts.host_mut(slot).bounds = Default::default();
-            return;
+            return self.refuse(slot);
         };
         self.hosts.host_mut(slot).watched = watched;
         let oldest = self.clock.oldest();

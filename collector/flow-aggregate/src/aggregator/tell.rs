@@ -2,16 +2,13 @@
 
 use weir_flow_record::{Direction, ReceivedAt, TargetKey, Timestamp, ZoneId};
 
-use super::{Aggregator, Zone, rates_of};
-use crate::budget::Peak;
+use super::{Aggregator, Zone, rates_of, room};
 use crate::hosts::NONE;
 use crate::ring::Reading;
 use crate::{Series, TargetScope, WindowSummary};
 
 /// Slots of hosts and of prefixes looked at for recycling at each tick.
 const SWEEP: usize = 2048;
-/// Newest seconds of a watched host that make it urgent where they are interesting.
-const NEWEST: usize = 3;
 /// Watched hosts looked at for release at each tick.
 const SWEEP_WATCHED: usize = 64;
 
@@ -39,6 +36,7 @@ impl Aggregator {
         summary.coverage.clone_from(&self.coverage);
         summary.counters = self.counters();
         self.release_quiet();
+        self.searches = room::SEARCHES;
         self.hosts.sweep(&self.clock, SWEEP);
         self.sweep_cells(SWEEP);
         self.prefixes.sweep(&self.clock, SWEEP);
@@ -70,14 +68,17 @@ impl Aggregator {
         }
     }
 
+    /// Tells the hosts that changed: those that the detector wants and those that are interesting now at once, all others
+    /// once a second.
     fn summarise_hosts(&mut self, second: i64, summary: &mut WindowSummary) {
-        let (hosts, zones, clock) = (&self.hosts, &self.zones, &self.clock);
-        let is_urgent = |slot: u32| {
-            let host = hosts.host(slot);
-            let newest = hosts.read(slot, clock).take(NEWEST);
-            rates_of(zones, host.zone, host.direction).reached_by(Peak::of(newest))
-        };
-        for (slot, reading) in self.watched.drain(second, clock, is_urgent) {
+        for (index, slot) in self.watched.take_changed() {
+            if !self.watched.is_due(index, second) && !self.is_urgent(slot) {
+                self.watched.defer(index);
+                continue;
+            }
+            let Some(reading) = self.watched.read(index, second, &self.clock) else {
+                continue;
+            };
             let host = self.hosts.host(slot);
             let target = TargetKey {
                 prefix: host.address.host(),

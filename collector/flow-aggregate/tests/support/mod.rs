@@ -19,6 +19,23 @@ pub const START: i64 = 1_700_000_000 * SECOND;
 
 /// An aggregator whose hosts are watched from `packets` per second on.
 pub fn aggregator(packets: Option<u64>, max_hosts: u32) -> Aggregator {
+    let config = AggregationConfig {
+        max_hosts,
+        ..AggregationConfig::default()
+    };
+    with(packets, config)
+}
+
+/// The same with room for so many watched hosts.
+pub fn crowded(packets: Option<u64>, max_watched: u32) -> Aggregator {
+    let config = AggregationConfig {
+        max_watched,
+        ..AggregationConfig::default()
+    };
+    with(packets, config)
+}
+
+fn with(packets: Option<u64>, config: AggregationConfig) -> Aggregator {
     let interesting = Interesting {
         direction: Direction::In,
         octets: None,
@@ -26,10 +43,7 @@ pub fn aggregator(packets: Option<u64>, max_hosts: u32) -> Aggregator {
         flows: None,
     };
     Aggregator::new(AggregateSettings {
-        config: AggregationConfig {
-            max_hosts,
-            ..AggregationConfig::default()
-        },
+        config,
         zones: vec![ZonePrefixes {
             zone: ZoneId(0),
             prefixes: vec![
