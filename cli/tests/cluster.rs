@@ -9,7 +9,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kafka::Brokers;
 use serde_json::Value;
+use support::ports::free_address;
 use support::{Exporter, Lab, eventually};
 use weir_flow_record::Address;
 
@@ -34,7 +35,7 @@ struct Member {
 
 impl Member {
     fn start(folder: &Path, name: &str, role: &str, config: &str) -> Self {
-        let http = free_port();
+        let http = free_address();
         let path = folder.join(format!("{name}.toml"));
         let events = folder.join(format!("{name}.ndjson"));
         let text = config
@@ -142,21 +143,9 @@ impl Drop for Member {
     }
 }
 
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
-fn free_udp() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
-
 /// Eight zones of 32 addresses. One machine does the work of all: windows of time are as short as can be.
 fn configuration(brokers: &str, dots: Option<&str>, collector: Option<SocketAddr>) -> String {
-    let collector = collector.unwrap_or_else(free_udp);
+    let collector = collector.unwrap_or_else(free_address);
     let mut text = format!(
         r#"state_dir = "state-NAME"
 [log]
@@ -491,7 +480,7 @@ fn a_cluster_tells_what_one_process_tells_and_survives_whoever_is_killed() {
     let folder = cluster.lab.folder.path().to_owned();
     let begun = Instant::now();
     let step = |what: &str| println!("[{:6.1} s] {what}", begun.elapsed().as_secs_f64());
-    let listen = [free_udp(), free_udp(), free_udp()];
+    let listen = [free_address(), free_address(), free_address()];
     let alone = configuration(&cluster.bootstrap, None, Some(listen[0]));
     let alone = Member::start(&folder, "alone", "all", &alone);
     let first = cluster.detector("detector-1");

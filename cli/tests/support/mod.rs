@@ -6,6 +6,7 @@
     reason = "shared by several test binaries, each of which uses a part"
 )]
 
+pub mod ports;
 mod serving;
 
 use std::collections::BTreeMap;
@@ -125,10 +126,7 @@ impl Lab {
             runtime.spawn(server.run(stopped));
             address
         };
-        let collector = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let collector = ports::free_address();
         let config = folder.path().join("weir.toml");
         std::fs::write(&config, configuration(collector, dots)).unwrap();
         Self {
