@@ -334,7 +334,7 @@ impl Pump {
             };
             let now = Instant::now();
             if let Some(arrival) = input {
-                self.inquiry.handle_collector(now, &arrival.part.collector);
+                self.hear(now, &arrival.part.collector);
                 if self.input.send(Input::Arrival(Box::new(arrival))).is_err() {
                     return;
                 }
@@ -380,6 +380,15 @@ impl Pump {
             offset: message.offset(),
             is_past: message.offset() < self.judged,
         })
+    }
+
+    fn hear(&mut self, now: Instant, collector: &Arc<str>) {
+        let unawaited = &self.view.unawaited;
+        if !self.inquiry.handle_collector(now, collector)
+            && unawaited.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            tracing::warn!(%collector, "too many collectors: nobody waits for this one's findings");
+        }
     }
 
     fn ask(&mut self, now: Instant, ask: &Ask) {
