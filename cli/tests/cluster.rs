@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use kafka::Brokers;
 use serde_json::Value;
 use support::ports::free_address;
-use support::{Exporter, Lab, eventually};
+use support::{Exporter, Lab, asking, eventually};
 use weir_flow_record::Address;
 
 const PARTITIONS: u64 = 4;
@@ -144,7 +144,7 @@ impl Drop for Member {
 }
 
 /// Eight zones of 32 addresses. One machine does the work of all: windows of time are as short as can be.
-fn configuration(brokers: &str, dots: Option<&str>, collector: Option<SocketAddr>) -> String {
+fn configuration(brokers: &str, dots: Option<SocketAddr>, collector: Option<SocketAddr>) -> String {
     let collector = collector.unwrap_or_else(free_address);
     let mut text = format!(
         r#"state_dir = "state-NAME"
@@ -186,19 +186,7 @@ clear_for = "3s"
         }
     }
     if let Some(dots) = dots {
-        text += &format!(
-            r#"[[upstream]]
-name = "provider"
-server = "{dots}"
-ca = "ca.pem"
-certificate = "client.pem"
-key = "client.key"
-[[policy]]
-name = "ask"
-upstreams = ["provider"]
-minimum_severity = "low"
-"#
-        );
+        text += &asking(dots);
     }
     text
 }
@@ -394,7 +382,6 @@ struct Cluster {
     lab: Lab,
     brokers: Brokers,
     bootstrap: String,
-    dots: String,
 }
 
 /// What members said last, where the test failed.
@@ -418,7 +405,7 @@ impl Drop for Cluster {
 
 impl Cluster {
     fn detector(&self, name: &str) -> Member {
-        let config = configuration(&self.bootstrap, Some(&self.dots), None);
+        let config = configuration(&self.bootstrap, Some(self.lab.dots), None);
         Member::start(self.lab.folder.path(), name, "detect", &config)
     }
 
@@ -431,18 +418,12 @@ impl Cluster {
 fn cluster() -> Option<Cluster> {
     let brokers = Brokers::start(3)?;
     let lab = Lab::new();
-    let text = std::fs::read_to_string(&lab.config).unwrap();
-    let server = text
-        .lines()
-        .find_map(|line| line.strip_prefix("server = \""));
-    let dots = server.unwrap().trim_end_matches('"').to_owned();
     let addresses = brokers.bootstrap.split(',');
     let addresses: Vec<String> = addresses.map(|address| format!("\"{address}\"")).collect();
     Some(Cluster {
         lab,
         bootstrap: addresses.join(", "),
         brokers,
-        dots,
     })
 }
 

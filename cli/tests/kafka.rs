@@ -142,11 +142,7 @@ fn what_a_client_reports_over_dots_becomes_a_label() {
     let lab = Lab::new();
     let server = free_address();
     let config = std::fs::read_to_string(&lab.config).unwrap();
-    let own = config
-        .lines()
-        .find(|line| line.starts_with("server = "))
-        .unwrap();
-    let client = config.replace(own, &format!("server = \"{server}\""));
+    let client = config.replace(&lab.dots.to_string(), &server.to_string());
     std::fs::write(&lab.config, client).unwrap();
     let provider = lab.folder.path().join("provider.toml");
     let settings = format!(
