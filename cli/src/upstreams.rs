@@ -1,13 +1,11 @@
 //! Upstream clients and the embedded DOTS server as tasks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use weir_attack_event::AttackId;
 use weir_baseline::BaselineReport;
 use weir_data_channel::DataServer;
 use weir_dots_export::{
@@ -68,33 +66,6 @@ pub(crate) fn start(
             Ok(started)
         })
         .collect()
-}
-
-/// The clients of all upstreams, for whoever gives them commands.
-#[derive(Default)]
-pub(crate) struct Clients {
-    pub(crate) commands: BTreeMap<Arc<str>, mpsc::Sender<ClientCommand>>,
-    pub(crate) data_channels: Vec<data_channel::Kept>,
-    pub(crate) tasks: Vec<JoinHandle<()>>,
-}
-
-impl Clients {
-    /// Takes up clients that run; what they still hold for attacks that are not `open` any more is withdrawn.
-    pub(crate) fn of(started: Vec<Started>, open: &[AttackId]) -> anyhow::Result<Self> {
-        let mut clients = Self::default();
-        for client in started {
-            for command in left_over(&client.held, |attack| open.contains(attack)) {
-                client
-                    .commands
-                    .try_send(command)
-                    .context("too many mitigations are left over")?;
-            }
-            clients.data_channels.extend(client.data);
-            clients.commands.insert(client.name, client.commands);
-            clients.tasks.push(client.task);
-        }
-        Ok(clients)
-    }
 }
 
 /// Prefixes of the zones that concern an upstream, each once.

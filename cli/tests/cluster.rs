@@ -9,7 +9,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use kafka::Brokers;
 use serde_json::Value;
-use support::{Exporter, Lab, eventually};
+use support::ports::free_address;
+use support::{Exporter, Lab, asking, eventually};
 use weir_flow_record::Address;
 
 const PARTITIONS: u64 = 4;
@@ -34,7 +35,7 @@ struct Member {
 
 impl Member {
     fn start(folder: &Path, name: &str, role: &str, config: &str) -> Self {
-        let http = free_port();
+        let http = free_address();
         let path = folder.join(format!("{name}.toml"));
         let events = folder.join(format!("{name}.ndjson"));
         let text = config
@@ -142,21 +143,9 @@ impl Drop for Member {
     }
 }
 
-fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
-fn free_udp() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
-
 /// Eight zones of 32 addresses. One machine does the work of all: windows of time are as short as can be.
-fn configuration(brokers: &str, dots: Option<&str>, collector: Option<SocketAddr>) -> String {
-    let collector = collector.unwrap_or_else(free_udp);
+fn configuration(brokers: &str, dots: Option<SocketAddr>, collector: Option<SocketAddr>) -> String {
+    let collector = collector.unwrap_or_else(free_address);
     let mut text = format!(
         r#"state_dir = "state-NAME"
 [log]
@@ -197,19 +186,7 @@ clear_for = "3s"
         }
     }
     if let Some(dots) = dots {
-        text += &format!(
-            r#"[[upstream]]
-name = "provider"
-server = "{dots}"
-ca = "ca.pem"
-certificate = "client.pem"
-key = "client.key"
-[[policy]]
-name = "ask"
-upstreams = ["provider"]
-minimum_severity = "low"
-"#
-        );
+        text += &asking(dots);
     }
     text
 }
@@ -405,7 +382,6 @@ struct Cluster {
     lab: Lab,
     brokers: Brokers,
     bootstrap: String,
-    dots: String,
 }
 
 /// What members said last, where the test failed.
@@ -429,7 +405,7 @@ impl Drop for Cluster {
 
 impl Cluster {
     fn detector(&self, name: &str) -> Member {
-        let config = configuration(&self.bootstrap, Some(&self.dots), None);
+        let config = configuration(&self.bootstrap, Some(self.lab.dots), None);
         Member::start(self.lab.folder.path(), name, "detect", &config)
     }
 
@@ -442,18 +418,12 @@ impl Cluster {
 fn cluster() -> Option<Cluster> {
     let brokers = Brokers::start(3)?;
     let lab = Lab::new();
-    let text = std::fs::read_to_string(&lab.config).unwrap();
-    let server = text
-        .lines()
-        .find_map(|line| line.strip_prefix("server = \""));
-    let dots = server.unwrap().trim_end_matches('"').to_owned();
     let addresses = brokers.bootstrap.split(',');
     let addresses: Vec<String> = addresses.map(|address| format!("\"{address}\"")).collect();
     Some(Cluster {
         lab,
         bootstrap: addresses.join(", "),
         brokers,
-        dots,
     })
 }
 
@@ -491,7 +461,7 @@ fn a_cluster_tells_what_one_process_tells_and_survives_whoever_is_killed() {
     let folder = cluster.lab.folder.path().to_owned();
     let begun = Instant::now();
     let step = |what: &str| println!("[{:6.1} s] {what}", begun.elapsed().as_secs_f64());
-    let listen = [free_udp(), free_udp(), free_udp()];
+    let listen = [free_address(), free_address(), free_address()];
     let alone = configuration(&cluster.bootstrap, None, Some(listen[0]));
     let alone = Member::start(&folder, "alone", "all", &alone);
     let first = cluster.detector("detector-1");

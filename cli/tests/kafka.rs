@@ -6,12 +6,12 @@
 mod kafka;
 mod support;
 
-use std::net::UdpSocket;
 use std::process::Command;
 use std::time::Duration;
 
 use kafka::{Brokers, read_topic};
 use serde_json::Value;
+use support::ports::free_address;
 use support::{Daemon, Exporter, Lab, eventually, metric};
 use weir_flow_record::Address;
 
@@ -140,15 +140,9 @@ fn what_a_client_reports_over_dots_becomes_a_label() {
     };
     // A provider, whose client reports what it detects.
     let lab = Lab::new();
-    // A port that is free again.
-    let server = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let server = server.unwrap();
+    let server = free_address();
     let config = std::fs::read_to_string(&lab.config).unwrap();
-    let own = config
-        .lines()
-        .find(|line| line.starts_with("server = "))
-        .unwrap();
-    let client = config.replace(own, &format!("server = \"{server}\""));
+    let client = config.replace(&lab.dots.to_string(), &server.to_string());
     std::fs::write(&lab.config, client).unwrap();
     let provider = lab.folder.path().join("provider.toml");
     let settings = format!(

@@ -17,6 +17,7 @@ use command::done;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
+use support::ports::free_address;
 use support::{Daemon, eventually};
 use tokio::sync::{mpsc, watch};
 use weir_attack_event::AttackId;
@@ -274,19 +275,6 @@ name = "weir-lab"
 prefixes = ["203.0.113.0/24"]
 "#;
 
-/// A port that is free for UDP and TCP.
-fn free() -> SocketAddr {
-    loop {
-        let address = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        if std::net::TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
 /// Another day's traffic, with three attacks, as a capture with its truth: clean data that no model learned from.
 fn held_back(folder: &Path) {
     let file = fs::File::create(folder.join("later.pcap")).unwrap();
@@ -323,7 +311,7 @@ fn two_reported_attacks_teach_the_name_of_the_third() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     write_keys(path, &LabNames::default()).unwrap();
-    let (collector, dots) = (free(), free());
+    let (collector, dots) = (free_address(), free_address());
     let config = CONFIG
         .replace("COLLECTOR", &collector.to_string())
         .replace("DOTS", &dots.to_string());

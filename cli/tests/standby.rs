@@ -5,7 +5,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use support::ports::free_address;
 use support::{Daemon, Exporter, Lab, Random, eventually};
 use weir_dtls::lab::{Issue, issue};
 use weir_flow_record::Address;
@@ -120,13 +121,6 @@ priority = {priority}
         let wanted = format!("\"event\":\"{kind}\"");
         text.lines().filter(|line| line.contains(&wanted)).count()
     }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 /// Attacks that go on until they are told to stop, on each of some collectors.
@@ -314,10 +308,7 @@ fn cut_off_from_each_other_one_yields_in_the_end() {
     let cut = Arc::new(AtomicBool::new(false));
     let (to_one, to_other) = (cable(one, &cut), cable(other, &cut));
     // Both hosts get the exporters' datagrams.
-    let second = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let second = free_address();
     let a = Member::new(&lab, "a", lab.collector, to_other, one);
     let b = Member::new(&lab, "b", second, to_one, other);
     let first = Daemon::start(&a.config);
@@ -448,10 +439,7 @@ fn kills_at_any_point_leave_one_mitigation_for_each_attack() {
 fn an_active_that_stood_still_does_not_act_on_what_it_believed() {
     let lab = Lab::new();
     let (one, other) = (free_address(), free_address());
-    let second = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let second = free_address();
     let a = Member::new(&lab, "a", lab.collector, other, one);
     let b = Member::new(&lab, "b", second, one, other);
     let first = Daemon::start(&a.config);

@@ -37,6 +37,6 @@ pub use silence::{Silence, SilenceEdge, SilenceEvent, SilenceSettings};
 pub use steer::shard_of;
 pub use stream::{
     CloseReason, IpfixTlsConfig, Refusal, StreamCounters, StreamError, StreamEvent, StreamFeed,
-    StreamInlet, StreamSettings, StreamTransport, Streams, Taken, TlsError, Verdict, stream_feed,
+    StreamInlet, StreamSettings, StreamTransport, Streams, Taken, Verdict, stream_feed,
 };
 pub use trust::{Admission, RateCaps, Trust, TrustCounters, TrustSettings, TrustView};

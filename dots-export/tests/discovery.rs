@@ -1,6 +1,8 @@
 //! Discovery in the DNS (RFC 8973), by a DNS server over loopback.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../cli/tests/support/ports.rs"]
+mod ports;
 mod support;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::proto::rr::Record;
+use ports::free_address;
 use support::dns::{DnsServer, Mood, cname, host, naptr, naptr_of, ptr, srv};
 use support::net::{
     RealClient, RealServer, failure, is_granted, is_up, server_config, upstream_of,
@@ -577,9 +580,7 @@ async fn a_server_that_the_dns_names_but_no_certificate_does_is_refused() {
 async fn servers_that_are_gone_are_looked_for_anew() {
     let folder = lab();
     let server = RealServer::start(&server_config(folder.path()));
-    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let dns = DnsServer::start(leading_to(nobody.local_addr().unwrap())).await;
-    drop(nobody);
+    let dns = DnsServer::start(leading_to(free_address())).await;
     let upstream = upstream_of(config(&dns.address.to_string()), folder.path());
     let mut client = RealClient::start(&upstream, 1);
     client.ask(7).await;

@@ -2,14 +2,17 @@
 //! server, but it keeps what is put into it and gives it back.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../cli/tests/support/ports.rs"]
+mod ports;
 mod support;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ports::free_address;
 use support::net::{RealClient, is_granted, is_up, upstream_config, upstream_of};
 use support::{attack, event, findings};
 use weir_attack_event::{EventKind, MitigationStatus};
@@ -32,17 +35,19 @@ struct Running {
 impl Running {
     fn start(arguments: &[&str]) -> Self {
         // It takes a port and, for what is secured, the next one.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port() & !1;
-        drop(free);
+        let mut plain = free_address();
+        let mut secure = free_address();
+        while secure.port() != plain.port() + 1 {
+            (plain, secure) = (secure, free_address());
+        }
+        let port = plain.port().to_string();
         let child = Command::new(SERVER)
-            .args(["-A", "127.0.0.1", "-p", &port.to_string(), "-d", "20"])
+            .args(["-A", "127.0.0.1", "-p", &port, "-d", "20"])
             .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let secure = SocketAddr::from(([127, 0, 0, 1], port + 1));
         let running = Self { child, secure };
         let began = Instant::now();
         while TcpStream::connect(secure).is_err() {

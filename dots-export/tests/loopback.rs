@@ -1,6 +1,8 @@
 //! `run_upstream` over real sockets and DTLS, against a server on loopback.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../cli/tests/support/ports.rs"]
+mod ports;
 mod support;
 
 use std::collections::BTreeMap;
@@ -12,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ports::free_address;
 use support::net::{RealClient, failure, is_up, upstream_of};
 use support::{Peer, attack, client, event};
 use weir_attack_event::EventKind;
@@ -210,8 +213,9 @@ async fn the_whole_way_and_a_restart_in_between() {
 #[tokio::test]
 async fn a_server_that_comes_back_is_found_again() {
     let keys = keys();
-    let server = Server::start(keys.path(), 0, Arc::default());
-    let port = server.address.port();
+    // No other's while nobody listens.
+    let port = free_address().port();
+    let server = Server::start(keys.path(), port, Arc::default());
     let settings = upstream(keys.path(), "127.0.0.1", port);
     let mut running = RealClient::start_with(&settings, client(), Arc::<Rows>::default());
     ask(&running).await;

@@ -2,6 +2,8 @@
 //! refusals, files that change.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "../../cli/tests/support/ports.rs"]
+mod ports;
 mod support;
 
 use std::fs;
@@ -9,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ports::free_address;
 use support::net::{
     Lossy, RealClient, RealServer, before, failure, is_granted, is_up, server_config,
     upstream_config, upstream_of,
@@ -141,14 +144,9 @@ async fn where_nobody_listens_the_next_address_is_tried_at_once() {
     let keys = folder.path();
     let server = RealServer::start(&server_config(keys));
     let mut config = over(Transport::Udp, server.address);
-    // Ports that were free a moment ago; each would have 250 ms for itself.
-    config.addresses.clear();
-    for _ in 0..5 {
-        let free = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        config
-            .addresses
-            .push(free.local_addr().unwrap().to_string());
-    }
+    // Each would have 250 ms for itself.
+    let nobody = std::iter::repeat_with(|| free_address().to_string());
+    config.addresses = nobody.take(5).collect();
     config.addresses.push(server.address.to_string());
     let began = Instant::now();
     let mut client = RealClient::start(&upstream_of(config, keys), 1);
@@ -161,8 +159,8 @@ async fn where_nobody_listens_the_next_address_is_tried_at_once() {
 #[tokio::test]
 async fn a_source_address_is_what_the_server_sees() {
     let folder = lab();
-    let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = datagrams.local_addr().unwrap();
+    let address = free_address();
+    let datagrams = UdpSocket::bind(address).await.unwrap();
     let streams = TcpListener::bind(address).await.unwrap();
     let mut config = over(Transport::Auto, address);
     config.source_address = Some("127.0.0.2".parse().unwrap());

@@ -7,6 +7,7 @@
 //!                             └ batches → Kafka's thread → store thread → Parquet
 //! ```
 
+mod clients;
 mod cluster;
 mod intake;
 mod judge;
@@ -25,14 +26,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use weir_anonymise::Anonymiser;
 use weir_attack_event::{AttackEvent, AttackId};
 use weir_collector::{Receiver, Shard, Silence};
@@ -45,6 +46,7 @@ use weir_flow_store::RecentWindow;
 use weir_kafka::Publisher;
 use weir_state::State;
 
+use self::clients::{Clients, Hearers};
 pub(crate) use self::cluster::{ClusterView, Detectors, PartitionFigures, PublishView};
 use self::intake::Intake;
 pub(crate) use self::judge::{Input, Order};
@@ -68,7 +70,7 @@ use crate::kafka::{self, Announcer};
 use crate::learn::Watchers;
 use crate::naming::{self, Naming};
 use crate::store::{self, StoreWriter};
-use crate::upstreams::{self, Clients};
+use crate::upstreams;
 use crate::views::Views;
 
 /// Inputs that wait for the judge, batches and questions that wait for the window.
@@ -207,23 +209,19 @@ impl Daemon {
         let (input, inputs) = sync_channel(QUEUE);
         let (ask, asks) = sync_channel(QUEUE);
         let questions = ask.clone();
-        let (notice, notices) = mpsc::channel(QUEUE);
-        let (heard, _) = broadcast::channel(QUEUE);
 
         let _runtime = runtime.enter();
-        let started = upstreams::start(settings, &journal, &notice, &stopped, &normal, "")?;
+        let hearers = Hearers {
+            input: input.clone(),
+            views: Arc::clone(&views),
+            story: hooks.story.clone(),
+        };
+        let clients = Clients::start(settings, "", &journal, (&open, &normal), hearers, &stopped)?;
         let Clients {
             commands,
-            data_channels,
+            heard,
             mut tasks,
-        } = Clients::of(started, &open)?;
-        drop(notice);
-        tasks.push(tokio::spawn(data_channel::follow_attacks(
-            data_channels,
-            heard.subscribe(),
-            Arc::clone(&views),
-            stopped.clone(),
-        )));
+        } = clients;
         let first = settings
             .export
             .upstreams()
@@ -232,19 +230,12 @@ impl Daemon {
         let admin = Arc::new(Admin::new(
             commands.clone(),
             first,
-            heard.clone(),
+            heard,
             Arc::clone(&views),
             input.clone(),
             Arc::clone(&journal),
             announcer.clone(),
         ));
-        tasks.push(tokio::spawn(forward(
-            notices,
-            input.clone(),
-            heard,
-            Arc::clone(&views),
-            hooks.story.clone(),
-        )));
         let mut observer = None;
         if let Some(server) = &settings.dots_server {
             let (observed, observations) = mpsc::channel(QUEUE);
@@ -543,31 +534,5 @@ async fn pass_on(mut reported: mpsc::Receiver<ReportedBaselines>, input: SyncSen
 async fn announce(mut labels: mpsc::Receiver<Report>, announcer: Announcer) {
     while let Some(report) = labels.recv().await {
         announcer.label(&Said::Client(report));
-    }
-}
-
-/// Brings the upstreams' words to the judge and to whoever listens.
-async fn forward(
-    mut notices: mpsc::Receiver<ClientNotice>,
-    input: SyncSender<Input>,
-    heard: broadcast::Sender<ClientNotice>,
-    views: Arc<Views>,
-    story: Option<std::sync::mpsc::Sender<Story>>,
-) {
-    while let Some(notice) = notices.recv().await {
-        upstreams::note(&views, &notice);
-        // Nobody needs to listen.
-        let _ = heard.send(notice.clone());
-        if let Some(story) = &story {
-            let _ = story.send(Story::Notice(notice.clone()));
-        }
-        let mut waiting = Input::Notice(notice);
-        while let Err(error) = input.try_send(waiting) {
-            match error {
-                TrySendError::Full(input) => waiting = input,
-                TrySendError::Disconnected(_) => return,
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
     }
 }

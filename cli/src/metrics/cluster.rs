@@ -109,7 +109,7 @@ fn encode_detector(encoder: &mut DescriptorEncoder<'_>, view: &ClusterView) -> f
         let labels = [("partition", one.partition)];
         ConstGauge::new(lag.as_secs_f64()).encode(family.encode_family(&labels)?)?;
     }
-    let figures: [Figure; 6] = [
+    let figures: [Figure; 7] = [
         (
             "weir_cluster_summaries",
             "Summaries that counted, by partition",
@@ -134,6 +134,11 @@ fn encode_detector(encoder: &mut DescriptorEncoder<'_>, view: &ClusterView) -> f
             "weir_cluster_early_summaries",
             "Summaries of a collector whose clock is more than a minute ahead, by partition",
             |one| one.early,
+        ),
+        (
+            "weir_cluster_unawaited_summaries",
+            "Summaries of collectors whose findings nobody waits for, since there are too many, by partition",
+            |one| one.unawaited,
         ),
         (
             "weir_cluster_unknown_series",

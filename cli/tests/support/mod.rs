@@ -6,6 +6,7 @@
     reason = "shared by several test binaries, each of which uses a part"
 )]
 
+pub mod ports;
 mod serving;
 
 use std::collections::BTreeMap;
@@ -82,6 +83,7 @@ pub struct Lab {
     pub folder: tempfile::TempDir,
     pub config: PathBuf,
     pub collector: SocketAddr,
+    pub dots: SocketAddr,
     pub ledger: Arc<Mutex<Ledger>>,
     _runtime: tokio::runtime::Runtime,
     _stop: tokio::sync::watch::Sender<bool>,
@@ -125,16 +127,14 @@ impl Lab {
             runtime.spawn(server.run(stopped));
             address
         };
-        let collector = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let collector = ports::free_address();
         let config = folder.path().join("weir.toml");
         std::fs::write(&config, configuration(collector, dots)).unwrap();
         Self {
             folder,
             config,
             collector,
+            dots,
             ledger: kept,
             _runtime: runtime,
             _stop: stop,
@@ -166,9 +166,17 @@ clear_for = "3s"
 name = "lab"
 prefixes = ["203.0.113.0/24", "2001:db8:a::/48"]
 policy = "ask"
-[[upstream]]
+{}"#,
+        asking(dots)
+    )
+}
+
+/// The tables of an upstream, and of the policy `ask`, by which it is asked for help.
+pub fn asking(server: SocketAddr) -> String {
+    format!(
+        r#"[[upstream]]
 name = "provider"
-server = "{dots}"
+server = "{server}"
 ca = "ca.pem"
 certificate = "client.pem"
 key = "client.key"

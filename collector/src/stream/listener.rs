@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use openssl::ssl::{Ssl, SslContext, SslStream};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use weir_dtls::DtlsError;
 use weir_flow_record::Address;
 
 use super::connection::Connection;
 use super::counters::Refusal;
-use super::settings::StreamSettings;
-use super::tls::{TlsError, server_context};
+use super::settings::{IpfixTlsConfig, StreamSettings};
 use super::{StreamTransport, Streams};
 
 /// Connections accepted from one socket before sessions have their turn.
@@ -35,7 +35,7 @@ pub enum StreamError {
     },
     /// TLS cannot be set up.
     #[error("collector.ipfix_tls: {0}")]
-    Tls(#[from] TlsError),
+    Tls(#[from] DtlsError),
 }
 
 pub(super) struct Listener {
@@ -56,7 +56,7 @@ impl Listener {
 
 pub(super) fn open_all(settings: &StreamSettings) -> Result<Vec<Listener>, StreamError> {
     let tls = settings.tls.as_ref();
-    let context = tls.map(server_context).transpose()?;
+    let context = tls.map(IpfixTlsConfig::context).transpose()?;
     let plain = settings.tcp.iter().map(|address| (*address, None));
     let secured = tls.into_iter().flat_map(|tls| &tls.listen);
     let secured = secured.map(|address| (*address, context.clone()));

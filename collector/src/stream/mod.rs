@@ -69,7 +69,6 @@ mod feed;
 pub(crate) mod framing;
 mod listener;
 mod settings;
-mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -87,7 +86,6 @@ pub use counters::{CloseReason, Refusal, StreamCounters};
 pub use feed::{StreamFeed, StreamInlet, Verdict, stream_feed};
 pub use listener::StreamError;
 pub use settings::{IpfixTlsConfig, StreamSettings};
-pub use tls::TlsError;
 
 /// Time after which a session that nobody took from is tried again.
 const STALL: Duration = Duration::from_millis(2);

@@ -2,9 +2,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use openssl::ssl::SslContext;
 use serde::{Deserialize, Serialize};
+use weir_dtls::{Credentials, DtlsError};
 
-use super::tls::{TlsError, server_context};
 use crate::allow::AllowList;
 use crate::config::{CollectorConfig, ConfigFault};
 
@@ -33,6 +34,12 @@ impl IpfixTlsConfig {
                 *path = folder.join(&*path);
             }
         }
+    }
+
+    /// A server's context that demands a certificate of the CA (RFC 7011 §11.3).
+    pub(super) fn context(&self) -> Result<SslContext, DtlsError> {
+        let credentials = Credentials::from_pem_files(&self.ca, &self.certificate, &self.key)?;
+        Ok(credentials.tls_server()?.build())
     }
 }
 
@@ -65,10 +72,10 @@ impl StreamSettings {
     /// # Errors
     ///
     /// One is missing or does not hold what it should.
-    pub fn check_files(&self) -> Result<(), TlsError> {
+    pub fn check_files(&self) -> Result<(), DtlsError> {
         self.tls
             .as_ref()
-            .map_or(Ok(()), |tls| server_context(tls).map(drop))
+            .map_or(Ok(()), |tls| tls.context().map(drop))
     }
 }
 

@@ -65,4 +65,4 @@ pub use keep::{Folder, Keep};
 pub use policy::{Authority, Peer, Prefixes};
 pub use start::DataServer;
 pub use time::UnixTime;
-pub use tls::{TlsError, TlsFiles};
+pub use tls::TlsFiles;

@@ -1,5 +1,6 @@
 //! Bodies of fuzz targets: plain functions, for cargo-fuzz and for seeded smoke tests alike.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -119,8 +120,12 @@ pub fn fuzz_server_session(data: &[u8]) {
 
 /// Feeds datagrams, cut like those of [`fuzz_server_session`], to a client's session that has requests open.
 pub fn fuzz_client_session(data: &[u8]) {
-    let mut now = start();
-    let (mut session, _) = client_session(now);
+    // To fill a session with requests takes twelve times as long as to copy a filled one, and more under a sanitiser.
+    static FILLED: LazyLock<(Instant, client::Session)> = LazyLock::new(|| {
+        let now = start();
+        (now, client_session(now).0)
+    });
+    let (mut now, mut session) = FILLED.clone();
     for datagram in datagrams(data) {
         now += Duration::from_millis(700);
         session.handle_datagram(now, datagram);

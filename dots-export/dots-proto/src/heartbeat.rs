@@ -7,7 +7,7 @@ use crate::coap::{Code, Kind, Message, Token, option};
 use crate::{Resource, SessionParameters};
 
 /// One side's heartbeats.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Heartbeats {
     interval: Duration,
     allowed: u32,

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslContextBuilder, SslMethod, SslMode, SslOptions, SslVerifyMode, SslVersion};
+use openssl::ssl::{
+    SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVerifyMode,
+    SslVersion,
+};
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::X509VerifyFlags;
 use openssl::x509::{X509, X509Crl};
@@ -155,6 +158,22 @@ impl Credentials {
             certificate,
             revocations: updates.filter_map(seconds).min(),
         }
+    }
+
+    /// What others begin a client's context with who drive TLS over streams by OpenSSL itself: it presents our certificate and
+    /// demands the server's, whose name is theirs to check; TLS 1.2 at least (RFC 9325).
+    pub fn tls_client(&self) -> Result<SslContextBuilder, DtlsError> {
+        self.client_context(Over::Streams)
+    }
+
+    /// The same for a server, which demands a certificate of the client. Sessions are not resumed: each shows its certificate
+    /// anew, and has it held against the revocation lists.
+    pub fn tls_server(&self) -> Result<SslContextBuilder, DtlsError> {
+        let mut builder = self.server_context(Over::Streams)?;
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        builder.set_options(SslOptions::NO_TICKET);
+        builder.set_num_tickets(0)?;
+        Ok(builder)
     }
 
     /// A context that presents our certificate or key, and demands the server's; (D)TLS 1.2 at least.

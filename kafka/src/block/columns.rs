@@ -1,4 +1,5 @@
-//! The columns of a block, in their order, and how each kind is written and read.
+//! The columns of a block, in their order, and how each kind is written and read. The order is part of the
+//! format, so it is told here and not by the crate of the batch.
 
 use weir_flow_record::Address;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weir_attack_event::{AttackId, Findings, PortShare, ProtocolShare, TopTalker};
+use weir_flow_aggregate::cluster::MAX_COLLECTORS;
 
 use super::control::Answer;
 
@@ -32,14 +33,17 @@ struct Open {
 }
 
 impl Inquiry {
-    /// Notes that a collector is there.
-    pub(super) fn handle_collector(&mut self, now: Instant, collector: &Arc<str>) {
-        match self.heard.get_mut(collector) {
-            Some(heard) => *heard = now,
-            None => {
-                self.heard.insert(Arc::clone(collector), now);
-            }
+    /// Notes that a collector is there; false where there are too many, so that nobody waits for its answers.
+    pub(super) fn handle_collector(&mut self, now: Instant, collector: &Arc<str>) -> bool {
+        if let Some(heard) = self.heard.get_mut(collector) {
+            *heard = now;
+            return true;
         }
+        let has_room = self.heard.len() < MAX_COLLECTORS;
+        if has_room {
+            self.heard.insert(Arc::clone(collector), now);
+        }
+        has_room
     }
 
     /// Notes a question; false where too many are open.
@@ -56,7 +60,8 @@ impl Inquiry {
         true
     }
 
-    /// Takes in an answer.
+    /// Takes in an answer. [`poll_findings`](Self::poll_findings) before the next one: then there are never more than collectors
+    /// that are heard.
     pub(super) fn handle_answer(&mut self, answer: Answer) {
         if let Some(open) = self.open.get_mut(&answer.findings.attack) {
             open.answers.insert(answer.collector, answer.findings);
@@ -263,6 +268,32 @@ mod tests {
         assert_eq!((findings.rows, findings.complete), (12, true));
         assert!((findings.protocols[0].share - 1.0).abs() < 1e-9);
         assert!(!inquiry.is_waiting());
+    }
+
+    #[test]
+    fn names_without_end_do_not_fill_the_memory_nor_hold_up_answers() {
+        let mut inquiry = Inquiry::default();
+        let now = Instant::now();
+        let names = |numbers: std::ops::Range<usize>| numbers.map(|n| n.to_string().into());
+        for name in names(0..MAX_COLLECTORS) {
+            assert!(inquiry.handle_collector(now, &name));
+        }
+        for name in names(MAX_COLLECTORS..10_000) {
+            assert!(!inquiry.handle_collector(now, &name));
+        }
+        assert_eq!(inquiry.heard.len(), MAX_COLLECTORS);
+        let last = now + SILENCE - Duration::from_millis(1);
+        assert!(inquiry.handle_collector(last, &"0".into()), "known already");
+
+        // Whoever is silent makes room.
+        let later = now + SILENCE;
+        assert_eq!(inquiry.poll_findings(later), None);
+        assert!(inquiry.handle_collector(later, &"64".into()));
+        assert!(inquiry.handle_question(later, &AttackId("x".into()), 2));
+        inquiry.handle_answer(answer("0", &[("192.0.2.1/32", 30)], 5));
+        assert_eq!(inquiry.poll_findings(later), None);
+        inquiry.handle_answer(answer("64", &[("192.0.2.1/32", 30)], 5));
+        assert!(inquiry.poll_findings(later).unwrap().complete);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::watch;
 use weir_attack_event::AttackId;
 use weir_collector::wall_clock;
 use weir_flow_aggregate::cluster::{CollectorMerger, Part};
@@ -30,16 +30,15 @@ use super::{QUEUE, restore};
 use crate::audit::AuditLog;
 use crate::config::Settings;
 use crate::config::cluster::ClusterSettings;
+use crate::daemon::clients::{Clients, Hearers};
 use crate::daemon::judge::{Input, JudgeThread};
 use crate::daemon::restored::{self, Restored};
 use crate::daemon::teaching::Teaching;
 use crate::daemon::window::Ask;
-use crate::daemon::{forward, open_events, spawn};
-use crate::data_channel;
+use crate::daemon::{open_events, spawn};
 use crate::journal::{Journal, Position};
 use crate::judge::{Sum, Watcher};
 use crate::kafka::Announcer;
-use crate::upstreams::{self, Clients};
 use crate::views::Views;
 
 /// How far a collector's clock may be ahead of ours.
@@ -102,30 +101,23 @@ impl Partition {
         let (shutdown, stopped) = watch::channel(false);
         let (input, inputs) = sync_channel(QUEUE);
         let (questions, asks) = sync_channel(QUEUE);
-        let (notice, notices) = mpsc::channel(QUEUE);
-        let (heard, _) = broadcast::channel(QUEUE);
         let _runtime = common.runtime.enter();
         let suffix = format!(".{number}");
-        let started = upstreams::start(&settings, &journal, &notice, &stopped, &normal, &suffix)?;
+        let hearers = Hearers {
+            input: input.clone(),
+            views: Arc::clone(&views),
+            story: None,
+        };
         let Clients {
-            commands,
-            data_channels,
-            mut tasks,
-        } = Clients::of(started, &open)?;
-        drop(notice);
-        tasks.push(tokio::spawn(data_channel::follow_attacks(
-            data_channels,
-            heard.subscribe(),
-            Arc::clone(&views),
-            stopped.clone(),
-        )));
-        tasks.push(tokio::spawn(forward(
-            notices,
-            input.clone(),
-            heard,
-            Arc::clone(&views),
-            None,
-        )));
+            commands, tasks, ..
+        } = Clients::start(
+            &settings,
+            &suffix,
+            &journal,
+            (&open, &normal),
+            hearers,
+            &stopped,
+        )?;
 
         let stop = Arc::new(AtomicBool::new(false));
         let view = Arc::new(PartitionView::default());
@@ -334,7 +326,7 @@ impl Pump {
             };
             let now = Instant::now();
             if let Some(arrival) = input {
-                self.inquiry.handle_collector(now, &arrival.part.collector);
+                self.hear(now, &arrival.part.collector);
                 if self.input.send(Input::Arrival(Box::new(arrival))).is_err() {
                     return;
                 }
@@ -380,6 +372,15 @@ impl Pump {
             offset: message.offset(),
             is_past: message.offset() < self.judged,
         })
+    }
+
+    fn hear(&mut self, now: Instant, collector: &Arc<str>) {
+        let unawaited = &self.view.unawaited;
+        if !self.inquiry.handle_collector(now, collector)
+            && unawaited.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            tracing::warn!(%collector, "too many collectors: nobody waits for this one's findings");
+        }
     }
 
     fn ask(&mut self, now: Instant, ask: &Ask) {

@@ -55,6 +55,8 @@ pub(crate) struct PartitionView {
     pub(super) unknown: AtomicU64,
     /// Messages of a time that is yet to come.
     pub(super) early: AtomicU64,
+    /// Summaries of collectors whose findings nobody waits for, since there are too many.
+    pub(super) unawaited: AtomicU64,
 }
 
 /// A partition's figures at one time.
@@ -68,6 +70,7 @@ pub(crate) struct PartitionFigures {
     pub(crate) bad: u64,
     pub(crate) unknown: u64,
     pub(crate) early: u64,
+    pub(crate) unawaited: u64,
 }
 
 impl ClusterView {
@@ -95,6 +98,7 @@ impl ClusterView {
                 bad: read(&view.bad),
                 unknown: read(&view.unknown),
                 early: read(&view.early),
+                unawaited: read(&view.unawaited),
             })
             .collect()
     }

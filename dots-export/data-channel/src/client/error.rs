@@ -3,9 +3,9 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 use weir_dots_proto::Cuid;
+use weir_dtls::DtlsError;
 
 use crate::model::BodyFault;
-use crate::tls::TlsError;
 
 /// Why a request was not answered as it should be.
 #[derive(Debug, Error)]
@@ -13,7 +13,7 @@ use crate::tls::TlsError;
 pub enum ClientError {
     /// Our certificates.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] DtlsError),
     /// The configured server is not a host and a port.
     #[error("{0} is not a host and a port")]
     Server(String),

@@ -13,9 +13,10 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use weir_dtls::DtlsError;
 
 use crate::handle::DataHandle;
-use crate::tls::{TlsError, TlsFiles};
+use crate::tls::TlsFiles;
 
 use connection::serve;
 use counts::Places;
@@ -65,7 +66,7 @@ impl ServerSettings {
 pub enum StartError {
     /// Certificates.
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Tls(#[from] DtlsError),
     /// An address.
     #[error("cannot listen on {address} for the DOTS data channel: {source}")]
     Listen {
@@ -158,7 +159,7 @@ impl BoundServer {
 
 impl ServerControl {
     /// Reads the certificates and the CRL anew, for connections from now on. On an error the old ones stay.
-    pub fn reload(&self) -> Result<(), TlsError> {
+    pub fn reload(&self) -> Result<(), DtlsError> {
         let context = self.shared.settings.tls.server()?;
         let current = self.shared.context.write();
         *current.unwrap_or_else(PoisonError::into_inner) = context;

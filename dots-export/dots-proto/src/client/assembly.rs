@@ -5,7 +5,7 @@ use crate::coap::{Block, Message, option};
 const MAX_RESTARTS: u8 = 3;
 
 /// A body that comes in blocks (RFC 7959 §2.4, RFC 9132 §4.4.2).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Assembly {
     octets: Vec<u8>,
     etag: Option<Vec<u8>>,

@@ -106,7 +106,7 @@ pub enum Notice {
 }
 
 /// The client's side of one session. After each `handle_*`, poll `poll_transmit` and `poll_notice` until both are empty.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Session {
     parameters: SessionParameters,
     numbers: Numbers,

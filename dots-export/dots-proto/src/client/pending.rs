@@ -22,7 +22,7 @@ const QUICK: u32 = 10;
 const QUICK_WAIT: Duration = Duration::from_secs(1);
 
 /// A request without an answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pending {
     pub(super) id: RequestId,
     pub(super) request: Request,

@@ -8,7 +8,7 @@ use crate::robust::{Arrival, Collected, Overdue};
 const MAX_RESTARTS: u8 = 3;
 
 /// A body that comes by Q-Block2 (RFC 9177 §4.4).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reading {
     /// Of a notification: the token under which its payloads come.
     relation: Option<Token>,

@@ -9,12 +9,12 @@ const MAX_RELATIONS: usize = 256;
 const FRESH_FOR: Duration = Duration::from_secs(128);
 
 /// What this client observes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Relations {
     all: Vec<Relation>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Relation {
     token: Token,
     resource: Resource,

@@ -27,7 +27,7 @@ pub(super) enum Support {
 }
 
 /// How a request uses Q-Block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Robust {
     /// It says that the answer may come by Q-Block2.
     Asked,

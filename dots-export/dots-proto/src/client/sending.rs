@@ -13,7 +13,7 @@ const MAX_RESTARTS: u8 = 3;
 const REMEMBERED: usize = 64;
 
 /// A body that goes out by Q-Block1 (RFC 9177 §4.3).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sending {
     octets: Vec<u8>,
     tag: u64,

@@ -6,7 +6,7 @@ pub(super) const MAX_SINGLE: usize = 1_100;
 const MAX_RESTARTS: u8 = 3;
 
 /// A body that goes out in blocks (RFC 7959 §2.5).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Upload {
     octets: Vec<u8>,
     block: Block,

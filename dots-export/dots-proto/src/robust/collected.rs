@@ -11,7 +11,7 @@ const MOST_ASKED: u32 = 32;
 
 /// A body of which payloads arrive in any order, and what its receiver asks for when (RFC 9177 §7.2). It keeps no more than has
 /// arrived, and no more than [`MAX_BODY`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Collected {
     octets: usize,
     block: Block,

@@ -6,7 +6,7 @@ use crate::parameters::Numbers;
 
 /// Which payloads of a body its sender sends when: MAX_PAYLOADS at a time, then a pause unless the peer says that it has them
 /// (RFC 9177 §7.2).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sets {
     count: u32,
     max_payloads: u32,

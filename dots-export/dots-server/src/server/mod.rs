@@ -4,6 +4,8 @@ mod answers;
 mod keeping;
 mod notices;
 mod presence;
+mod silence;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -12,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use serde_json::Value;
-use weir_dots_proto::body::{Body, Mitigation, PreOrOngoingMitigation, Scope, Telemetry};
+use weir_dots_proto::body::{PreOrOngoingMitigation, Telemetry};
 use weir_dots_proto::coap::Code;
-use weir_dots_proto::server::{Event, ExchangeId, ObserveAction, RelationId, Session};
+use weir_dots_proto::server::{Event, ExchangeId, ObserveAction, Session};
 use weir_dots_proto::{Cuid, Method, Resource, SessionParameters, Tmid};
 use weir_dtls::{PeerIdentity, SessionId};
 
@@ -31,6 +33,7 @@ use crate::telemetry::TelemetryStore;
 use crate::{DataChannel, Mitigator, MitigatorFigures, ServerPolicy};
 use notices::Observed;
 use presence::Presence;
+use silence::is_heard;
 
 pub(crate) use answers::{checked, entitled};
 
@@ -436,70 +439,6 @@ impl Server {
         }
     }
 
-    /// What was set up or told has another state now; mitigations tell of themselves.
-    fn note_changed(&mut self, id: SessionId, resource: &Resource) {
-        let same_kind =
-            |other: &Resource| std::mem::discriminant(other) == std::mem::discriminant(resource);
-        match resource {
-            Resource::Telemetry { cuid, .. } | Resource::TelemetrySetup { cuid, .. } => {
-                self.note_observers(cuid, same_kind, None);
-            }
-            // It is the session's own.
-            Resource::Config { .. } => {
-                if let Some(peer) = self.sessions.get_mut(&id) {
-                    peer.observed.note(same_kind, None);
-                }
-            }
-            Resource::Mitigate { .. } | Resource::Heartbeat => {}
-        }
-    }
-
-    /// A session's client is silent. Where no other session of it is heard, its signal is lost.
-    fn handle_lost(&mut self, now: Instant, id: SessionId) {
-        tracing::info!(session = id.0, "a client is silent");
-        let Some((name, _)) = self.sessions.get(&id).and_then(|peer| peer.client.clone()) else {
-            return;
-        };
-        let mut sessions = self.presence.of(&name);
-        let heard = sessions.any(|other| is_heard(&self.sessions, other));
-        drop(sessions);
-        if !heard {
-            self.handle_signal_lost(now, &name);
-        }
-    }
-
-    /// Closes a session on which its client has never said anything while it speaks on another one.
-    fn close_if_left_behind(&mut self, id: SessionId) {
-        let unheard = |id: &SessionId| {
-            let peer = self.sessions.get(id);
-            peer.is_some_and(|peer| peer.heard_at.is_none())
-        };
-        let client = self.sessions.get(&id).and_then(|peer| peer.client.as_ref());
-        let Some((name, _)) = client.filter(|_| unheard(&id)) else {
-            return;
-        };
-        if self.presence.of(name).any(|other| !unheard(&other)) {
-            tracing::debug!(client = &**name, "a session that was left behind is closed");
-            self.closes.push_back(id);
-        }
-    }
-
-    /// RFC 9132 §4.7: the server triggers what the client has preconfigured.
-    fn handle_signal_lost(&mut self, now: Instant, name: &Arc<str>) {
-        let cuids: Vec<Cuid> = self
-            .owners
-            .iter()
-            .filter(|(_, owner)| *owner == name)
-            .map(|(cuid, _)| cuid.clone())
-            .collect();
-        let unix = self.epoch.seconds_at(now);
-        for cuid in cuids {
-            let mitigator = self.mitigator.as_mut();
-            self.registry
-                .handle_signal_lost(now, unix, &cuid, mitigator);
-        }
-    }
-
     /// Reports, lifetimes, notifications.
     fn handle_due(&mut self, now: Instant) {
         if self.next_report <= now {
@@ -554,121 +493,6 @@ impl Server {
         configured.into_iter().for_each(|id| self.reschedule(id));
     }
 
-    /// Notes news for all that observe a client's resource. Gives the sessions.
-    fn note_observers(
-        &mut self,
-        cuid: &Cuid,
-        concerns: impl Fn(&Resource) -> bool,
-        last: Option<&Scope>,
-    ) -> Vec<SessionId> {
-        let sessions: Vec<SessionId> = self
-            .observers
-            .get(cuid)
-            .into_iter()
-            .flatten()
-            .copied()
-            .collect();
-        let of_client = |resource: &Resource| resource.cuid() == Some(cuid) && concerns(resource);
-        let told: Vec<SessionId> = sessions
-            .into_iter()
-            .filter(|id| {
-                let peer = self.sessions.get_mut(id);
-                peer.is_some_and(|peer| peer.observed.note(of_client, last))
-            })
-            .collect();
-        told.iter().for_each(|id| self.reschedule(*id));
-        told
-    }
-
-    /// Sends what a session is to be told and may be told now.
-    fn send_notices(&mut self, now: Instant, id: SessionId) {
-        while let Some(relation) = self
-            .sessions
-            .get_mut(&id)
-            .and_then(|peer| peer.observed.poll_due(now))
-        {
-            self.send_notice(now, id, relation);
-        }
-        self.gather(id);
-    }
-
-    fn send_notice(&mut self, now: Instant, id: SessionId, relation: RelationId) {
-        let Some((resource, query, last)) = self
-            .sessions
-            .get_mut(&id)
-            .and_then(|peer| peer.observed.take(relation))
-        else {
-            return;
-        };
-        let over = matches!(&resource, Resource::Mitigate { cuid, mid: Some(mid) }
-            if !self.registry.contains(cuid, *mid));
-        let body = self.shown(now, id, &resource, &query, last);
-        let interval = resource
-            .cuid()
-            .and_then(|cuid| self.setups.get(cuid))
-            .map_or(Duration::ZERO, Setup::notify_interval);
-        let Some(peer) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        if let Some(body) = body {
-            peer.session.handle_notification(now, relation, &body);
-            let round_trip = peer.session.round_trip_time();
-            peer.observed
-                .note_sent(now, &resource, round_trip, interval);
-        }
-        if over {
-            peer.session.handle_gone(relation);
-            peer.observed.remove(relation);
-        }
-    }
-
-    /// A resource as it stands, with mitigations that have ended since; `None` where there is none.
-    fn shown(
-        &self,
-        now: Instant,
-        id: SessionId,
-        resource: &Resource,
-        query: &Query,
-        last: Vec<Scope>,
-    ) -> Option<Value> {
-        match resource {
-            Resource::Mitigate { cuid, mid } => {
-                let telemetry = self.wants_server_telemetry(cuid);
-                let mut held = self.registry.shown(now, cuid, *mid);
-                if telemetry {
-                    for scope in &mut held {
-                        let drops = scope.mid.and_then(|mid| self.registry.drops(cuid, mid));
-                        answers::add_telemetry(scope, drops.unwrap_or_default());
-                    }
-                }
-                let scope: Vec<Scope> = last
-                    .into_iter()
-                    .chain(held)
-                    .filter(|scope| query.takes_scope(scope))
-                    .map(|scope| query.cut(scope))
-                    .collect();
-                (!scope.is_empty()).then(|| Mitigation { scope }.to_json())
-            }
-            Resource::Telemetry { cuid, tmid } => {
-                let observed = self.wants_server_telemetry(cuid);
-                self.telemetry.shown(cuid, *tmid, query, observed)
-            }
-            Resource::TelemetrySetup { cuid, tsid } => {
-                let none = Setup::default();
-                self.setups.get(cuid).unwrap_or(&none).shown(*tsid)
-            }
-            Resource::Config { sid } => self.sessions.get(&id)?.config.shown(*sid),
-            Resource::Heartbeat => None,
-        }
-    }
-
-    /// RFC 9244 §9.2: telemetry goes to clients that have asked for it in their setup.
-    fn wants_server_telemetry(&self, cuid: &Cuid) -> bool {
-        self.setups
-            .get(cuid)
-            .is_some_and(Setup::wants_server_telemetry)
-    }
-
     /// Takes what a session has to send, and notes when it wants to be woken.
     fn gather(&mut self, id: SessionId) {
         if let Some(peer) = self.sessions.get_mut(&id) {
@@ -698,11 +522,4 @@ impl Server {
             self.due.insert((due, id));
         }
     }
-}
-
-/// Whether a session's client is not silent.
-fn is_heard(sessions: &HashMap<SessionId, Peer>, id: SessionId) -> bool {
-    sessions
-        .get(&id)
-        .is_some_and(|peer| !peer.session.is_silent())
 }
