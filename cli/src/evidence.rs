@@ -16,6 +16,7 @@ use weir_flow_store::{
     EvidenceConfig, EvidenceSelector, EvidenceSettings, EvidenceStore, RecentWindow, Selected,
 };
 
+use crate::background::give_way;
 use crate::views::Views;
 
 /// Selections and events that wait for the disk.
@@ -136,6 +137,7 @@ fn in_order(selected: Option<Selected>, event: Box<AttackEvent>) -> impl Iterato
 }
 
 fn run(mut store: EvidenceStore, queue: &Receiver<Job>, full: &Sender<AttackId>, views: &Views) {
+    give_way();
     loop {
         let received = queue.recv_timeout(PATIENCE);
         match received {

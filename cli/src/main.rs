@@ -4,6 +4,7 @@ mod admin;
 mod arguments;
 mod attacks;
 mod audit;
+mod background;
 mod baseline;
 mod config;
 mod daemon;

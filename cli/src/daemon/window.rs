@@ -11,6 +11,7 @@ use weir_flow_store::RecentWindow;
 
 use super::judge::Input;
 use super::outlet::Outlet;
+use crate::background::give_way;
 use crate::evidence::EvidenceKeeper;
 use crate::learn::Watchers;
 use crate::naming::Naming;
@@ -45,6 +46,7 @@ pub(super) fn run(
     (naming, views): (&Naming, &Views),
     (outlet, mut evidence, mut models): (Outlet, Option<EvidenceKeeper>, Watchers),
 ) {
+    give_way();
     let mut overlap = Overlap::default();
     views.set_watchers(models.view());
     'serve: loop {
