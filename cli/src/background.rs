@@ -5,8 +5,8 @@ use thread_priority::{ThreadPriority, set_current_thread_priority};
 /// Of 99: nice 9, a seventh of a CPU's time beside one thread that wants all of it.
 const PRIORITY: u8 = 25;
 
-/// Makes the calling thread, and those that it starts, give way where CPUs are short: the recent window, models and evidence can
-/// wait, or lose something that is counted, before a datagram is lost.
+/// Makes the calling thread, and those that it starts, give way where CPUs are short: the recent window, models, evidence and the
+/// Parquet files can wait, or lose something that is counted, before a datagram is lost.
 pub(crate) fn give_way() {
     let priority = PRIORITY.try_into().map(ThreadPriority::Crossplatform);
     let done = priority.map(set_current_thread_priority);

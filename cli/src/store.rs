@@ -12,6 +12,7 @@ use weir_collector::wall_clock;
 use weir_flow_record::{FlowBatch, Timestamp};
 use weir_flow_store::{ParquetSettings, ParquetStore};
 
+use crate::background::give_way;
 use crate::views::Views;
 
 /// Batches that wait for the disk: half a second at a million records a second, at most 100 MB.
@@ -110,6 +111,7 @@ fn run(
     spares: &[SyncSender<FlowBatch>],
     views: &Views,
 ) {
+    give_way();
     loop {
         let received = queue.recv_timeout(patience(&store));
         let now = Timestamp::from_nanos(wall_clock());
