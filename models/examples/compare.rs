@@ -20,6 +20,12 @@ use weir_models::{
     NORMAL, Samples, Source, SplitBy, TrainSettings, evaluate, schema, split, train,
 };
 
+/// Shares of windows of peace that are called attacks, at which models are held against each other.
+const PRICES: [f64; 2] = [0.003, 0.01];
+
+const HEADER: &str = "| fold | windows | macro F1 | accuracy | attack F1 | false alarms | AUC | at 0.3 %: F1 | recall | at 1 %: F1 | recall | fit s | row µs |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut matrix = None;
     let mut by = SplitBy::Time;
@@ -42,8 +48,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let list = arguments.next().unwrap_or_default();
                 lessons.thinning = list.split(',').filter_map(|one| one.parse().ok()).collect();
             }
-            // Trees of linfa: 30 take hours of a busy machine.
-            "--linfa" => linfa = arguments.next().and_then(|trees| trees.parse().ok()),
+            // Trees of linfa, 0 for none: 30 take hours of a busy machine.
+            "--linfa" => {
+                let trees = arguments.next().and_then(|trees| trees.parse().ok());
+                linfa = trees.filter(|trees| *trees > 0);
+            }
             "--peace-one-in" => {
                 let one_in = arguments.next().and_then(|one_in| one_in.parse().ok());
                 lessons.peace_one_in = one_in.unwrap_or(1);
@@ -73,6 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let names: Vec<String> = schema().into_iter().map(|one| one.name).collect();
         writeln!(out, "fold,side,thinned,class,{}", names.join(","))?;
     }
+    let mut table = vec![HEADER.to_owned()];
     for fold in split(&samples, by) {
         let (learned, told) = (
             samples.filter(|row| fold.train.binary_search(&row).is_ok()),
@@ -112,7 +122,17 @@ fn main() -> Result<(), Box<dyn Error>> {
                     fitted.as_secs_f64()
                 );
                 print(&evaluation);
-                println!("  recall at false alarms of {}", roc(&model, &told));
+                table.push(format!(
+                    "| {} | {} | {:.3} | {:.3} | {:.3} | {:.4} | {} | {:.1} | {row:.2} |",
+                    fold.name,
+                    told.len(),
+                    evaluation.macro_f1,
+                    evaluation.accuracy,
+                    evaluation.attack.f1,
+                    evaluation.attack.false_alarms,
+                    Curve::new(&model, &told).cells(),
+                    fitted.as_secs_f64(),
+                ));
                 let checks = &model.card().checks;
                 println!(
                     "  unseen minutes: macro F1 {:?}, logistic {:?}",
@@ -125,6 +145,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             linfa_trees(trees, &learned, &told)?;
         }
     }
+    println!("\n{}", table.join("\n"));
     Ok(())
 }
 
@@ -170,39 +191,61 @@ fn judging(model: &Model, samples: &Samples) -> f64 {
     (0..200).map(|_| pass()).fold(f64::INFINITY, f64::min)
 }
 
-/// The recall of attacks at some shares of false alarms, as these windows themselves would choose the point.
-fn roc(model: &Model, samples: &Samples) -> String {
-    let mut scores: Vec<(f32, bool)> = (0..samples.len())
-        .filter_map(|row| {
-            let features = <&FeatureVector>::try_from(samples.features(row)).ok()?;
-            Some((model.judge(features).attack, samples.class(row) != NORMAL))
-        })
-        .collect();
-    scores.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let attacks = scores.iter().filter(|one| one.1).count().max(1);
-    let peace = (scores.len() - attacks.min(scores.len())).max(1);
-    let at = |bound: f64| {
-        let (mut hits, mut alarms, mut best) = (0, 0, 0.0);
+/// How attacks are told from peace by one number a window, wherever the point lies from which it is an attack.
+struct Curve {
+    /// Share of windows of peace above the point, recall, F1: rising.
+    points: Vec<[f64; 3]>,
+    auc: f64,
+}
+
+impl Curve {
+    /// By the forest's vote, as scikit-learn's is judged too.
+    fn new(model: &Model, samples: &Samples) -> Self {
+        let mut scores: Vec<(f32, bool)> = (0..samples.len())
+            .map(|row| {
+                let votes = model.forest().probabilities(samples.features(row));
+                (1.0 - votes[0], samples.class(row) != NORMAL)
+            })
+            .collect();
+        scores.sort_by(|one, other| other.0.total_cmp(&one.0));
+        let attacks = scores.iter().filter(|one| one.1).count().max(1) as f64;
+        let peace = scores.iter().filter(|one| !one.1).count().max(1) as f64;
+        let (mut hits, mut alarms, mut area) = (0.0, 0.0, 0.0);
+        let mut points = Vec::new();
         for equal in scores.chunk_by(|one, other| one.0 == other.0) {
-            hits += equal.iter().filter(|one| one.1).count();
-            alarms += equal.iter().filter(|one| !one.1).count();
-            if alarms as f64 / peace as f64 <= bound {
-                best = hits as f64 / attacks as f64;
-            }
+            let found = equal.iter().filter(|one| one.1).count() as f64;
+            let wrong = equal.len() as f64 - found;
+            area += wrong * (hits + found / 2.0);
+            hits += found;
+            alarms += wrong;
+            points.push([
+                alarms / peace,
+                hits / attacks,
+                2.0 * hits / (hits + alarms + attacks),
+            ]);
         }
-        best
-    };
-    let sure = scores.iter().filter(|one| one.0 >= 0.9);
-    let [attack, alarm] =
-        [true, false].map(|kind| sure.clone().filter(|one| one.1 == kind).count());
-    let sure = format!(
-        "; at a probability of 0.9: {:.3} ({:.2} %)",
-        attack as f64 / attacks as f64,
-        alarm as f64 / peace as f64 * 100.0
-    );
-    let points = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02];
-    let points = points.map(|bound| format!("{:.2} %: {:.3}", bound * 100.0, at(bound)));
-    points.join(", ") + &sure
+        Self {
+            points,
+            auc: area / attacks / peace,
+        }
+    }
+
+    /// F1 and recall where at most this share of peace is called an attack: these windows themselves choose the point.
+    fn at(&self, price: f64) -> [f64; 2] {
+        let within = self.points.iter().take_while(|point| point[0] <= price);
+        within
+            .last()
+            .map_or([0.0; 2], |[_, recall, f1]| [*f1, *recall])
+    }
+
+    /// The cells of a table: AUC, F1 and recall at each price.
+    fn cells(&self) -> String {
+        let prices = PRICES.map(|price| {
+            let [f1, recall] = self.at(price);
+            format!("{f1:.3} | {recall:.3}")
+        });
+        format!("{:.3} | {}", self.auc, prices.join(" | "))
+    }
 }
 
 fn print(evaluation: &Evaluation) {
