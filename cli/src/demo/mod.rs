@@ -4,7 +4,7 @@ mod lab;
 mod story;
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -56,10 +56,16 @@ fn configuration(port: u16) -> String {
     include_str!("demo.toml").replace("4646", &port.to_string())
 }
 
-/// A port for the DOTS server that is free now.
+/// A port for the DOTS server that is free now, for UDP and for TCP.
 fn free_port() -> anyhow::Result<u16> {
-    let socket = UdpSocket::bind("127.0.0.1:0").context("there is no loopback")?;
-    Ok(socket.local_addr()?.port())
+    for _ in 0..64 {
+        let socket = UdpSocket::bind("127.0.0.1:0").context("there is no loopback")?;
+        let address = socket.local_addr()?;
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address.port());
+        }
+    }
+    bail!("no port is free on loopback")
 }
 
 /// Runs daemon and traffic, and returns the steps that were not seen.
