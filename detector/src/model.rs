@@ -32,6 +32,9 @@ pub struct ModelsConfig {
     pub raise_after: Period,
     /// What it is less sure of is not heard: 0.5 to 1.
     pub least_confidence: f64,
+    /// How sure it must be to raise an attack that no limit shows, over all seconds that count: 0.5 to 1. Services that begin
+    /// all at once look much like small floods.
+    pub raise_confidence: f64,
     /// Attacks that it raises within an hour at most, against storms of false alarms.
     pub max_events_per_hour: usize,
     /// How long it must have seen nothing before an attack is over that it raised.
@@ -47,6 +50,7 @@ impl Default for ModelsConfig {
             raise: true,
             raise_after: Period(Duration::from_secs(12)),
             least_confidence: 0.9,
+            raise_confidence: 0.97,
             max_events_per_hour: 20,
             clear_for: Period(Duration::from_secs(60)),
             targets: 4096,
@@ -63,8 +67,13 @@ impl ModelsConfig {
                 message: message.to_owned(),
             });
         };
-        if !(0.5..=1.0).contains(&self.least_confidence) {
-            fault("least_confidence", "must be from 0.5 to 1");
+        for (key, confidence) in [
+            ("least_confidence", self.least_confidence),
+            ("raise_confidence", self.raise_confidence),
+        ] {
+            if !(0.5..=1.0).contains(&confidence) {
+                fault(key, "must be from 0.5 to 1");
+            }
         }
         if self.clear_for.0 < Duration::from_secs(1) {
             fault("clear_for", "must be at least 1s");

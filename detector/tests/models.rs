@@ -288,6 +288,11 @@ fn the_configuration_a_mute_the_stage_and_the_hourly_bound_hold_a_model_back() {
         ..plain.clone()
     };
     assert_eq!(starts(surer, |_| {}, false), (0, 0));
+    let surer_to_raise = ModelsConfig {
+        raise_confidence: 0.98,
+        ..plain.clone()
+    };
+    assert_eq!(starts(surer_to_raise, |_| {}, false), (0, 0));
     let later = ModelsConfig {
         raise_after: Period(Duration::from_secs(6)),
         ..plain.clone()
@@ -307,11 +312,33 @@ fn the_configuration_a_mute_the_stage_and_the_hourly_bound_hold_a_model_back() {
     assert_eq!(starts(plain, staged, false), (5, 5));
     let faults = ModelsConfig {
         least_confidence: 0.2,
+        raise_confidence: 1.5,
         targets: 0,
         ..ModelsConfig::default()
     };
     let settings = settings(&[packets(1)], &ModelsConfig::default(), |_| {});
-    assert_eq!(settings.with_models(&faults).unwrap_err().len(), 2);
+    assert_eq!(settings.with_models(&faults).unwrap_err().len(), 3);
+}
+
+#[test]
+fn what_it_is_not_sure_enough_of_to_raise_it_still_names() {
+    let mut pipeline = pipeline(&[packets(1_000)]);
+    let unsure = |newest: i64| ModelVerdict {
+        attack: 0.93,
+        ..verdict(3, "slow-http", 0, newest)
+    };
+    second(&mut pipeline, 0.0, host(3), 200, |_| {});
+    say(&mut pipeline, &unsure(1));
+    assert!(pipeline.starts().is_empty());
+    for begin in 1..5 {
+        second(&mut pipeline, f64::from(begin), host(3), 4_000, |_| {});
+    }
+    say(&mut pipeline, &unsure(5));
+    pipeline.finish();
+    assert_eq!(pipeline.starts().len(), 1);
+    let last = pipeline.events.last().unwrap();
+    assert!(!last.model.as_ref().unwrap().alone);
+    assert!(named(last).contains(&"slow-http"), "{last:?}");
 }
 
 #[test]

@@ -19,8 +19,7 @@ impl Detector {
     /// Poll [`poll_output`](Self::poll_output) afterwards.
     pub fn handle_verdict(&mut self, now: Timestamp, verdict: &ModelVerdict) {
         self.handle_now(now);
-        // Half a millionth off for models that compute in single precision.
-        let sure = verdict.attack + 5e-7 >= self.settings.models.least_confidence;
+        let sure = is_sure(verdict, self.settings.models.least_confidence);
         let Some(zone) = zone_of(&self.settings.zones, &verdict.target).filter(|_| sure) else {
             return;
         };
@@ -67,6 +66,7 @@ impl Detector {
             return;
         }
         let silent = !models.raise
+            || !is_sure(verdict, models.raise_confidence)
             || !verdict.is_long(models.raise_after.0)
             || zone.stage == Stage::Learning
             || self.silences.until_quiet(&key).is_some()
@@ -161,6 +161,11 @@ impl Detector {
         let parts = inside.iter().map(|(_, key)| value(key));
         !inside.is_empty() && parts.fold(0, u64::saturating_add).saturating_mul(2) >= value(&key)
     }
+}
+
+/// Whether a model is so sure that it is an attack; half a millionth off for models that compute in single precision.
+fn is_sure(verdict: &ModelVerdict, least: f64) -> bool {
+    verdict.attack + 5e-7 >= least
 }
 
 impl Attack {
