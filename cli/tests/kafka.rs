@@ -15,7 +15,7 @@ use support::ports::free_address;
 use support::{Daemon, Exporter, Lab, eventually, metric};
 use weir_flow_record::Address;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const TARGET: Address = Address::from_v4([203, 0, 113, 50]);
 
 /// A lab whose daemon publishes.

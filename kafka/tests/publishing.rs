@@ -19,7 +19,7 @@ use weir_kafka::{
     DropReason, FlowFormat, KafkaConfig, Kind, Mechanism, Publisher, TlsConfig, TopicsConfig, block,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 const SOURCES: u32 = 5;
 const ROWS: u32 = 1_700;
 

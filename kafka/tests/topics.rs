@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use support::Brokers;
 use weir_kafka::{KafkaConfig, KafkaSettings, Topic, TopicError, ensure_topics};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(config: KafkaConfig, brokers: &str) -> KafkaSettings {
     let config = KafkaConfig {
