@@ -2,7 +2,7 @@
 //!
 //! Every host belongs to a cell, the /24 or /56 around it. A cell counts what arrives in a second, by vector, and knows what
 //! usually does; both so cheaply that each record can afford it. Where a count rises far above, the cell is promoted: from then on
-//! it has full rings, as a watched host has, and is told at every tick, until what arrives is usual again. Before that its seconds
+//! it has full rings, as a watched host has, and is told, at first with every tick, until what arrives is usual again. Before that its seconds
 //! are those of its hosts.
 //!
 //! The counts are by arrival: a long record counts at once, and so it may promote a cell for nothing. That does no harm: what is

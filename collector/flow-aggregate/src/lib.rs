@@ -8,6 +8,9 @@
 //! handle_timeout (tick) ─▶ poll_summary: what changed, as absolute sums ─▶ Merger: the sums of all shards
 //! ```
 //!
+//! Zones, prefixes, hosts that are interesting now and those that the detector wants are told with the tick after they change; of
+//! other watched hosts, and of /24s that are known to be attacked, it is enough to know once a second.
+//!
 //! A record is spread evenly over the time in which it passed; four writes whatever its duration. What is older than the
 //! history counts as late, what finds no room as refused, so that Σ buckets + late + refused = Σ scaled octets, exactly.
 //! Zones are summed directly, a second update for each record: their few rings stay in the cache, and so the vector of an

@@ -372,7 +372,8 @@ pub struct WindowSummary {
     pub counters: AggregateCounters,
 }
 
-/// Targets that the detector wants to see at every tick, whatever their rate.
+/// Targets that the detector wants to see whatever their rate: hosts with every tick that changes them, automatic prefixes once
+/// a second.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct WatchList {
     /// Added to the list.
