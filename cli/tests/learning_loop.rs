@@ -264,6 +264,9 @@ file = "events.ndjson"
 [store]
 parquet_dir = "store"
 parquet_interval = "1s"
+# Two minutes make no model surer.
+[models]
+raise_confidence = 0.9
 [[zone]]
 name = "lab"
 prefixes = ["203.0.113.0/24"]
@@ -327,6 +330,9 @@ fn two_reported_attacks_teach_the_name_of_the_third() {
     assert!(eventually(PATIENCE, || labels()
         .contains(",203.0.113.0/24,,,dots:weir-lab")));
     let mut router = Router::new(1);
+    // A forest is rated minute by minute, by trees that have not seen it: each of the two minutes has an attack.
+    let until = (29 + 60 - clock() / SECOND % 60) % 60;
+    sleep(Duration::from_secs(until as u64));
     // Longer than a window of ten seconds, so that all of its ways to look are learned.
     let attacks = [(1, 8..24), (2, 34..50)];
     let began = live(&mut router, collector, 56, &attacks);
