@@ -410,7 +410,7 @@ fn two_reported_attacks_teach_the_name_of_the_third() {
 
     // The third attack, far below every limit, is named.
     let daemon = Daemon::start(&path.join("weir.toml"));
-    let began = live(&mut router, collector, 22, &[(3, 8..22)]);
+    let began = live(&mut router, collector, 34, &[(3, 8..34)]);
     let verdicts = || -> Vec<Value> {
         let text = fs::read_to_string(path.join("state/models/verdicts.ndjson"));
         let text = text.unwrap_or_default();
