@@ -1,6 +1,7 @@
 //! The detector: summaries in, events, questions and watch lists out.
 
 mod automatic;
+mod cells;
 mod judging;
 mod learning;
 mod models;
@@ -15,7 +16,7 @@ use weir_baseline::Baselines;
 use weir_flow_aggregate::{ExporterCoverage, Series, TargetScope, WatchList, WindowSummary};
 use weir_flow_record::{Direction, TargetKey, Timestamp};
 
-use self::automatic::Automatics;
+use self::cells::Automatics;
 use crate::DetectorOutput;
 use crate::attack::Attack;
 use crate::config::DetectorSettings;
